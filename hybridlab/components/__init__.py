@@ -1,0 +1,1 @@
+"""The palette: one file a component, found by its registration, known to nobody by name."""

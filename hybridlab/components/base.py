@@ -1,0 +1,199 @@
+"""What a component is: parameters, a module, what it takes and gives, and where it comes from.
+
+Shape legend, used everywhere: B batch, L length, D model width (features of a sequence),
+H heads, K key/state size per head, V value size per head, C channels, E experts, N classes or vocabulary.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from hybridlab.components.types import TensorKind, TensorType
+from hybridlab.errors import Problem
+
+Cost = Literal["constant", "linear", "linear·log", "quadratic"]
+
+
+class Kind(StrEnum):
+    """The families of the palette, in the order in which they are shown."""
+
+    INPUT = "input"
+    TOKEN_MIXER = "token_mixer"
+    CHANNEL_MIXER = "channel_mixer"
+    NORM = "norm"
+    MERGE = "merge"
+    ROUTER = "router"
+    HEAD = "head"
+
+
+class Params(BaseModel):
+    """Base of every component's parameters: frozen, unknown keys are errors, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, strict=True, ser_json_inf_nan="null"
+    )
+
+
+def field(
+    default: Any = ...,
+    *,
+    help: str,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    unit: str = "",
+    search: list[Any] | None = None,
+) -> Any:
+    """Declare a parameter: its range, its unit, a sentence of help, and values worth searching."""
+    extra: dict[str, Any] = {"unit": unit} if unit else {}
+    if search:
+        extra["search"] = search
+    return Field(
+        default, description=help, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra or None
+    )
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What a component may know when it is built: its inputs and the architecture's width D."""
+
+    inputs: tuple[TensorType, ...]
+    width: int
+
+    @property
+    def features(self) -> int:
+        """Features of the first input, the size most components keep."""
+        return self.inputs[0].features
+
+
+class Component(nn.Module):
+    """A part of an architecture.
+
+    A subclass nests its ``Params``, says what it accepts and gives, and computes ``forward``; where its forward is an
+    efficient form, ``reference`` is the naive form of the paper's equations on the same weights. Norms before and
+    residuals around a component are the graph's, not its own.
+    """
+
+    Params: ClassVar[type[Params]] = Params
+    accepts: ClassVar[frozenset[TensorKind]] = frozenset({TensorKind.SEQUENCE})
+    min_inputs: ClassVar[int] = 1
+    max_inputs: ClassVar[int | None] = 1
+    recurrent_trace: ClassVar[bool] = False
+    """True where tracing unrolls time (LSTM, GRU): its cost is traced at two short lengths and is linear in length."""
+    info: ClassVar[ComponentInfo]
+
+    def __init__(self, params: Any, context: BuildContext) -> None:
+        """Keep the parameters and the context; subclasses create their weights after this."""
+        super().__init__()
+        self.params = params
+        self.context = context
+
+    def reference(self, *inputs: Tensor) -> Tensor:
+        """Compute the naive form of the paper's equations; the same as ``forward`` where there is only one form."""
+        return self(*inputs)  # type: ignore[no-any-return]
+
+    def aux_loss(self) -> Tensor | None:
+        """Return the loss that the last forward asks to be added (scalar), such as a balance loss."""
+        return None
+
+    def report(self) -> dict[str, float | list[float]]:
+        """Return what the last forward is worth telling, such as each expert's share of the load."""
+        return {}
+
+    @classmethod
+    def check(cls, params: Any, context: BuildContext) -> Iterator[Problem]:
+        """Yield what ranges alone cannot say, such as heads that do not divide; paths are parameter names."""
+        yield from ()
+
+    @classmethod
+    def causal(cls, params: Any) -> bool | None:
+        """Say whether position t sees nothing after t; None where the question does not arise (one position at a time)."""
+        return None
+
+    @classmethod
+    def state_bytes_per_token(cls, params: Any, context: BuildContext) -> float:
+        """Return bytes of state that one more token adds while generating (float32): 0 for a constant state."""
+        return 0.0
+
+    @classmethod
+    def state_bytes(cls, params: Any, context: BuildContext) -> float:
+        """Return bytes of the state that does not grow with length (float32), per sequence."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class ComponentInfo:
+    """A component's entry in the palette."""
+
+    name: str
+    kind: Kind
+    title: str
+    summary: str
+    cost: Cost
+    paper: str
+    cls: type[Component]
+
+
+_REGISTRY: dict[str, ComponentInfo] = {}
+_C = TypeVar("_C", bound=type[Component])
+
+
+def component(
+    name: str, *, kind: str, title: str, summary: str, cost: Cost = "linear", paper: str = ""
+) -> Callable[[_C], _C]:
+    """Register a component under the name that configs use; ``summary`` is one line for people, ``paper`` a URL."""
+
+    def register(cls: _C) -> _C:
+        if name in _REGISTRY and _REGISTRY[name].cls.__qualname__ != cls.__qualname__:
+            raise ValueError(f"two components are called {name!r}")
+        cls.info = ComponentInfo(name, Kind(kind), title, summary, cost, paper, cls)
+        _REGISTRY[name] = cls.info
+        return cls
+
+    return register
+
+
+def divisors_near(total: int, wanted: int) -> list[int]:
+    """Return the divisors of ``total`` next to ``wanted``, below and above, for suggestions."""
+    divisors = [n for n in range(1, total + 1) if total % n == 0]
+    below = [n for n in divisors if n < wanted][-1:]
+    above = [n for n in divisors if n > wanted][:1]
+    return below + above
+
+
+def must_divide(path: str, value: int, total: int, what: str) -> Iterator[Problem]:
+    """Yield a problem with the nearest working values where ``value`` does not divide ``total``."""
+    if total % value:
+        options = " or ".join(str(n) for n in divisors_near(total, value))
+        yield Problem(
+            path,
+            f"{value} does not divide {what} {total}",
+            f"a divisor of {total}",
+            str(value),
+            f"try {options}",
+        )
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return ``did you mean X?`` for a name close to a known one, else the known names."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known[:40])
+
+
+def registered() -> dict[str, ComponentInfo]:
+    """Return the registry as it stands; ``registry.palette()`` fills it first."""
+    return _REGISTRY
+
+
+def float_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the dtype in which reductions of this tensor should be kept: float32 for 16-bit inputs."""
+    return torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.dtype

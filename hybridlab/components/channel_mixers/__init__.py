@@ -1,0 +1,1 @@
+"""Channel mixers: what works on each position alone."""

@@ -1,0 +1,1 @@
+"""Heads: what turns a sequence into an answer."""

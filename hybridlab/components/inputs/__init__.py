@@ -1,0 +1,1 @@
+"""Inputs: what turns a batch into a sequence of vectors."""

@@ -1,0 +1,1 @@
+"""Joins: what makes one sequence out of several branches."""

@@ -1,0 +1,1 @@
+"""Routers: what chooses a way through the graph."""

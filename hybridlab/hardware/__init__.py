@@ -1,0 +1,1 @@
+"""Devices, their measured ceilings and meters."""

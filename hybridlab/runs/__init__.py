@@ -1,0 +1,1 @@
+"""Runs: records, store, supervisor, workers and leases; free of torch."""

@@ -1,0 +1,1 @@
+"""What a model does and costs, predicted on fake tensors."""

@@ -1,0 +1,1 @@
+"""Figures: each a record computed first and drawn after."""
