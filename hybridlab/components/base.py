@@ -85,6 +85,8 @@ class Component(nn.Module):
 
     Params: ClassVar[type[Params]] = Params
     accepts: ClassVar[frozenset[TensorKind]] = frozenset({TensorKind.SEQUENCE})
+    gives: ClassVar[TensorKind] = TensorKind.SEQUENCE
+    """What comes out; heads always give logits."""
     min_inputs: ClassVar[int] = 1
     max_inputs: ClassVar[int | None] = 1
     recurrent_trace: ClassVar[bool] = False

@@ -1,0 +1,337 @@
+"""Types on every edge: each component is run once on fake tensors, so that nothing is guessed and no memory is used."""
+
+from __future__ import annotations
+
+import functools
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from hybridlab.architecture.graph import Ref, Scope, Step, try_resolve
+from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
+from hybridlab.components.base import BuildContext, ComponentInfo, Kind, nearest
+from hybridlab.components.registry import palette
+from hybridlab.components.types import TensorKind, TensorType, sequence
+from hybridlab.errors import Problem
+from hybridlab.validation import join_path, problems_from
+
+_HAS_LENGTH = {TensorKind.TOKENS, TensorKind.SEQUENCE, TensorKind.SERIES}
+_READERS = {
+    TensorKind.TOKENS: "token_embedding",
+    TensorKind.SERIES: "pixel_series",
+    TensorKind.IMAGE: "patch_embedding",
+}
+
+
+@dataclass(frozen=True)
+class SlotPlan:
+    """All that is needed to build one component: its entry, parameters, context, and how it is wrapped."""
+
+    path: str
+    file_path: str
+    info: ComponentInfo
+    params: Any
+    context: BuildContext
+    residual: Residual
+    output: TensorType
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What checking and typing an architecture found."""
+
+    input: TensorType
+    output: TensorType | None
+    edges: Mapping[str, TensorType]
+    """Type of each node's output by its path of ids; repeats are written out (``stage.0.mamba2``)."""
+    slots: Mapping[str, SlotPlan]
+    problems: tuple[Problem, ...]
+    scope: Scope | None
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that keep the architecture from being built."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+
+def infer(
+    architecture: Architecture,
+    input_type: TensorType | None = None,
+    *,
+    batch: int = 2,
+    length: int = 64,
+) -> Inference:
+    """Check an architecture and type every edge, on fake tensors of the given batch and length.
+
+    ``input_type`` is what the first node reads; None stands for tokens where the first node is a token input, and for a
+    sequence of the architecture's width otherwise (an architecture that leaves its input to the task).
+    """
+    scope, problems = try_resolve(architecture)
+    walker = _Walker(architecture, batch, length, problems)
+    given = input_type or _assumed_input(architecture)
+    walker.norm_problems()
+    output = None
+    if scope is not None:
+        output = walker.scope(scope, [{INPUT: given}], "")
+    else:
+        walker.parameters_only()
+    return Inference(
+        given, output, walker.edges, walker.slots, tuple(dict.fromkeys(problems)), scope
+    )
+
+
+def check(
+    architecture: Architecture,
+    input_type: TensorType | None = None,
+    *,
+    batch: int = 2,
+    length: int = 64,
+) -> list[Problem]:
+    """Return every problem of an architecture at once, warnings included; empty where all is well."""
+    return list(infer(architecture, input_type, batch=batch, length=length).problems)
+
+
+def _assumed_input(architecture: Architecture) -> TensorType:
+    first = palette().get(architecture.nodes[0].use or "")
+    if first is not None and first.kind is Kind.INPUT and TensorKind.TOKENS in first.cls.accepts:
+        return TensorType(TensorKind.TOKENS, ("B", "L"), "int64")
+    return sequence(architecture.width)
+
+
+def validate_params(info: ComponentInfo, raw: Mapping[str, Any], path: str) -> Any:
+    """Return a component's parameters from what a file says, or the list of problems."""
+    try:
+        return info.cls.Params.model_validate_json(json.dumps(raw))
+    except ValidationError as error:
+        return problems_from(error, path, known=list(info.cls.Params.model_fields))
+
+
+@dataclass
+class _Walker:
+    architecture: Architecture
+    batch: int
+    length: int
+    problems: list[Problem]
+    edges: dict[str, TensorType] = field(default_factory=dict)
+    slots: dict[str, SlotPlan] = field(default_factory=dict)
+
+    def norm_problems(self) -> None:
+        name = self.architecture.norm
+        norms = [info.name for info in palette().values() if info.kind is Kind.NORM]
+        if name not in norms:
+            self.problems.append(
+                Problem(
+                    "norm", "there is no such norm", "a norm of the palette", repr(name), nearest(name, norms)
+                )
+            )
+
+    def parameters_only(self) -> None:
+        """Where names do not resolve, still report what the parameters alone show."""
+        for file_path, _, node in self.architecture.walk():
+            if not node.is_group:
+                self._entry(node, file_path)
+
+    def scope(self, scope: Scope, frames: list[dict[str, TensorType]], prefix: str) -> TensorType:
+        for step in scope.steps:
+            read = [frames[-1 - ref.outward][ref.id] for ref in step.reads]
+            path = f"{prefix}{step.node.id}"
+            if step.inner is None:
+                result = self._component(step, path, tuple(read))
+            else:
+                result = self._group(step, step.inner, frames, path, read[0])
+            frames[-1][step.node.id] = self.edges[path] = result
+        return frames[-1][scope.output]
+
+    def _group(
+        self,
+        step: Step,
+        inner: Scope,
+        frames: list[dict[str, TensorType]],
+        path: str,
+        given: TensorType,
+    ) -> TensorType:
+        node, current = step.node, given
+        if node.tie or node.repeat == 1:
+            result = self.scope(inner, [*frames, {INPUT: current}], f"{path}.")
+            if node.tie and node.repeat > 1 and result != current:
+                self._add(
+                    step.file_path, "tied repeats must give what they take", str(current), str(result)
+                )
+        else:
+            for index in range(node.repeat):
+                before = len(self.problems)
+                here = f"{path}.{index}."
+                result = self.scope(inner, [*frames, {INPUT: current}], here)
+                if len(self.problems) > before:
+                    break
+                if result == current:
+                    self._copy(here, [f"{path}.{later}." for later in range(index + 1, node.repeat)])
+                    break
+                current = result
+        if node.residual not in (None, Residual.NONE):
+            self._same_shape(step.file_path, given, result)
+        return result
+
+    def _copy(self, source: str, targets: list[str]) -> None:
+        """Later repeats see the same types as this one, so they have the same plans under other paths."""
+        for path in [path for path in self.edges if path.startswith(source)]:
+            for target in targets:
+                renamed = target + path.removeprefix(source)
+                self.edges[renamed] = self.edges[path]
+                if path in self.slots:
+                    plan = self.slots[path]
+                    self.slots[renamed] = SlotPlan(
+                        renamed, plan.file_path, plan.info, plan.params, plan.context, plan.residual, plan.output
+                    )
+
+    def _entry(self, node: Node, file_path: str) -> tuple[ComponentInfo, Any] | None:
+        info = palette().get(node.use or "")
+        if info is None:
+            fix = nearest(node.use or "", list(palette()))
+            self._add(f"{file_path}.use", "unknown component", "a component of the palette", repr(node.use), fix)
+            return None
+        params = validate_params(info, node.params, file_path)
+        if isinstance(params, list):
+            self.problems.extend(params)
+            return None
+        return info, params
+
+    def _component(self, step: Step, path: str, read: tuple[TensorType, ...]) -> TensorType:
+        entry = self._entry(step.node, step.file_path)
+        unknown = sequence(self.architecture.width)
+        if entry is None:
+            return unknown
+        info, params = entry
+        fallback = unknown if info.kind is not Kind.HEAD else TensorType(TensorKind.LOGITS, ("B", 1))
+        if not self._accepted(info, step, read):
+            return fallback
+        context = BuildContext(read, self.architecture.width)
+        found = [
+            Problem(join_path(step.file_path, p.path), p.message, p.expected, p.got, p.fix, p.severity)
+            for p in info.cls.check(params, context)
+        ]
+        self.problems.extend(found)
+        if any(problem.severity == "error" for problem in found):
+            return fallback
+        result = run_fake(info.name, params.model_dump_json(), context, self.batch, self.length)
+        if isinstance(result, str):
+            taken = " and ".join(str(kind) for kind in read)
+            self._add(step.file_path, f"{info.name} cannot run on {taken}: {result}")
+            return fallback
+        residual = step.node.residual or (
+            Residual.PRE if info.kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER) else Residual.NONE
+        )
+        if residual is not Residual.NONE and not self._same_shape(step.file_path, read[0], result):
+            return result
+        self.slots[path] = SlotPlan(path, step.file_path, info, params, context, residual, result)
+        return result
+
+    def _accepted(self, info: ComponentInfo, step: Step, read: tuple[TensorType, ...]) -> bool:
+        least, most = info.cls.min_inputs, info.cls.max_inputs
+        if len(read) < least or (most is not None and len(read) > most):
+            wanted = str(least) if most == least else f"{least} or more" if most is None else f"{least} to {most}"
+            self._add(
+                f"{step.file_path}.inputs",
+                f"{info.name} has the wrong number of inputs",
+                wanted,
+                str(len(read)),
+                "name them in inputs" if len(read) < least else "join them first, for example with {use: sum}",
+            )
+            return False
+        for ref, kind in zip(step.reads, read, strict=True):
+            if kind.kind not in info.cls.accepts:
+                self._refuse(info, step, ref, kind)
+                return False
+        return True
+
+    def _refuse(self, info: ComponentInfo, step: Step, ref: Ref, given: TensorType) -> None:
+        wanted = " or ".join(sorted(info.cls.accepts))
+        if given.kind is TensorKind.LOGITS:
+            fix = "a head is the last node; move it to the end"
+        elif info.kind is Kind.INPUT and TensorKind.SEQUENCE == given.kind:
+            fix = "an input is the first node; move it to the start, or remove it"
+        elif given.kind in _READERS:
+            fix = f"put a {_READERS[given.kind]} before it"
+        else:
+            fix = ""
+        self._add(
+            f"{step.file_path}.inputs", f"{info.name} cannot read {ref.id!r}", wanted, str(given), fix
+        )
+
+    def _same_shape(self, file_path: str, given: TensorType, result: TensorType) -> bool:
+        if given.shape == result.shape and given.kind is result.kind:
+            return True
+        self._add(
+            f"{file_path}.residual",
+            "a residual needs an output of its input's shape",
+            str(given),
+            str(result),
+            "set residual: none, or give both the same width",
+        )
+        return False
+
+    def _add(self, path: str, message: str, expected: str = "", got: str = "", fix: str = "") -> None:
+        self.problems.append(Problem(path, message, expected, got, fix))
+
+
+def concrete_shape(given: TensorType, batch: int, length: int) -> tuple[int, ...]:
+    """Return a type's shape in numbers; lengths such as ``"L/4"`` are rounded up."""
+    return tuple(size if isinstance(size, int) else _size(size, batch, length) for size in given.shape)
+
+
+def _size(symbol: str, batch: int, length: int) -> int:
+    if symbol == "B":
+        return batch
+    factor = Fraction(symbol.replace("L", "1", 1) if symbol[0] == "L" else symbol.replace("*L", ""))
+    return -(-length * factor.numerator // factor.denominator)
+
+
+def _symbolic(kind: TensorKind, shape: tuple[int, ...], read: TensorType, length: int) -> tuple[str | int, ...]:
+    """Name the batch, and the length where it came from an unknown length; features stay numbers."""
+    dims: list[str | int] = ["B", *shape[1:]]
+    grows = read.kind in _HAS_LENGTH and read.shape[1] == "L"
+    if kind in _HAS_LENGTH or (kind is TensorKind.LOGITS and len(shape) == 3):
+        if grows and shape[1] == length:
+            dims[1] = "L"
+        elif grows:
+            ratio = Fraction(shape[1], length)
+            dims[1] = f"L/{ratio.denominator}" if ratio.numerator == 1 else f"{ratio}*L"
+    return tuple(dims)
+
+
+def fake_inputs(context: BuildContext, batch: int, length: int, requires_grad: bool = False) -> list[Tensor]:
+    """Return inputs of the context's types; call it inside a fake tensor mode to use no memory."""
+    tensors = []
+    for given in context.inputs:
+        shape = concrete_shape(given, batch, length)
+        dtype = getattr(torch, given.dtype)
+        tensor = torch.zeros(shape, dtype=dtype) if given.dtype == "int64" else torch.empty(shape, dtype=dtype)
+        tensors.append(tensor.requires_grad_(requires_grad and dtype.is_floating_point))
+    return tensors
+
+
+@functools.lru_cache(maxsize=8192)
+def run_fake(name: str, params_json: str, context: BuildContext, batch: int, length: int) -> TensorType | str:
+    """Build and run one component on fake tensors; return its output's type, or the reason why it cannot run."""
+    info = palette()[name]
+    params = info.cls.Params.model_validate_json(params_json)
+    if info.cls.recurrent_trace and any(given.shape[1:2] == ("L",) for given in context.inputs):
+        length = min(length, 4)
+    try:
+        with FakeTensorMode(), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = info.cls(params, context)
+            output = module(*fake_inputs(context, batch, length))
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    kind = TensorKind.LOGITS if info.kind is Kind.HEAD else info.cls.gives
+    shape = _symbolic(kind, tuple(output.shape), context.inputs[0], length)
+    return TensorType(kind, shape, str(output.dtype).removeprefix("torch."))

@@ -1,0 +1,211 @@
+"""The one backbone: runs any architecture, knows no component by name, keeps component paths."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from hybridlab.architecture.graph import Ref, Scope
+from hybridlab.architecture.infer import Inference, SlotPlan, infer
+from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
+from hybridlab.components.base import BuildContext, Component
+from hybridlab.components.registry import lookup
+from hybridlab.components.types import TensorType
+from hybridlab.errors import SpecError
+
+
+def build(
+    architecture: Architecture,
+    input_type: TensorType | None = None,
+    *,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+) -> GraphModel:
+    """Build the model of an architecture.
+
+    Weights are drawn per component from ``seed`` and the component's path, so a change elsewhere in the graph leaves
+    them as they are; None draws from torch's global random state.
+
+    Raises:
+        SpecError: the architecture has errors; it holds all of them.
+    """
+    inference = infer(architecture, input_type)
+    if inference.errors:
+        raise SpecError(inference.errors)
+    model = GraphModel(architecture, inference, seed)
+    return model.to(device) if device is not None else model
+
+
+@dataclass
+class _Run:
+    """One forward's values: a frame per open group, innermost last, and the losses that components ask for."""
+
+    frames: list[dict[str, Tensor]]
+    aux: list[Tensor] = field(default_factory=list)
+
+
+class Slot(nn.Module):
+    """A component in its place: its norm and residual around it, and the path that names it."""
+
+    def __init__(self, plan: SlotPlan, norm: str) -> None:
+        """Build the component of a plan, and its norm where it has a residual."""
+        super().__init__()
+        self.path = plan.path
+        self.use = plan.info.name
+        self.residual = plan.residual
+        self.body: Component = plan.info.cls(plan.params, plan.context)
+        self.norm = _norm(norm, plan.context.width, plan) if plan.residual != "none" else None
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute x + f(norm(x)), norm(x + f(x)) or f(x), as the residual says."""
+        if self.norm is None:
+            return self.body(*inputs)  # type: ignore[no-any-return]
+        x, *others = inputs
+        if self.residual is Residual.PRE:
+            return x + self.body(self.norm(x), *others)  # type: ignore[no-any-return]
+        return self.norm(x + self.body(x, *others))  # type: ignore[no-any-return]
+
+
+def _norm(name: str, width: int, plan: SlotPlan) -> Component:
+    info = lookup(name, "norm")
+    of = plan.context.inputs[0] if plan.residual is Residual.PRE else plan.output
+    return info.cls(info.cls.Params(), BuildContext((of,), width))
+
+
+class ScopeModule(nn.Module):
+    """The nodes of one group, once; children carry the nodes' ids."""
+
+    def __init__(self, scope: Scope, children: Mapping[str, nn.Module]) -> None:
+        """Keep the children under their ids, even where an id is also a name of ``nn.Module``'s own."""
+        super().__init__()
+        self.scope = scope
+        for name, child in children.items():
+            self._modules[name] = child
+
+    def run(self, run: _Run) -> Tensor:
+        """Run the nodes in order on the innermost frame, dropping each value after its last use."""
+        frame = run.frames[-1]
+        for step in self.scope.steps:
+            child = self._modules[step.node.id]
+            if isinstance(child, GroupModule):
+                ref = step.reads[0]
+                source = run.frames[-1 - ref.outward]
+                last = ref.id in step.frees and Ref(0, ref.id) not in (step.inner or self.scope).outer
+                box = [source.pop(ref.id) if last and not ref.outward else source[ref.id]]
+                frame[step.node.id] = child.run(run, box)
+            elif isinstance(child, Slot):
+                inputs = [run.frames[-1 - ref.outward][ref.id] for ref in step.reads]
+                frame[step.node.id] = child(*inputs)
+                del inputs
+                if self.training and (loss := child.body.aux_loss()) is not None:
+                    run.aux.append(loss)
+            for name in step.frees:
+                frame.pop(name, None)
+        return frame.pop(self.scope.output)
+
+
+class GroupModule(nn.Module):
+    """A group: its scope once per repeat, or one scope used again and again where it is tied."""
+
+    def __init__(self, node: Node, scopes: Mapping[str, ScopeModule], norm: nn.Module | None) -> None:
+        """Keep one scope per repeat; ``norm`` comes with a residual around the whole group."""
+        super().__init__()
+        self.node = node
+        self.norm = norm
+        self.order = [name for name in scopes for _ in range(node.repeat if node.tie else 1)]
+        for name, scope in scopes.items():
+            self._modules[name or "body"] = scope
+
+    def run(self, run: _Run, box: list[Tensor]) -> Tensor:
+        """Run every repeat; ``box`` holds the input alone, so that it can be dropped early."""
+        kept = box[0] if self.norm is not None else None
+        x = box.pop()
+        if self.norm is not None and self.node.residual is Residual.PRE:
+            x = self.norm(x)
+        for name in self.order:
+            run.frames.append({INPUT: x})
+            del x
+            scope = self._modules[name or "body"]
+            assert isinstance(scope, ScopeModule)
+            x = scope.run(run)
+            run.frames.pop()
+        if kept is None or self.norm is None:
+            return x
+        return kept + x if self.node.residual is Residual.PRE else self.norm(kept + x)
+
+
+class GraphModel(nn.Module):
+    """The model of an architecture: batch inputs to the last node's output."""
+
+    def __init__(self, architecture: Architecture, inference: Inference, seed: int | None) -> None:
+        """Build every component of a checked architecture."""
+        super().__init__()
+        assert inference.scope is not None
+        self.architecture = architecture
+        self.inference = inference
+        self._aux: list[Tensor] = []
+        self.root = _Builder(architecture, inference, seed).scope(inference.scope, "")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the graph on a batch, (B, L) tokens, (B, L, C) series or (B, C, height, width) images."""
+        run = _Run([{INPUT: x}])
+        del x
+        output = self.root.run(run)
+        self._aux = run.aux
+        return output
+
+    def aux_loss(self) -> Tensor | None:
+        """Return the sum of what components asked to add to the loss in the last training forward."""
+        return torch.stack([loss.float() for loss in self._aux]).sum() if self._aux else None
+
+    def slots(self) -> Iterator[tuple[str, Slot]]:
+        """Yield every component in its place with its path, such as ``stage.0.mamba2``."""
+        for module in self.modules():
+            if isinstance(module, Slot):
+                yield module.path, module
+
+    def reports(self) -> dict[str, dict[str, float | list[float]]]:
+        """Return what components have to tell of the last forward, by path."""
+        return {path: told for path, slot in self.slots() if (told := slot.body.report())}
+
+
+class _Builder:
+    """Turns slot plans into modules along the scope tree."""
+
+    def __init__(self, architecture: Architecture, inference: Inference, seed: int | None) -> None:
+        self.norm = architecture.norm
+        self.width = architecture.width
+        self.inference = inference
+        self.seed = seed
+
+    def scope(self, scope: Scope, prefix: str) -> ScopeModule:
+        children: dict[str, nn.Module] = {}
+        for step in scope.steps:
+            path = f"{prefix}{step.node.id}"
+            if step.inner is None:
+                children[step.node.id] = self._slot(path)
+            else:
+                children[step.node.id] = self._group(step.node, step.inner, path)
+        return ScopeModule(scope, children)
+
+    def _slot(self, path: str) -> Slot:
+        if self.seed is None:
+            return Slot(self.inference.slots[path], self.norm)
+        digest = hashlib.sha256(f"{self.seed}:{path}".encode()).digest()
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(int.from_bytes(digest[:7], "big"))
+            return Slot(self.inference.slots[path], self.norm)
+
+    def _group(self, node: Node, inner: Scope, path: str) -> GroupModule:
+        names = [""] if node.tie or node.repeat == 1 else [str(i) for i in range(node.repeat)]
+        scopes = {name: self.scope(inner, f"{path}.{name}." if name else f"{path}.") for name in names}
+        norm: nn.Module | None = None
+        if node.residual not in (None, Residual.NONE):
+            info = lookup(self.norm, "norm")
+            context = BuildContext((self.inference.edges[path],), self.width)
+            norm = info.cls(info.cls.Params(), context)
+        return GroupModule(node, scopes, norm)
