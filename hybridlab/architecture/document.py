@@ -207,21 +207,32 @@ def _gather(raw: Any) -> Any:
     """Give every node an id and move its parameters under ``params``; leave what is not a node to validation."""
     if not isinstance(raw, list):
         return raw
-    taken = {node["id"] for node in raw if isinstance(node, dict) and isinstance(node.get("id"), str)}
     nodes = []
-    for node in raw:
+    for node, name in zip(raw, implied_ids(raw), strict=True):
         if not isinstance(node, dict):
             nodes.append(node)
             continue
         known = {key: node[key] for key in NODE_KEYS if key in node}
         if "nodes" in known:
             known["nodes"] = _gather(known["nodes"])
-        if "id" not in known:
-            known["id"] = _fresh(str(known.get("use") or "group"), taken)
-            taken.add(known["id"])
+        known.setdefault("id", name)
         known["params"] = {key: value for key, value in node.items() if key not in NODE_KEYS}
         nodes.append(known)
     return nodes
+
+
+def implied_ids(siblings: list[Any]) -> list[str]:
+    """Return each sibling's id: its own, else its component's name, numbered where that is taken."""
+    taken = {n["id"] for n in siblings if isinstance(n, dict) and isinstance(n.get("id"), str)}
+    names = []
+    for node in siblings:
+        if isinstance(node, dict) and "id" in node:
+            names.append(str(node["id"]))
+            continue
+        use = node.get("use") if isinstance(node, dict) else None
+        names.append(_fresh(str(use or "group"), taken))
+        taken.add(names[-1])
+    return names
 
 
 def _fresh(base: str, taken: set[str]) -> str:

@@ -1,0 +1,288 @@
+"""Edits of an architecture's text, the way a page or a canvas makes them; comments and order are kept. Free of torch.
+
+Every function takes YAML text and returns new text. Nodes are addressed as in error messages: ``nodes[1].nodes[0]``.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from hybridlab.architecture.document import implied_ids, plain, read_yaml, write_yaml
+from hybridlab.architecture.spec import NODE_KEYS
+from hybridlab.errors import Problem, SpecError
+
+_STEP = re.compile(r"nodes\[(\d+)\]")
+EMPTY = "name: untitled\nwidth: 64\nnodes: []\n"
+
+
+def set_field(text: str, key: str, value: Any) -> str:
+    """Set a field of the architecture itself, such as ``name`` or ``width``; None removes it."""
+    return _edited(text, lambda root: _assign(root, key, value))
+
+
+def set_parameter(text: str, path: str, key: str, value: Any) -> str:
+    """Set a parameter or a field of a node; None removes it, which brings back its default."""
+    return _edited(text, lambda root: _assign(_node(root, path), key, value))
+
+
+def add(text: str, node: dict[str, Any], after: str | None = None, *, into: str | None = None) -> str:
+    """Insert a node behind the one at ``after``, at the end of the group at ``into``, or at the very end."""
+
+    def change(root: Any) -> None:
+        written = _written(node)
+        if after is not None:
+            siblings, index = _place(root, after)
+            _insert(siblings, index + 1, written)
+        else:
+            holder = _node(root, into) if into else root
+            siblings = holder.setdefault("nodes", CommentedSeq())
+            _insert(siblings, len(siblings), written)
+
+    return _edited(text, change)
+
+
+def remove(text: str, path: str) -> str:
+    """Remove a node; nodes that named it in ``inputs`` read what it read, and a group left empty goes too."""
+
+    def change(root: Any) -> None:
+        siblings, index = _place(root, path)
+        gone = siblings[index]
+        replacement = _read_by(siblings, index)
+        del siblings[index]
+        if gone.get("id"):
+            _rename_inputs(siblings, gone["id"], replacement)
+        parent = path.rpartition(".")[0]
+        if not siblings and parent:
+            outer, place = _place(root, parent)
+            del outer[place]
+
+    return _edited(text, change)
+
+
+def replace(text: str, path: str, use: str, known: list[str]) -> str:
+    """Put another component in a node's place, keeping its id, inputs and the parameters in ``known``."""
+
+    def change(root: Any) -> None:
+        node = _node(root, path)
+        for key in [key for key in node if key not in NODE_KEYS and key not in known]:
+            del node[key]
+        node["use"] = use
+
+    return _edited(text, change)
+
+
+def move(text: str, path: str, by: int) -> str:
+    """Move a node up (negative) or down among its siblings; it stops at the ends."""
+
+    def change(root: Any) -> None:
+        siblings, index = _place(root, path)
+        target = max(0, min(len(siblings) - 1, index + by))
+        if target == index:
+            return
+        item = siblings[index]
+        comments = dict(siblings.ca.items)
+        order = list(range(len(siblings)))
+        order.insert(target, order.pop(index))
+        moved = [siblings[place] for place in order]
+        for place, value in enumerate(moved):
+            siblings[place] = value
+        siblings.ca.items.clear()
+        for place, old in enumerate(order):
+            if old in comments:
+                siblings.ca.items[place] = comments[old]
+        assert siblings[target] is item
+
+    return _edited(text, change)
+
+
+def duplicate(text: str, path: str) -> str:
+    """Copy a node behind itself; ids inside its siblings' group stay unique."""
+
+    def change(root: Any) -> None:
+        siblings, index = _place(root, path)
+        twin = _written(plain(copy.deepcopy(siblings[index]))[0])
+        if "id" in twin:
+            taken = {node.get("id") for node in siblings if isinstance(node, dict)}
+            twin["id"] = _fresh(str(twin["id"]), taken)
+        _insert(siblings, index + 1, twin)
+
+    return _edited(text, change)
+
+
+def wrap(text: str, path: str, *, repeat: int = 2, group_id: str | None = None) -> str:
+    """Put a node into a new group that repeats."""
+
+    def change(root: Any) -> None:
+        siblings, index = _place(root, path)
+        node = siblings[index]
+        taken = {item.get("id") for item in siblings if isinstance(item, dict)}
+        group = CommentedMap({"id": group_id or _fresh("stage", taken), "repeat": repeat})
+        if "inputs" in node:
+            group["inputs"] = node.pop("inputs")
+        group["nodes"] = CommentedSeq([node])
+        siblings[index] = group
+        if node.get("id"):
+            _rename_inputs(siblings, node["id"], [group["id"]])
+
+    return _edited(text, change)
+
+
+def unwrap(text: str, path: str) -> str:
+    """Put a group's nodes in its place, once; its repeat is given up."""
+
+    def change(root: Any) -> None:
+        siblings, index = _place(root, path)
+        group = siblings[index]
+        if "nodes" not in group:
+            raise SpecError(Problem(path, "is not a group", "a node that holds nodes"))
+        children = list(group["nodes"])
+        if "inputs" in group and children and "inputs" not in children[0]:
+            children[0]["inputs"] = group["inputs"]
+        del siblings[index]
+        for offset, child in enumerate(children):
+            _insert(siblings, index + offset, child)
+        if group.get("id") and children:
+            _rename_inputs(siblings, group["id"], [_id_of(children[-1])])
+
+    return _edited(text, change)
+
+
+def rename(text: str, path: str, new_id: str) -> str:
+    """Give a node another id; siblings and nodes inside them that read it follow."""
+
+    def change(root: Any) -> None:
+        siblings, index = _place(root, path)
+        old = siblings[index].get("id") or _id_of(siblings[index])
+        siblings[index]["id"] = new_id
+        if "id" in siblings[index]:
+            siblings[index].move_to_end("id", last=False)
+        _rename_inputs(siblings, old, [new_id])
+
+    return _edited(text, change)
+
+
+def read_field(text: str, path: str) -> dict[str, Any]:
+    """Return a node as plain values, the way the file writes it."""
+    return dict(plain(_node(read_yaml(text), path))[0])
+
+
+def _edited(text: str, change: Any) -> str:
+    root = read_yaml(text)
+    if not isinstance(root, dict):
+        raise SpecError(Problem("", "this is not an architecture", "a mapping with name, width and nodes"))
+    _pin(root.get("nodes"), set())
+    change(root)
+    return write_yaml(root)
+
+
+def _pin(nodes: Any, around: set[str]) -> None:
+    """Write out ids that are only implied but referred to, so that an edit cannot make them mean another node."""
+    if not isinstance(nodes, list):
+        return
+    named = around | set(_names_read(nodes))
+    for node, name in zip(nodes, implied_ids(nodes), strict=True):
+        if isinstance(node, dict):
+            if "id" not in node and name in named:
+                node["id"] = name
+                if isinstance(node, CommentedMap):
+                    node.move_to_end("id", last=False)
+            _pin(node.get("nodes"), named)
+
+
+def _names_read(nodes: Any) -> Iterator[str]:
+    for node in nodes if isinstance(nodes, list) else ():
+        if isinstance(node, dict):
+            wanted = node.get("inputs")
+            yield from [wanted] if isinstance(wanted, str) else map(str, wanted or ())
+            yield from _names_read(node.get("nodes"))
+
+
+def _place(root: Any, path: str) -> tuple[Any, int]:
+    steps = [int(step) for step in _STEP.findall(path)]
+    holder = root
+    try:
+        for index in steps[:-1]:
+            holder = holder["nodes"][index]
+        siblings = holder["nodes"]
+        siblings[steps[-1]]
+    except (KeyError, IndexError, TypeError):
+        raise SpecError(Problem(path, "there is no such node", "a node's address")) from None
+    return siblings, steps[-1]
+
+
+def _node(root: Any, path: str) -> Any:
+    siblings, index = _place(root, path)
+    return siblings[index]
+
+
+def _assign(holder: Any, key: str, value: Any) -> None:
+    if value is None:
+        holder.pop(key, None)
+    else:
+        holder[key] = _flow(value) if isinstance(value, (list, tuple)) else value
+
+
+def _flow(value: Any) -> CommentedSeq:
+    sequence = CommentedSeq(list(value))
+    sequence.fa.set_flow_style()
+    return sequence
+
+
+def _written(node: dict[str, Any]) -> CommentedMap:
+    result = CommentedMap()
+    for key, value in node.items():
+        if key == "nodes":
+            result[key] = CommentedSeq([_written(child) for child in value])
+        else:
+            result[key] = _flow(value) if isinstance(value, (list, tuple)) else value
+    if "nodes" not in node:
+        result.fa.set_flow_style()
+    return result
+
+
+def _insert(siblings: Any, index: int, node: Any) -> None:
+    if isinstance(siblings, CommentedSeq):
+        siblings.fa.set_block_style()
+    siblings.insert(index, node)
+
+
+def _fresh(base: str, taken: set[Any]) -> str:
+    stem = re.sub(r"_\d+$", "", base)
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{stem}_{number}", number + 1
+    return name
+
+
+def _id_of(node: Any) -> str:
+    return str(node.get("id") or node.get("use") or "group")
+
+
+def _read_by(siblings: Any, index: int) -> list[str]:
+    """Return the names that a node reads: its inputs, or the node above."""
+    node = siblings[index]
+    wanted = node.get("inputs")
+    if isinstance(wanted, str):
+        return [wanted]
+    if wanted:
+        return list(wanted)
+    return [_id_of(siblings[index - 1])] if index else ["input"]
+
+
+def _rename_inputs(nodes: Any, old: str, new: list[str]) -> None:
+    for node in nodes:
+        if not isinstance(node, dict):
+            continue
+        wanted = node.get("inputs")
+        names = [wanted] if isinstance(wanted, str) else list(wanted or [])
+        if old in names:
+            merged = [item for name in names for item in (new if name == old else [name])]
+            node["inputs"] = _flow(dict.fromkeys(merged))
+        inner = node.get("nodes")
+        if isinstance(inner, list) and not any(isinstance(n, dict) and n.get("id") == old for n in inner):
+            _rename_inputs(inner, old, new)

@@ -1,0 +1,126 @@
+"""Where architectures are kept: the presets that ship, and the designs a person saved. Free of torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from hybridlab.architecture.document import load, parse
+from hybridlab.architecture.spec import Architecture
+from hybridlab.errors import Problem, SpecError
+from hybridlab.places import sample_configs
+from hybridlab.runs.home import home
+from hybridlab.validation import shown
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kept architecture: its name in the library, its file, and what it says of itself."""
+
+    name: str
+    path: Path
+    title: str
+    source: str
+    description: str
+
+    def text(self) -> str:
+        """Return the file's text, comments included."""
+        return self.path.read_text(encoding="utf-8")
+
+
+def presets() -> list[Entry]:
+    """Return the architectures that ship with HybridLab, by name."""
+    return _entries(sample_configs() / "architectures")
+
+
+def designs() -> list[Entry]:
+    """Return the designs saved in the home folder, newest first."""
+    entries = _entries(designs_folder())
+    return sorted(entries, key=lambda entry: entry.path.stat().st_mtime, reverse=True)
+
+
+def designs_folder() -> Path:
+    """Return the folder of saved designs; it may not exist yet."""
+    return home() / "designs"
+
+
+def find(name: str) -> Path:
+    """Return the file of a path, a preset or a saved design.
+
+    Raises:
+        SpecError: there is neither such a file nor such a name.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    for entry in [*presets(), *designs()]:
+        if name in (entry.name, entry.title):
+            return entry.path
+    known = ", ".join(entry.name for entry in presets())
+    raise SpecError(
+        Problem(shown(name, 200), "there is no such architecture", "a file, or one of " + known)
+    )
+
+
+def open_architecture(name: str | os.PathLike[str]) -> Architecture:
+    """Read an architecture by path, preset name or design name.
+
+    Raises:
+        SpecError: it is not there or does not describe an architecture.
+    """
+    return load(find(os.fspath(name)))
+
+
+def save_design(name: str, text: str, *, overwrite: bool = False) -> Entry:
+    """Keep a design's text under a name; the file is replaced whole or not at all.
+
+    Raises:
+        SpecError: the name has no letter or digit, is taken, or the folder cannot be written.
+    """
+    slug = re.sub(r"[^\w-]+", "_", name.strip()).strip("_")[:80]
+    if not slug:
+        raise SpecError(Problem("name", "a design needs a name", "letters or digits", shown(name)))
+    path = designs_folder() / f"{slug}.yaml"
+    if path.exists() and not overwrite:
+        raise SpecError(
+            Problem("name", "a design of that name is saved already", "a new name", shown(name))
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=".saving-", delete=False
+        ) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SpecError(Problem("name", f"the design could not be saved: {reason}")) from None
+    return _entry(path)
+
+
+def delete_design(name: str) -> None:
+    """Remove a saved design; nothing happens where there is none."""
+    for entry in designs():
+        if entry.name == name:
+            entry.path.unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> list[Entry]:
+    return [_entry(path) for path in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
+
+
+def _entry(path: Path) -> Entry:
+    try:
+        architecture, _ = parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        architecture = None
+    if architecture is None:
+        return Entry(path.stem, path, path.stem, "", "")
+    return Entry(
+        path.stem, path, architecture.name, architecture.source, architecture.description
+    )
