@@ -118,7 +118,7 @@ class Component(nn.Module):
 
     @classmethod
     def causal(cls, params: Any) -> bool | None:
-        """Say whether position t sees nothing after t; None where the question does not arise (one position at a time)."""
+        """Say whether position t sees nothing after t; None where each position stands alone."""
         return None
 
     @classmethod

@@ -1,0 +1,58 @@
+"""SwiGLU: the gated feed-forward layer."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hybridlab.components import base
+from hybridlab.components.base import BuildContext, Component, component, field
+from hybridlab.components.channel_mixers.hidden_size import hidden_size
+
+
+@component(
+    "swiglu",
+    kind="channel_mixer",
+    title="SwiGLU",
+    summary="Gated feed-forward layer: one half of the hidden features opens the other.",
+    cost="linear",
+    paper="https://arxiv.org/abs/2002.05202",
+)
+class SwiGLU(Component):
+    """``(silu(x W) * x V) W2`` for each position: (B, L, D) to (B, L, D), hidden features F."""
+
+    class Params(base.Params):
+        """Parameters of ``swiglu``."""
+
+        ratio: float = field(
+            8 / 3,
+            help="Hidden features per feature of the width, rounded to a multiple of 8; "
+            "8/3 has as many weights as a plain layer with 4.",
+            gt=0,
+            le=32,
+            unit="x width",
+            search=[4 / 3, 2.0, 8 / 3, 4.0],
+        )
+
+    params: Params
+
+    def __init__(self, params: Params, context: BuildContext) -> None:
+        """Create the two maps in (as one) and the map out."""
+        super().__init__(params, context)
+        hidden = hidden_size(params.ratio, context.width)
+        self.project_in = nn.Linear(context.features, 2 * hidden, bias=False)
+        self.project_out = nn.Linear(hidden, context.width, bias=False)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Mix the features of each position of (B, L, D)."""
+        gate_BLF, value_BLF = self.project_in(x_BLD).chunk(2, dim=-1)
+        y_BLD: Tensor = self.project_out(F.silu(gate_BLF) * value_BLF)
+        return y_BLD
+
+    def reference(self, *inputs: Tensor) -> Tensor:
+        """Compute the paper's equation with the two maps apart."""
+        (x_BLD,) = inputs
+        w_FD, v_FD = self.project_in.weight.chunk(2, dim=0)
+        gate_BLF = x_BLD @ w_FD.T
+        hidden_BLF = gate_BLF * gate_BLF.sigmoid() * (x_BLD @ v_FD.T)
+        return hidden_BLF @ self.project_out.weight.T

@@ -1,0 +1,52 @@
+"""Short depthwise convolution along the sequence: a part of several token mixers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DepthwiseConv(nn.Module):
+    """Each feature of (B, L, D) convolved along L with its own taps; the length stays.
+
+    Causal: position t sees t - kernel + 1 to t. Otherwise the window is centred, with the odd tap
+    of an even kernel on the left.
+    """
+
+    def __init__(self, features: int, kernel: int, *, causal: bool = True) -> None:
+        """Create taps (D, K) and biases (D), uniform within 1 / sqrt(kernel), the fan-in."""
+        super().__init__()
+        self.left = kernel - 1 if causal else kernel // 2
+        self.right = kernel - 1 - self.left
+        bound = 1 / math.sqrt(kernel)
+        self.taps = nn.Parameter(torch.empty(features, kernel).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(features).uniform_(-bound, bound))
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Convolve (B, L, D) along L.
+
+        (B, L, D) is what a one-pixel-high image (B, D, 1, L) looks like in channels-last memory, so
+        the two-dimensional kernel reads it without a transposition.
+        """
+        padded_BLD = F.pad(x_BLD, (0, 0, self.left, self.right))
+        image_BD1L = padded_BLD.transpose(1, 2).unsqueeze(2)
+        taps_D11K = self.taps[:, None, None, :]
+        y_BD1L = F.conv2d(image_BD1L, taps_D11K, self.bias, groups=self.taps.shape[0])
+        return y_BD1L.squeeze(2).transpose(1, 2)
+
+    def reference(self, x_BLD: Tensor) -> Tensor:
+        """Add up the taps position by position."""
+        positions_BD = x_BLD.unbind(1)
+        taps_D = self.taps.unbind(1)
+        rows_BD = []
+        for t in range(len(positions_BD)):
+            row_BD = self.bias.expand_as(positions_BD[t])
+            for j, tap_D in enumerate(taps_D):
+                seen = t + j - self.left
+                if 0 <= seen < len(positions_BD):
+                    row_BD = row_BD + tap_D * positions_BD[seen]
+            rows_BD.append(row_BD)
+        return torch.stack(rows_BD, 1)

@@ -1,0 +1,75 @@
+"""Token embedding: a vector for every symbol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from hybridlab.components import base
+from hybridlab.components.base import BuildContext, Component, component, field
+from hybridlab.components.inputs.positions import LearnedPositions
+from hybridlab.components.types import TensorKind
+from hybridlab.errors import Problem
+
+
+@component(
+    "token_embedding",
+    kind="input",
+    title="Token embedding",
+    summary="Looks up a learned vector for every token.",
+    cost="linear",
+    paper="https://arxiv.org/abs/1301.3781",
+)
+class TokenEmbedding(Component):
+    """Token ids (B, L) to vectors (B, L, D), optionally with a learned vector for each position.
+
+    The table starts as N(0, 1): a token is a one-hot vector, so its fan-in is 1. A smaller start
+    leaves the residual stream to the random outputs of the first blocks and slows recall tasks.
+    """
+
+    class Params(base.Params):
+        """Parameters of ``token_embedding``."""
+
+        vocab: int = field(256, help="Number of different tokens.", ge=1, le=1_000_000)
+        positions: bool = field(False, help="Add a learned vector for each position.")
+        max_length: int = field(
+            1024,
+            help="Longest sequence that learned positions cover.",
+            ge=1,
+            le=1_048_576,
+            unit="tokens",
+        )
+
+    params: Params
+    accepts = frozenset({TensorKind.TOKENS})
+
+    def __init__(self, params: Params, context: BuildContext) -> None:
+        """Create the table and, if wanted, the positions."""
+        super().__init__(params, context)
+        self.table = nn.Embedding(params.vocab, context.width)
+        self.positions = (
+            LearnedPositions(params.max_length, context.width) if params.positions else None
+        )
+
+    def forward(self, tokens_BL: Tensor) -> Tensor:
+        """Embed tokens (B, L), integers in [0, vocab), as (B, L, D)."""
+        x_BLD: Tensor = self.table(tokens_BL)
+        return x_BLD if self.positions is None else self.positions(x_BLD)
+
+    def reference(self, *inputs: Tensor) -> Tensor:
+        """Multiply one-hot vectors by the table."""
+        (tokens_BL,) = inputs
+        table_ND = self.table.weight
+        one_hot_BLN = tokens_BL.unsqueeze(-1) == torch.arange(
+            self.params.vocab, device=tokens_BL.device
+        )
+        x_BLD = one_hot_BLN.to(table_ND.dtype) @ table_ND
+        return x_BLD if self.positions is None else self.positions(x_BLD)
+
+    @classmethod
+    def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:
+        """Yield a problem where the sequence is known to be longer than the positions."""
+        if params.positions:
+            yield from LearnedPositions.check(params.max_length, context.inputs[0].shape[1])
