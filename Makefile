@@ -1,0 +1,81 @@
+# make app    starts HybridLab on http://localhost:8501 (installs it into .venv the first time)
+# make test   runs every test, the browser's too   |   make check   format, lint, types, imports
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help app test check format lock wheel bench faults dev python
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PORT ?= 8501
+ADDRESS ?= localhost
+PIP_FLAGS ?=
+PYTEST_FLAGS ?=
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+
+help:
+	@echo "make app     start HybridLab on http://$(ADDRESS):$(PORT)"
+	@echo "make test    run all tests, with a browser       make check   format, lint, types and imports"
+	@echo "make format  format and mend what can be mended  make wheel   build dist/hybridlab-*.whl"
+	@echo "make bench   run the benchmarks                  make faults  kill trainings at random moments"
+	@echo "make lock    resolve the dependencies again into constraints.txt"
+
+app: $(VENV)/.app-installed
+	@exec $(BIN)/hybridlab app --port $(PORT) --address $(ADDRESS)
+
+test: dev
+	@chromium="$$($(BIN)/python tests/journeys/chromium.py)"
+	export HYBRIDLAB_CHROMIUM="$$chromium"
+	$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_FLAGS)
+
+check: dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: dev
+	$(BIN)/python .ci/lock.py $(PIP_FLAGS)
+
+wheel: dev
+	$(BIN)/python -m build --wheel
+
+bench: dev
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+faults: dev
+	$(BIN)/pytest tests/faults -n 0 $(PYTEST_FLAGS)
+
+dev: $(VENV)/.dev-installed
+
+# A stamp is newer than what it was installed from, so that the next start installs nothing.
+$(VENV)/.app-installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing HybridLab into $(VENV); the first time takes some minutes."
+	@$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev-installed: pyproject.toml constraints.txt | $(BIN)/python
+	@$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.app-installed
+
+$(BIN)/python: | python
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+python:
+	@if [ -x $(BIN)/python ]; then exit 0; fi
+	if [ -z "$(PYTHON)" ]; then
+		echo "HybridLab needs Python 3.11 or newer, which is not on this machine: install it (on Debian or Ubuntu: apt install python3 python3-venv) and run this again."
+		exit 1
+	fi
+	if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then
+		echo "Python's venv module is missing: install it (on Debian or Ubuntu: apt install python3-venv) and run this again."
+		exit 1
+	fi
