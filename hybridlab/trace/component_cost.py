@@ -1,0 +1,118 @@
+"""What one component costs, traced forward and backward on fake tensors and remembered by parameters and shape."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from hybridlab.architecture.infer import SlotPlan, fake_inputs
+from hybridlab.architecture.model import Slot
+from hybridlab.architecture.spec import Residual
+from hybridlab.components.base import BuildContext
+from hybridlab.components.registry import palette
+from hybridlab.components.types import TensorType
+from hybridlab.trace.ops import OpRecorder, OpRow, SavedBytes, Work
+
+_SHORT = (4, 8)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """One component in its place (norm and residual included): its work, parameters, and bytes kept for backward."""
+
+    params: int
+    param_bytes: int
+    forward: Work
+    backward: Work
+    saved_bytes: int
+    kept_inputs: tuple[bool, ...]
+    output_bytes: int
+
+
+@dataclass(frozen=True)
+class _Key:
+    use: str
+    params_json: str
+    context: BuildContext
+    residual: Residual
+    norm: str
+    output: TensorType
+
+
+def trace_slot(plan: SlotPlan, norm: str, batch: int, length: int) -> Traced:
+    """Trace a component in its place at a batch and a length; equal ones are traced once per process.
+
+    Components whose tracing unrolls time (LSTM, GRU) are traced at two short lengths and continued along a straight
+    line, which is exact for work that every position repeats.
+    """
+    key = _Key(plan.info.name, plan.params.model_dump_json(), plan.context, plan.residual, norm, plan.output)
+    long = any(given.shape[1:2] == ("L",) for given in plan.context.inputs)
+    if plan.info.cls.recurrent_trace and long and length > _SHORT[1]:
+        first, second = (_trace(key, batch, short) for short in _SHORT)
+        return _along_line(first, second, (length - _SHORT[0]) / (_SHORT[1] - _SHORT[0]))
+    return _trace(key, batch, length)
+
+
+@functools.lru_cache(maxsize=4096)
+def _trace(key: _Key, batch: int, length: int) -> Traced:
+    info = palette()[key.use]
+    params = info.cls.Params.model_validate_json(key.params_json)
+    plan = SlotPlan("", "", info, params, key.context, key.residual, key.output)
+    with FakeTensorMode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        slot = Slot(plan, key.norm)
+        inputs = fake_inputs(key.context, batch, length, requires_grad=True)
+        weights = list(slot.parameters())
+        with OpRecorder() as forward, SavedBytes(inputs, weights) as saved:
+            output = slot(*inputs)
+            asked = slot.body.aux_loss()
+        wanted = [tensor for tensor in [*inputs, *weights] if tensor.requires_grad]
+        with OpRecorder() as backward:
+            if wanted and output.requires_grad:
+                roots = [output] if asked is None else [output, asked]
+                torch.autograd.grad(
+                    roots, wanted, [torch.ones_like(root) for root in roots], allow_unused=True
+                )
+        return Traced(
+            sum(weight.numel() for weight in weights),
+            sum(weight.numel() * weight.element_size() for weight in weights),
+            forward.work,
+            backward.work,
+            saved.own_bytes,
+            saved.kept_inputs,
+            output.numel() * output.element_size(),
+        )
+
+
+def _along_line(first: Traced, second: Traced, factor: float) -> Traced:
+    def line(a: float, b: float) -> int:
+        return round(a + (b - a) * factor)
+
+    def work(a: Work, b: Work) -> Work:
+        """Scale rows so that totals lie on the line; the number of operators grows with them."""
+        extra = b.rows[len(a.rows) :]
+        total = Work([OpRow(row.op, row.flops, row.bytes_read, row.bytes_written) for row in a.rows])
+        wanted = [
+            line(sum(getattr(r, name) for r in a.rows), sum(getattr(r, name) for r in b.rows))
+            for name in ("flops", "bytes_read", "bytes_written")
+        ]
+        have = [sum(getattr(r, name) for r in a.rows) for name in ("flops", "bytes_read", "bytes_written")]
+        count = max(1, round(len(extra) * factor))
+        rest = [max(0, goal - now) for goal, now in zip(wanted, have, strict=True)]
+        parts = [[amount // count] * (count - 1) + [amount - amount // count * (count - 1)] for amount in rest]
+        total.rows += [OpRow("per_position", *amounts) for amounts in zip(*parts, strict=True)]
+        return total
+
+    return Traced(
+        first.params,
+        first.param_bytes,
+        work(first.forward, second.forward),
+        work(first.backward, second.backward),
+        line(first.saved_bytes, second.saved_bytes),
+        first.kept_inputs,
+        line(first.output_bytes, second.output_bytes),
+    )

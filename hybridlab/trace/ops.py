@@ -1,0 +1,150 @@
+"""Records what operators do: FLOPs, bytes read and written, bytes saved for backward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+aten = torch.ops.aten
+
+
+def _cpu_attention(q: Any, k: Any, v: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return int(sdpa_flop_count(q.shape, k.shape, v.shape))
+
+
+def _cpu_attention_backward(grad: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> int:
+    return int(sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape))
+
+
+# torch's own counter knows CUDA's attention kernels but counts 0 for the CPU's (pytorch#195460).
+_CPU_ATTENTION: dict[Any, Callable[..., int]] = {
+    aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_attention_backward,
+}
+_FREE = {"aten::detach", "aten::alias", "aten::empty", "aten::empty_strided", "aten::lift_fresh"}
+
+
+@dataclass
+class OpRow:
+    """One operator's work: FLOPs (a multiply-add counts 2) and bytes moved if nothing stays in a cache."""
+
+    op: str
+    flops: int
+    bytes_read: int
+    bytes_written: int
+
+
+@dataclass
+class Work:
+    """A list of operators with its totals."""
+
+    rows: list[OpRow] = field(default_factory=list)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of all rows."""
+        return sum(row.flops for row in self.rows)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes read and written by all rows."""
+        return sum(row.bytes_read + row.bytes_written for row in self.rows)
+
+    def seconds(self, flops_per_s: float, bytes_per_s: float, overhead_s: float) -> float:
+        """Estimate the time: each operator takes the longer of computing and moving, plus a fixed overhead."""
+        return math.fsum(
+            max(row.flops / flops_per_s, (row.bytes_read + row.bytes_written) / bytes_per_s)
+            + overhead_s
+            for row in self.rows
+        )
+
+
+class OpRecorder(TorchDispatchMode):
+    """Records every operator that runs inside it; views and allocations are free."""
+
+    def __init__(self) -> None:
+        """Start with nothing recorded."""
+        super().__init__()
+        self.work = Work()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operator and note what it read, wrote and computed."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not func.is_view and func._schema.name not in _FREE:
+            self.work.rows.append(
+                OpRow(
+                    func._schema.name.removeprefix("aten::"),
+                    _flops(func, args, kwargs, out),
+                    tensor_bytes([args, kwargs]),
+                    tensor_bytes(out),
+                )
+            )
+        return out
+
+
+def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    packet = func._overloadpacket
+    own = _CPU_ATTENTION.get(packet)
+    if own is not None:
+        return own(*args)
+    formula = flop_registry.get(packet)
+    return int(formula(*args, **kwargs, out_val=out)) if formula is not None else 0
+
+
+def tensor_bytes(tree: Any) -> int:
+    """Return the bytes of all distinct tensors in a nest of containers."""
+    tensors = {id(leaf): leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+class SavedBytes:
+    """Counts what autograd keeps for backward, each storage once; parameters and named tensors are told apart."""
+
+    def __init__(self, inputs: Iterable[Tensor], parameters: Iterable[Tensor]) -> None:
+        """Know the inputs, whose storages belong to whoever made them, and the parameters, which are kept anyway."""
+        self._parameters = {_storage(tensor) for tensor in parameters}
+        self._inputs = [_storage(tensor) for tensor in inputs]
+        self._kept: dict[int, int] = {}
+        self._alive: list[Tensor] = []
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        key = _storage(tensor)
+        if key not in self._parameters:
+            self._kept[key] = tensor.untyped_storage().nbytes()
+            self._alive.append(tensor)
+        return tensor
+
+    def __enter__(self) -> SavedBytes:
+        """Start counting."""
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop counting."""
+        self._hooks.__exit__(*error)  # type: ignore[arg-type]
+
+    @property
+    def own_bytes(self) -> int:
+        """Bytes kept that are not an input's."""
+        return sum(size for key, size in self._kept.items() if key not in self._inputs)
+
+    @property
+    def kept_inputs(self) -> tuple[bool, ...]:
+        """Whether each input is kept."""
+        return tuple(key in self._kept for key in self._inputs)
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)

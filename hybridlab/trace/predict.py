@@ -1,0 +1,169 @@
+"""Predicts what training an architecture costs, without running it: FLOPs, peak bytes, milliseconds, per component."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hybridlab.architecture.infer import Inference, concrete_shape, infer
+from hybridlab.architecture.spec import Architecture
+from hybridlab.components.types import TensorType
+from hybridlab.errors import Problem
+from hybridlab.hardware.roofline import Roofline, cpu_roofline
+from hybridlab.trace.component_cost import Traced, trace_slot
+from hybridlab.trace.ops import Work
+from hybridlab.trace.producers import producers
+
+_ITEM_BYTES = {"int64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "bool": 1}
+
+
+@dataclass(frozen=True)
+class ComponentCost:
+    """Predicted cost of one component in its place, for one batch."""
+
+    path: str
+    use: str
+    kind: str
+    params: int
+    flops: int
+    flops_step: int
+    activation_bytes: int
+    ms: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted cost of one training step of an architecture on one batch.
+
+    ``flops_forward`` and ``flops_step`` (forward and backward) count a multiply-add as two; attention is counted in
+    full where it is causal, as is usual. ``peak_bytes`` is weights, gradients, AdamW's two moments, what is kept for
+    backward and the largest working set of one component; ``step_ms`` is a roofline of this machine's ceilings.
+    """
+
+    params: int
+    flops_forward: int
+    flops_step: int
+    flops_per_sample: float
+    peak_bytes: int
+    activation_bytes: int
+    step_ms: float
+    batch: int
+    length: int
+    input: str
+    output: str
+    components: tuple[ComponentCost, ...]
+    edges: dict[str, dict[str, Any]]
+    problems: tuple[Problem, ...]
+    ceilings: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the architecture can be built."""
+        return not any(problem.severity == "error" for problem in self.problems)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the prediction as plain JSON values."""
+        return {**asdict(self), "ok": self.ok}
+
+
+def predict(
+    architecture: Architecture,
+    input_type: TensorType | None = None,
+    *,
+    batch: int = 8,
+    length: int = 64,
+    roofline: Roofline | None = None,
+) -> Prediction:
+    """Predict one training step; components that have errors are left out and listed in ``problems``."""
+    inference = infer(architecture, input_type, batch=batch, length=length)
+    roofline = roofline or cpu_roofline()
+    traced = {
+        path: trace_slot(plan, architecture.norm, batch, length)
+        for path, plan in inference.slots.items()
+    }
+    costs = tuple(_cost(inference, path, item, roofline) for path, item in traced.items())
+    uses = _uses(inference, architecture)
+    params = sum(item.params for item in traced.values())
+    param_bytes = sum(item.param_bytes for item in traced.values())
+    activations = _activation_bytes(inference, traced, uses, batch, length)
+    working = max((_working_bytes(item.backward) for item in traced.values()), default=0)
+    optimiser_s = roofline.seconds(0, 7 * param_bytes)
+    return Prediction(
+        params=params,
+        flops_forward=sum(cost.flops * uses[cost.path] for cost in costs),
+        flops_step=sum(cost.flops_step * uses[cost.path] for cost in costs),
+        flops_per_sample=sum(cost.flops * uses[cost.path] for cost in costs) / batch,
+        peak_bytes=4 * param_bytes + activations + working,
+        activation_bytes=activations,
+        step_ms=math.fsum(cost.ms * uses[cost.path] for cost in costs) + 1e3 * optimiser_s,
+        batch=batch,
+        length=length,
+        input=str(inference.input),
+        output=str(inference.output) if inference.output else "",
+        components=costs,
+        edges={
+            path: {"type": str(kind), "bytes": type_bytes(kind, batch, length)}
+            for path, kind in inference.edges.items()
+        },
+        problems=inference.problems,
+        ceilings=roofline.source,
+    )
+
+
+def type_bytes(kind: TensorType, batch: int, length: int) -> int:
+    """Return the bytes of one tensor of a type at a batch and a length."""
+    return math.prod(concrete_shape(kind, batch, length)) * _ITEM_BYTES.get(kind.dtype, 4)
+
+
+def _cost(inference: Inference, path: str, traced: Traced, roofline: Roofline) -> ComponentCost:
+    plan = inference.slots[path]
+    seconds = sum(
+        roofline.seconds(row.flops, row.bytes_read + row.bytes_written)
+        for work in (traced.forward, traced.backward)
+        for row in work.rows
+    )
+    return ComponentCost(
+        path=path,
+        use=plan.info.name,
+        kind=str(plan.info.kind),
+        params=traced.params,
+        flops=traced.forward.flops,
+        flops_step=traced.forward.flops + traced.backward.flops,
+        activation_bytes=traced.saved_bytes,
+        ms=1e3 * seconds,
+    )
+
+
+def _uses(inference: Inference, architecture: Architecture) -> dict[str, int]:
+    """Return how often each component runs in one forward: more than once inside tied groups."""
+    tied = {ids: node.repeat for _, ids, node in architecture.walk() if node.is_group and node.tie}
+    uses = {}
+    for path in inference.slots:
+        names = [part for part in path.split(".") if not part.isdigit()]
+        groups = (".".join(names[:end]) for end in range(1, len(names)))
+        uses[path] = math.prod(tied.get(group, 1) for group in groups)
+    return uses
+
+
+def _activation_bytes(
+    inference: Inference,
+    traced: dict[str, Traced],
+    uses: dict[str, int],
+    batch: int,
+    length: int,
+) -> int:
+    """Return bytes kept for backward: each component's own, and each edge once where any reader keeps it."""
+    own = sum(item.saved_bytes * uses[path] for path, item in traced.items())
+    edges = producers(inference)
+    kept = {
+        name
+        for path, item in traced.items()
+        for name, keeps in zip(edges.reads[path], item.kept_inputs, strict=True)
+        if keeps
+    }
+    return own + sum(type_bytes(edges.types[name], batch, length) for name in kept)
+
+
+def _working_bytes(work: Work) -> int:
+    return max((row.bytes_read + row.bytes_written for row in work.rows), default=0)
