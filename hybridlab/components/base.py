@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from hybridlab.components.types import TensorKind, TensorType
 from hybridlab.errors import Problem
 
+FLOAT32_BYTES = 4
+"""Bytes of a number in the state figures, which are those of float32."""
+
 Cost = Literal["constant", "linear", "linear·log", "quadratic"]
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
-from hybridlab.errors import HybridLabError, Problem
+from hybridlab.errors import Problem
 
 
 class LearnedPositions(nn.Module):
-    """Adds a learned vector per position to (B, L, D); starts at a fifth of an embedding's scale."""
+    """Adds a learned vector per position to (B, L, D); starts at a fifth of an embedding's scale.
+
+    Positions past the table share its last vector, so that a model can be tried on longer sequences
+    than it was made for.
+    """
 
     def __init__(self, max_length: int, width: int) -> None:
         """Create a table of ``max_length`` vectors of ``width`` features."""
@@ -19,24 +24,20 @@ class LearnedPositions(nn.Module):
         nn.init.normal_(self.table.weight, std=0.2)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Add the first L positions to (B, L, D).
-
-        Raises:
-            HybridLabError: the sequence is longer than the table.
-        """
-        length = x_BLD.shape[1]
-        for problem in self.check(self.table.num_embeddings, length):
-            raise HybridLabError(problem)
-        return x_BLD + self.table.weight[:length]
+        """Add the vectors of positions 0 to L - 1 to (B, L, D)."""
+        index_L = torch.arange(x_BLD.shape[1], device=x_BLD.device)
+        positions_LD: Tensor = self.table(index_L.clamp(max=self.table.num_embeddings - 1))
+        return x_BLD + positions_LD
 
     @staticmethod
     def check(max_length: int, length: str | int) -> Iterator[Problem]:
-        """Yield a problem where a known length exceeds ``max_length``."""
+        """Yield a warning where a known length exceeds ``max_length``."""
         if isinstance(length, int) and length > max_length:
             yield Problem(
                 "max_length",
-                "the sequence is longer than the learned positions",
+                "the positions past the learned ones share one vector",
                 f"at least {length}",
                 str(max_length),
                 f"set max_length to {length}",
+                severity="warning",
             )

@@ -10,13 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import BuildContext, Component, component, field, must_divide
+from hybridlab.components.base import (
+    FLOAT32_BYTES,
+    BuildContext,
+    Component,
+    component,
+    field,
+    must_divide,
+)
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.rotary import rotate
 from hybridlab.components.token_mixers.sliding_window import window_attention
 from hybridlab.errors import Problem
-
-FLOAT32_BYTES = 4
 
 
 @component(

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import BuildContext, Component, component, field
-
-FLOAT32_BYTES = 4
+from hybridlab.components.base import FLOAT32_BYTES, BuildContext, Component, component, field
 
 
 @component(

@@ -1,0 +1,83 @@
+"""The states between chunks of a linear recurrence with decay: matrix products instead of a loop.
+
+Dimensions: n chunks, K state rows that decay each at its own rate, V columns.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GROUP = 16
+"""Chunks that one matrix product covers; the cost of a level is n x GROUP."""
+
+SMALLEST_LOG = -50.0
+"""A chunk that forgets more than e^-50 forgets all: the rest is far below what float32 resolves."""
+
+
+def states_before(updates_nKV: Tensor, log_decay_nK: Tensor) -> Tensor:
+    """Return the state before each chunk: S_0 = 0, S_m = exp(a_(m-1)) S_(m-1) + U_(m-1).
+
+    Chunks are taken in groups of 16: within a group every state is a weighted sum of the group's
+    updates, one matrix product; what a group hands to the next follows from the same recurrence over
+    groups. So the cost is linear in n, the depth logarithmic, and nothing loops over chunks.
+
+    Args:
+        updates_nKV: what each chunk adds, (..., n, K, V).
+        log_decay_nK: log of what each chunk keeps of the state, at most 0, (..., n, K).
+
+    Returns:
+        (..., n, K, V), in the dtype of the updates.
+    """
+    chunks = updates_nKV.shape[-3]
+    size = min(GROUP, chunks)
+    padding = -chunks % size
+    log_decay_nK = log_decay_nK.clamp(min=SMALLEST_LOG)
+    if padding:
+        updates_nKV = F.pad(updates_nKV, (0, 0, 0, 0, 0, padding))
+        log_decay_nK = F.pad(log_decay_nK, (0, 0, 0, padding))
+    updates_GcKV = torch.unflatten(updates_nKV, -3, (-1, size))
+    log_decay_GcK = torch.unflatten(log_decay_nK, -2, (-1, size))
+    after_GcK = log_decay_GcK.cumsum(-2)
+    before_GcK = after_GcK - log_decay_GcK
+    if chunks <= size:
+        states_GcKV = _weighted(before_GcK, after_GcK, updates_GcKV, diagonal=-1)
+    else:
+        # One row more than the group has chunks: the state that the group itself leaves behind.
+        rows_GdK = torch.cat((before_GcK, after_GcK[..., -1:, :]), dim=-2)
+        local_GdKV = _weighted(rows_GdK, after_GcK, updates_GcKV, diagonal=-1)
+        states_GcKV, left_G1KV = torch.split(local_GdKV, [size, 1], dim=-3)
+        carried_GKV = states_before(left_G1KV.squeeze(-3), after_GcK[..., -1, :])
+        carried_G1KV = carried_GKV.unsqueeze(-3)
+        decay_GcK1 = before_GcK.exp().unsqueeze(-1).to(carried_G1KV.dtype)
+        states_GcKV = torch.addcmul(states_GcKV, carried_G1KV, decay_GcK1)
+    return states_GcKV.flatten(-4, -3)[..., :chunks, :, :]
+
+
+def _weighted(rows_dK: Tensor, after_cK: Tensor, updates_cKV: Tensor, diagonal: int) -> Tensor:
+    """Return sum over j <= i + diagonal of exp(rows_i - after_j) updates_j: (..., d, K, V)."""
+    weights_Kdc = lower_decays(rows_dK.transpose(-1, -2), after_cK.transpose(-1, -2), diagonal)
+    sums_KdV = weights_Kdc.to(updates_cKV.dtype) @ updates_cKV.transpose(-3, -2)
+    return sums_KdV.transpose(-3, -2)
+
+
+def lower_decays(rows_d: Tensor, columns_c: Tensor, diagonal: int = 0) -> Tensor:
+    """Return exp(rows_i - columns_j) for j <= i + diagonal and 0 elsewhere: (..., d, c).
+
+    What is hidden is set to minus infinity before the exponential. Hiding it afterwards gives the
+    same values, but above the diagonal the exponential can overflow, and its gradient is then NaN.
+    """
+    exponents_dc = rows_d.unsqueeze(-1) - columns_c.unsqueeze(-2)
+    hidden_dc = torch.ones(
+        exponents_dc.shape[-2:], dtype=torch.bool, device=exponents_dc.device
+    ).triu(diagonal + 1)
+    return exponents_dc.masked_fill(hidden_dc, float("-inf")).exp()
+
+
+def pad_to_multiple(x: Tensor, size: int) -> Tensor:
+    """Cut (B, L, ...) into chunks (B, n, size, ...), with zeros after the end."""
+    padding = -x.shape[1] % size
+    if padding:
+        x = F.pad(x, (0, 0) * (x.dim() - 2) + (0, padding))
+    return torch.unflatten(x, 1, (-1, size))

@@ -1,0 +1,86 @@
+"""Gated sum: learned shares of branches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hybridlab.components import base
+from hybridlab.components.base import BuildContext, Component, component, field
+from hybridlab.components.merges.agreement import must_agree
+from hybridlab.errors import Problem
+
+EPS = 1e-6
+
+
+@component(
+    "gated_sum",
+    kind="merge",
+    title="Gated sum",
+    summary="Averages two or more branches with learned shares, each branch normalised first.",
+    cost="linear",
+    paper="https://arxiv.org/abs/2411.13676",
+)
+class GatedSum(Component):
+    """``sum_i share_i * norm_i(x_i)``, shares a softmax over branches; I branches (B, L, D).
+
+    The shares start equal, which with norms is Hymba's ``(norm(attention) + norm(ssm)) / 2``.
+    """
+
+    class Params(base.Params):
+        """Parameters of ``gated_sum``."""
+
+        gate: Literal["channel", "scalar"] = field(
+            "channel", help="A share per feature, or one per branch."
+        )
+        norm: bool = field(
+            True,
+            help="Normalise each branch first, so that none drowns the others by its size.",
+            search=[True, False],
+        )
+
+    params: Params
+    min_inputs = 2
+    max_inputs = None
+
+    def __init__(self, params: Params, context: BuildContext) -> None:
+        """Create the gates, which start at zero, and the norms' scales, which start at one."""
+        super().__init__(params, context)
+        branches, features = len(context.inputs), context.features
+        self.gates = nn.Parameter(
+            torch.zeros(branches, features if params.gate == "channel" else 1)
+        )
+        self.scales = nn.Parameter(torch.ones(branches, features)) if params.norm else None
+
+    def forward(self, *branches_BLD: Tensor) -> Tensor:
+        """Average branches, each (B, L, D)."""
+        shares_ID = self.gates.softmax(0)
+        if self.scales is not None:
+            branches_BLD = tuple(F.rms_norm(x, x.shape[-1:], None, EPS) for x in branches_BLD)
+            shares_ID = shares_ID * self.scales
+        first_D, *others_D = shares_ID.unbind(0)
+        y_BLD = branches_BLD[0] * first_D
+        for x_BLD, share_D in zip(branches_BLD[1:], others_D, strict=True):
+            y_BLD = torch.addcmul(y_BLD, x_BLD, share_D)
+        return y_BLD
+
+    def reference(self, *inputs: Tensor) -> Tensor:
+        """Compute the formula as written."""
+        weights_ID = self.gates.exp() / self.gates.exp().sum(0)
+        total_BLD = torch.zeros_like(inputs[0])
+        for i, x_BLD in enumerate(inputs):
+            branch_BLD = x_BLD
+            if self.scales is not None:
+                mean_square_BL1 = x_BLD.square().mean(-1, keepdim=True)
+                branch_BLD = x_BLD / (mean_square_BL1 + EPS).sqrt() * self.scales[i]
+            total_BLD = total_BLD + weights_ID[i] * branch_BLD
+        return total_BLD
+
+    @classmethod
+    def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:
+        """Yield a problem for each branch of another shape."""
+        yield from must_agree(context.inputs, features=True)
