@@ -1,0 +1,129 @@
+"""Multi-query associative recall: look up the value that was shown with a key, several times in one sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+import torch
+from pydantic import model_validator
+
+from hybridlab.components.base import Params, field
+from hybridlab.components.types import TensorType
+from hybridlab.tasks.base import IGNORED, Batch, Task, logits_type, stream, task, tokens_type
+
+BLANK = 0
+_EVALUATION_BATCH = 128
+_EVALUATION_BATCHES = {"val": 2, "test": 8}
+
+
+class MqarParams(Params):
+    """What can be set about associative recall."""
+
+    pairs: int = field(
+        8, ge=1, le=1_024, help="Pairs of key and value at the start, each asked for once."
+    )
+    vocab: int = field(
+        128, ge=5, le=65_536, help="Symbols: a blank, then keys, then as many values."
+    )
+    length: int = field(64, ge=3, le=16_384, unit="tokens", help="Tokens of a sequence.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if 3 * self.pairs > self.length:
+            raise ValueError(
+                f"{self.pairs} pairs and their questions need a length of {3 * self.pairs}, not {self.length}"
+            )
+        if self.pairs > (self.vocab - 1) // 2:
+            raise ValueError(
+                f"{self.pairs} pairs need a vocab of at least {2 * self.pairs + 1}, not {self.vocab}"
+            )
+        return self
+
+
+@task(
+    "mqar",
+    title="Associative recall",
+    summary="After 8 pairs of key and value, answer each key with its value wherever it comes again.",
+    source="Generated, after the task of https://arxiv.org/abs/2312.04927",
+)
+class Mqar(Task):
+    """Keys and values alternate, then each key comes once more among blanks; its value is the answer there.
+
+    Keys of one sequence differ; so do its values. Nothing else is scored, and answers are not shown.
+    """
+
+    Params = MqarParams
+
+    @property
+    def length(self) -> int:
+        """Tokens a sequence."""
+        length: int = self.params.length
+        return length
+
+    @property
+    def symbols(self) -> int:
+        """How many keys there are, and how many values."""
+        symbols: int = (self.params.vocab - 1) // 2
+        return symbols
+
+    def input_node(self) -> dict[str, Any]:
+        """Return an embedding of the symbols."""
+        return {"use": "token_embedding", "vocab": self.params.vocab}
+
+    def head_node(self) -> dict[str, Any]:
+        """Return logits over the symbols at every position."""
+        return {"use": "lm_head", "vocab": self.params.vocab}
+
+    def input_type(self) -> TensorType:
+        """Return tokens (B, L)."""
+        return tokens_type()
+
+    def output_type(self) -> TensorType:
+        """Return logits (B, L, vocab)."""
+        return logits_type(self.params.vocab, per_position=True)
+
+    def train_batch(self, step: int, batch: int, seed: int) -> Batch:
+        """Return fresh sequences."""
+        return self._sequences(stream(self.name, "train", seed, step), batch)
+
+    def evaluation(self, split: str) -> Iterator[Batch]:
+        """Yield fixed sequences."""
+        for index in range(_EVALUATION_BATCHES[split]):
+            yield self._sequences(stream(self.name, split, 0, index), _EVALUATION_BATCH)
+
+    def baselines(self) -> dict[str, float]:
+        """Return the accuracy of guessing any value, and of naming one of the values that were shown."""
+        return {"chance": 1 / self.symbols, "one of the values shown": 1 / self.params.pairs}
+
+    def _sequences(self, rng: np.random.Generator, batch: int) -> Batch:
+        pairs, symbols = self.params.pairs, self.symbols
+        keys = _distinct(rng, batch, symbols, pairs) + 1
+        values = _distinct(rng, batch, symbols, pairs) + 1 + symbols
+        inputs = np.full((batch, self.length), BLANK, dtype=np.int64)
+        targets = np.full((batch, self.length), IGNORED, dtype=np.int64)
+        inputs[:, 0 : 2 * pairs : 2], inputs[:, 1 : 2 * pairs : 2] = keys, values
+        places = _distinct(rng, batch, self.length - 2 * pairs, pairs) + 2 * pairs
+        rows = np.arange(batch)[:, None]
+        inputs[rows, places], targets[rows, places] = keys, values
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+
+    @classmethod
+    def default_training(cls) -> dict[str, Any]:
+        """Return settings under which a model that can look back learns in seconds."""
+        return {
+            "steps": 1500,
+            "batch": 64,
+            "learning_rate": 5e-3,
+            "warmup_steps": 20,
+            "weight_decay": 0.0,
+            "eval_every": 50,
+            "checkpoint_every": 250,
+            "target": 0.995,
+        }
+
+
+def _distinct(rng: np.random.Generator, batch: int, below: int, count: int) -> np.ndarray[Any, Any]:
+    """Return (batch, count) integers under ``below``, different from each other in each row."""
+    return np.argsort(rng.random((batch, below)), axis=1)[:, :count]

@@ -1,0 +1,103 @@
+"""Running parity: the smallest task that needs a state, and that attention alone does not carry to new lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from hybridlab.components.base import Params, field
+from hybridlab.components.types import TensorType
+from hybridlab.tasks.base import Batch, Task, logits_type, stream, task, tokens_type
+
+_EVALUATION_BATCH = 128
+_EVALUATION_BATCHES = {"val": 2, "test": 8}
+
+
+class ParityParams(Params):
+    """What can be set about parity."""
+
+    length: int = field(32, ge=1, le=4_096, unit="bits", help="Bits of a training sequence.")
+    longer: int = field(
+        96, ge=1, le=16_384, unit="bits", help="Bits of the longer sequences it is tested on too."
+    )
+
+
+@task(
+    "parity",
+    title="Parity",
+    summary="Say at every position whether the bits so far hold an odd number of ones; tested on longer ones too.",
+    source="Generated. The state-tracking test of https://arxiv.org/abs/2404.08819 and https://arxiv.org/abs/2411.12537",
+)
+class Parity(Task):
+    """Target t is the exclusive or of bits 0 to t, scored at every position; half of all answers are 1."""
+
+    Params = ParityParams
+
+    @property
+    def length(self) -> int:
+        """Bits of a training sequence."""
+        length: int = self.params.length
+        return length
+
+    @property
+    def val_splits(self) -> tuple[str, ...]:
+        """The training length, then the longer one; early stopping asks for both."""
+        return ("val", f"val_{self.params.longer}")
+
+    @property
+    def test_splits(self) -> tuple[str, ...]:
+        """The training length, then the longer one."""
+        return ("test", f"test_{self.params.longer}")
+
+    def input_node(self) -> dict[str, Any]:
+        """Return an embedding of two symbols."""
+        return {"use": "token_embedding", "vocab": 2}
+
+    def head_node(self) -> dict[str, Any]:
+        """Return two logits at every position."""
+        return {"use": "lm_head", "vocab": 2}
+
+    def input_type(self) -> TensorType:
+        """Return tokens (B, L)."""
+        return tokens_type()
+
+    def output_type(self) -> TensorType:
+        """Return logits (B, L, 2)."""
+        return logits_type(2, per_position=True)
+
+    def train_batch(self, step: int, batch: int, seed: int) -> Batch:
+        """Return fresh random bits."""
+        return _bits(stream(self.name, "train", seed, step), batch, self.length)
+
+    def evaluation(self, split: str) -> Iterator[Batch]:
+        """Yield fixed random bits at the length that the split names."""
+        stem, _, longer = split.partition("_")
+        length = int(longer) if longer else self.length
+        for index in range(_EVALUATION_BATCHES[stem]):
+            yield _bits(stream(self.name, split, 0, index), _EVALUATION_BATCH, length)
+
+    def baselines(self) -> dict[str, float]:
+        """Return the accuracy of guessing."""
+        return {"chance": 0.5}
+
+    @classmethod
+    def default_training(cls) -> dict[str, Any]:
+        """Return settings under which a recurrent model generalises in seconds."""
+        return {
+            "steps": 1000,
+            "batch": 64,
+            "learning_rate": 5e-3,
+            "warmup_steps": 20,
+            "weight_decay": 0.0,
+            "eval_every": 50,
+            "checkpoint_every": 250,
+            "target": 0.999,
+        }
+
+
+def _bits(rng: np.random.Generator, batch: int, length: int) -> Batch:
+    bits = rng.integers(0, 2, (batch, length))
+    return Batch(torch.from_numpy(bits), torch.from_numpy(np.cumsum(bits, axis=1) % 2))

@@ -1,0 +1,54 @@
+"""Scores of a model on the splits of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from hybridlab.tasks.base import Task
+from hybridlab.training.precision import Numerics
+
+
+def evaluate(
+    model: nn.Module, task: Task, splits: Sequence[str], numerics: Numerics
+) -> dict[str, float]:
+    """Return the metric of each split by its name, such as ``val_accuracy``; draws no random numbers.
+
+    The model is put into evaluation mode and back. Sums stay on the device until the split is through.
+    """
+    metrics = {}
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for split in splits:
+                total = torch.zeros((), dtype=torch.float64)
+                sums, count = [], 0
+                for batch in task.evaluation(split):
+                    with numerics.autocast():
+                        output = model(batch.inputs.to(numerics.device, non_blocking=True))
+                    part, answers = task.score(output, batch.to(numerics.device))
+                    sums.append(part)
+                    count += answers
+                total = torch.stack(sums).cpu().double().sum()
+                metrics[task.metric_name(split)] = float(total) / max(1, count)
+    finally:
+        model.train(training)
+    return metrics
+
+
+def better(task: Task, value: float, than: float | None) -> bool:
+    """Say whether a metric beats another one (None: there is none yet)."""
+    return than is None or (value > than if task.higher_is_better else value < than)
+
+
+def reached(task: Task, metrics: dict[str, float], target: float | None) -> bool:
+    """Say whether every metric is at least as good as the target; never without a target."""
+    if target is None or not metrics:
+        return False
+    good = (
+        value >= target if task.higher_is_better else value <= target for value in metrics.values()
+    )
+    return all(good)

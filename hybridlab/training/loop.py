@@ -1,0 +1,286 @@
+"""The training loop: one update after the other, scored, kept and resumable to the bit.
+
+Test metrics are those of the final weights, computed once, at the end. The weights of the best validation are kept
+beside them in ``best.safetensors`` and are never chosen by the test split.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hybridlab.errors import DeviceError
+from hybridlab.tasks.base import Batch, Task
+from hybridlab.training import checkpoint, memory, random_state
+from hybridlab.training.evaluation import better, evaluate, reached
+from hybridlab.training.meter import Meter, OnMetrics
+from hybridlab.training.optimiser import adamw, clip, gradient_norm, set_learning_rate
+from hybridlab.training.precision import numerics
+from hybridlab.training.progress import Progress
+from hybridlab.training.result import State, StopReason, TrainResult
+from hybridlab.training.schedule import learning_rate
+from hybridlab.training.spec import TrainSpec
+from hybridlab.training.weights import load_weights, weights_sha256, write_weights
+
+CHECKPOINTS, WEIGHTS, BEST, RESULT = (
+    "checkpoints",
+    "weights.safetensors",
+    "best.safetensors",
+    "result.json",
+)
+ShouldStop = Callable[[], str | None]
+_STATES: dict[str, State] = {"cancel": "cancelled", "interrupt": "interrupted"}
+_log = logging.getLogger(__name__)
+
+
+def train(
+    model: nn.Module,
+    task: Task,
+    spec: TrainSpec,
+    *,
+    folder: Path,
+    on_metrics: OnMetrics = lambda step, metrics: None,
+    should_stop: ShouldStop = lambda: None,
+    on_step: Callable[[int], None] = lambda step: None,
+    on_restored: Callable[[int], None] = lambda step: None,
+    before_checkpoint: Callable[[], None] = lambda: None,
+    resume: bool = False,
+) -> TrainResult:
+    """Train a model on a task; with ``resume`` go on from the newest whole checkpoint in the folder, if there is one.
+
+    The model is moved to the spec's device and changed in place. On one machine, one number of threads and one seed the
+    weights come out bit-equal, whether or not the training was broken off and resumed.
+
+    Args:
+        model: maps a batch's inputs to logits; ``aux_loss()`` and ``reports()`` are used where it has them.
+        task: what to learn.
+        spec: how.
+        folder: where checkpoints, final weights and the result go.
+        on_metrics: is given (step, values) as they happen.
+        should_stop: says ``cancel`` or ``interrupt`` to stop after the current step; a checkpoint is written.
+        on_step: is told the number of updates after each one.
+        on_restored: is told the step that training goes on from, before it does.
+        before_checkpoint: is called before each checkpoint, so that no metric is younger than it.
+        resume: whether to look for a checkpoint.
+
+    Raises:
+        RunError: the loss is not finite, a file cannot be written, or the checkpoint is of another architecture.
+        DeviceError: the device is not there, or the batch does not fit into its memory.
+    """
+    training = _Training(model, task, spec, folder, on_metrics, before_checkpoint)
+    if resume and training.restore():
+        on_restored(training.progress.step)
+    failed = False
+    try:
+        stopped = training.run(should_stop, on_step)
+    except (RuntimeError, MemoryError) as error:
+        if not memory.is_out_of_memory(error):
+            raise
+        failed = True
+    if failed:  # outside the handler, so that the failed step's tensors are gone
+        raise training.explain_memory()
+    return training.finish(stopped)
+
+
+class _Training:
+    """One training in this process: model, optimiser, counters and files."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        spec: TrainSpec,
+        folder: Path,
+        on_metrics: OnMetrics,
+        before_checkpoint: Callable[[], None],
+    ) -> None:
+        self.numerics = numerics(spec)
+        self.model = model.to(self.numerics.device)
+        self.task, self.spec, self.folder = task, spec, folder
+        self.before_checkpoint = before_checkpoint
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimiser = adamw(model, spec)
+        self.scaler = self.numerics.scaler()
+        self.progress = Progress()
+        self.meter = Meter(on_metrics, every=spec.log_every, device=self.numerics.device)
+        self.best: dict[str, Tensor] | None = None
+        self.began = time.perf_counter()
+        self.saved_step: int | None = None
+        random_state.seed_everything(spec.seed)
+        checkpoint.clean(folder / CHECKPOINTS)
+        memory.foresee(model, task, spec, self.numerics)
+
+    def run(self, should_stop: ShouldStop, on_step: Callable[[int], None]) -> StopReason:
+        """Update the weights until there is a reason to stop; return it."""
+        progress, spec = self.progress, self.spec
+        self.model.train()
+        self.meter.pause()
+        self.began = time.perf_counter() - progress.seconds
+        while progress.ended is None:
+            wish = should_stop()
+            if wish in ("cancel", "interrupt"):
+                self.save()
+                return "cancel" if wish == "cancel" else "interrupt"
+            self.update()
+            progress.step += 1
+            on_step(progress.step)
+            if progress.step == spec.steps:
+                progress.ended = "steps"
+            if progress.step % spec.eval_every == 0 or progress.ended:
+                self.validate()
+            if progress.step % spec.checkpoint_every == 0 or progress.ended:
+                self.save()
+        return progress.ended
+
+    def update(self) -> None:
+        """Make one update of the weights from one batch, in as many parts as the spec says."""
+        step, spec, device = self.progress.step, self.spec, self.numerics.device
+        rate = learning_rate(spec, step)
+        set_learning_rate(self.optimiser, rate)
+        batch = self.task.train_batch(step, spec.batch, spec.seed)
+        if spec.accumulation == 1:
+            loss = self.backward(batch.to(device), 1.0)
+        else:
+            parts = batch.split(spec.accumulation)
+            answers = [int(part.mask.sum()) for part in parts]
+            total = max(1, sum(answers))
+            losses = [
+                self.backward(part.to(device), count / total)
+                for part, count in zip(parts, answers, strict=True)
+            ]
+            loss = torch.stack(losses).sum()
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimiser)
+        norm = gradient_norm(self.parameters)
+        self.meter.step(step + 1, loss, norm if self.scaler is None else loss, rate, spec.batch)
+        clip(self.parameters, norm, spec.clip_norm)
+        if self.scaler is None:
+            self.optimiser.step()
+        else:
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def backward(self, batch: Batch, share: float) -> Tensor:
+        """Add the gradients of a part of a batch; return its share of the task's loss (scalar, detached)."""
+        with self.numerics.autocast():
+            output = self.model(batch.inputs)
+        loss = self.task.loss(output.float() if self.numerics.dtype else output, batch)
+        total = loss
+        auxiliary = getattr(self.model, "aux_loss", None)
+        if auxiliary is not None and (asked := auxiliary()) is not None:
+            total = loss + asked
+        if share != 1.0:
+            total = total * share
+        (self.scaler.scale(total) if self.scaler is not None else total).backward()  # type: ignore[no-untyped-call]
+        return loss.detach() * share if share != 1.0 else loss.detach()
+
+    def validate(self) -> None:
+        """Score the validation splits; note the best, and whether that ends the training."""
+        progress, spec, splits = self.progress, self.spec, self.task.val_splits
+        progress.metrics = evaluate(self.model, self.task, splits, self.numerics)
+        self.meter.scores(progress.step, progress.metrics, self.model)
+        value = progress.metrics[self.task.metric_name(splits[0])]
+        if better(self.task, value, progress.best):
+            progress.best, progress.best_step, progress.stale = value, progress.step, 0
+            self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        else:
+            progress.stale += 1
+        if reached(self.task, progress.metrics, spec.target):
+            progress.ended = "target"
+        elif spec.patience is not None and progress.stale >= spec.patience:
+            progress.ended = progress.ended or "patience"
+
+    def save(self) -> None:
+        """Write a checkpoint, and the best weights if they are newer than those on disk."""
+        progress = self.progress
+        if self.saved_step == progress.step:
+            return
+        self.meter.flush()
+        self.before_checkpoint()
+        progress.seconds = time.perf_counter() - self.began
+        if self.best is not None:
+            about = {"step": str(progress.best_step), "value": repr(progress.best)}
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_weights(self.best, self.folder / BEST, about)
+            self.best = None
+        tensors, groups = checkpoint.pack_optimiser(self.optimiser)
+        state = {
+            "progress": progress.as_dict(),
+            "optimiser": groups,
+            "scaler": self.scaler.state_dict() if self.scaler is not None else None,
+            "spec": self.spec.model_dump(mode="json"),
+        }
+        checkpoint.save(
+            self.folder / CHECKPOINTS,
+            progress.step,
+            self.model.state_dict(),
+            tensors | random_state.capture(self.numerics.device),
+            state,
+            keep=self.spec.keep_checkpoints,
+        )
+        self.saved_step = self.meter.checkpoint_step = progress.step
+        self.meter.pause()
+
+    def restore(self) -> bool:
+        """Go back to the newest whole checkpoint; say whether there is one."""
+        found = checkpoint.latest(self.folder / CHECKPOINTS)
+        if found is None:
+            return False
+        load_weights(self.model, found.model(), found.path)
+        tensors = found.optimiser()
+        checkpoint.unpack_optimiser(self.optimiser, tensors, found.content["optimiser"])
+        if self.scaler is not None and found.content["scaler"] is not None:
+            self.scaler.load_state_dict(found.content["scaler"])
+        random_state.restore(tensors, self.numerics.device)
+        self.progress = Progress.from_dict(found.content["progress"])
+        self.saved_step = self.meter.checkpoint_step = found.step
+        _log.info("resuming from the checkpoint of step %d", found.step)
+        return True
+
+    def explain_memory(self) -> DeviceError:
+        """Return the error for a step that ran out of memory; the optimiser's memory is let go first."""
+        self.optimiser.state.clear()
+        return memory.explain(self.model, self.task, self.spec, self.numerics)
+
+    def finish(self, reason: StopReason) -> TrainResult:
+        """Score the test splits once if the training is through; write the weights and the result."""
+        progress = self.progress
+        metrics = dict(progress.metrics)
+        if reason not in _STATES:
+            metrics |= evaluate(self.model, self.task, self.task.test_splits, self.numerics)
+            self.meter.scores(progress.step, metrics, self.model)
+        best = (
+            {}
+            if progress.best is None or not math.isfinite(progress.best)
+            else {
+                "step": float(progress.best_step),
+                "value": progress.best,
+            }
+        )
+        result = TrainResult(
+            state=_STATES.get(reason, "done"),
+            stop_reason=reason,
+            steps=progress.step,
+            seconds=round(time.perf_counter() - self.began, 3),
+            metrics=metrics,
+            weights_sha256=weights_sha256(self.model),
+            best=best,
+        )
+        if result.state == "done":
+            write_weights(self.model.state_dict(), self.folder / WEIGHTS)
+            _write_json(self.folder / RESULT, result)
+        return result
+
+
+def _write_json(path: Path, result: TrainResult) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,131 @@
+"""Batches that do not fit into memory: foreseen on a CPU, where the system would kill the process, and explained."""
+
+from __future__ import annotations
+
+import gc
+import math
+import sys
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from hybridlab.errors import DeviceError, Problem
+from hybridlab.hardware import devices
+from hybridlab.tasks.base import Task
+from hybridlab.training.precision import Numerics
+from hybridlab.training.spec import TrainSpec
+from hybridlab.units import format_bytes
+
+_HEADROOM = 0.8
+"""Share of the free memory that a suggested batch may take."""
+_GRADIENT_SHARE = 1.5
+"""What a step needs for each byte that its forward keeps: those bytes, and gradients and scratch in passing."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out, on any device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        sign in text
+        for sign in ("can't allocate memory", "out of memory", "bad_alloc", "not enough memory")
+    )
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return the bytes that this process can still get on a device, its own limits included; None where unknown."""
+    free = devices.free_bytes(device)
+    if device.type == "cpu" and sys.platform != "win32" and free is not None:
+        import resource
+
+        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if soft != resource.RLIM_INFINITY:
+            free = min(free, max(0, soft - psutil.Process().memory_info().vms))
+    return free
+
+
+def bytes_per_sample(model: nn.Module, task: Task, numerics: Numerics, seed: int) -> float:
+    """Return the bytes that one more sample needs during an update, measured on a forward of one and of two samples.
+
+    Leaves weights, buffers and random states as they were.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = [] if numerics.device.type == "cpu" else [numerics.device]
+    with torch.random.fork_rng(devices=devices, device_type=numerics.device.type):
+        one, two = (_kept_bytes(model, task, numerics, seed, samples) for samples in (1, 2))
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    sample = task.train_batch(0, 1, seed)
+    own = sample.inputs.nbytes + sample.targets.nbytes
+    return own + _GRADIENT_SHARE * max(two - one, two / 4)
+
+
+def _kept_bytes(model: nn.Module, task: Task, numerics: Numerics, seed: int, samples: int) -> int:
+    weights = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    batch = task.train_batch(0, samples, seed).to(numerics.device)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), numerics.autocast():
+        loss = task.loss(model(batch.inputs), batch)
+    del loss
+    return sum(kept.values())
+
+
+def foresee(model: nn.Module, task: Task, spec: TrainSpec, numerics: Numerics) -> None:
+    """Refuse a batch that a CPU's memory will not hold, before the system ends the process for it.
+
+    Raises:
+        DeviceError: the batch does not fit; it names one that does.
+    """
+    samples = math.ceil(spec.batch / spec.accumulation)
+    if numerics.device.type != "cpu" or samples < 2:
+        return
+    each, free = bytes_per_sample(model, task, numerics, spec.seed), free_bytes(numerics.device)
+    if free is not None and each * samples > free:
+        raise DeviceError(too_large(spec, each, free, numerics.device))
+
+
+def explain(model: nn.Module, task: Task, spec: TrainSpec, numerics: Numerics) -> DeviceError:
+    """Return the error for a batch that ran out of memory, with one that fits; call it when the batch is let go."""
+    release(model)
+    try:
+        each = bytes_per_sample(model, task, numerics, spec.seed)
+    except (RuntimeError, MemoryError):
+        each = math.inf
+    finally:
+        release(model)
+    return DeviceError(too_large(spec, each, free_bytes(numerics.device), numerics.device))
+
+
+def too_large(spec: TrainSpec, each: float, free: int | None, device: torch.device) -> Problem:
+    """Return the problem of a batch whose samples take ``each`` bytes where ``free`` bytes are left, and a way out."""
+    samples = math.ceil(spec.batch / spec.accumulation)
+    message = f"{samples} samples at once do not fit into the memory of {device}"
+    if free is None:
+        return Problem("batch", message, fix=f"try batch {max(1, samples // 2)}")
+    room = f"{format_bytes(free)} at most"
+    if each > free * _HEADROOM:
+        fix = "not even one sample fits; choose a smaller model or a shorter sequence"
+        return Problem("batch", message, room, fix=fix)
+    fitting = min(int(free * _HEADROOM / each), samples - 1)
+    fitting = 2 ** int(math.log2(max(1, fitting)))
+    parts = math.ceil(spec.batch / fitting)
+    fix = f"batch {fitting} fits; or keep batch {spec.batch} and set accumulation to {parts}"
+    return Problem("batch", message, room, f"about {format_bytes(each * samples)}", fix)
+
+
+def release(model: nn.Module) -> None:
+    """Let go of gradients and of memory that is kept for reuse."""
+    model.zero_grad(set_to_none=True)
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()

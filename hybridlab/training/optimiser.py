@@ -1,0 +1,69 @@
+"""AdamW, with weight decay only where it belongs, and gradients clipped by their common norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hybridlab.training.spec import TrainSpec
+
+_FUSED_DEVICES = frozenset({"cpu", "cuda", "xpu", "mps"})
+
+
+def decayed(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the trainable parameters with weight decay, and those without, each once and in the model's order.
+
+    Without are vectors and scalars (norms, biases, rates), embeddings, and whatever a component marks with
+    ``_no_weight_decay`` (a state-space model's A and step sizes).
+    """
+    embeddings = {
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+    }
+    groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            spared = (
+                parameter.ndim < 2
+                or id(parameter) in embeddings
+                or getattr(parameter, "_no_weight_decay", False)
+            )
+            groups[spared].append(parameter)
+    return groups
+
+
+def adamw(model: nn.Module, spec: TrainSpec) -> torch.optim.AdamW:
+    """Return AdamW (https://arxiv.org/abs/1711.05101) over the model, in its fused form where the device has one."""
+    with_decay, without = decayed(model)
+    groups = [
+        {"params": with_decay, "weight_decay": spec.weight_decay},
+        {"params": without, "weight_decay": 0.0},
+    ]
+    everything = with_decay + without
+    fused = all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in everything)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=spec.learning_rate,
+        betas=spec.betas,
+        fused=fused,
+        foreach=None if fused else True,
+    )
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group of an optimiser this learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all gradients together (scalar, on the device; nothing waits for it)."""
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def clip(parameters: Sequence[Tensor], norm: Tensor, largest: float) -> None:
+    """Scale all gradients so that their common ``norm`` is at most ``largest``; 0 leaves them alone."""
+    if largest <= 0 or (norm.device.type == "cpu" and float(norm) <= largest):
+        return
+    torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)

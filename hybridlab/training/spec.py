@@ -1,0 +1,162 @@
+"""How a model is trained: every setting with its unit, range and meaning. Free of torch, so that pages may read it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from hybridlab.errors import Problem, SpecError
+from hybridlab.validation import problems_from, shown
+
+MAX_BYTES = 64 * 1024
+
+
+def _setting(help: str, default: Any, unit: str = "", **limits: Any) -> Any:
+    extra: dict[str, Any] | None = {"unit": unit} if unit else None
+    return Field(default=default, description=help, json_schema_extra=extra, **limits)
+
+
+class TrainSpec(BaseModel):
+    """The settings of one training; unknown keys are errors, and there is no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    task: str = Field(description="Name of the task to train on.", min_length=1, max_length=100)
+    task_params: dict[str, Any] = _setting(
+        "Parameters of the task; what is left out keeps its default.", {}
+    )
+    steps: Annotated[int, Field(strict=True)] = _setting(
+        "Updates of the weights, unless training stops earlier.",
+        1000,
+        "steps",
+        ge=1,
+        le=100_000_000,
+    )
+    batch: Annotated[int, Field(strict=True)] = _setting(
+        "Samples that one update of the weights sees.", 64, "samples", ge=1, le=1_048_576
+    )
+    accumulation: Annotated[int, Field(strict=True)] = _setting(
+        "Parts into which a batch is cut, one after the other; same update, less memory.",
+        1,
+        "parts",
+        ge=1,
+        le=65_536,
+    )
+    learning_rate: float = _setting("Peak step size of AdamW.", 3e-3, gt=0, le=10)
+    schedule: Literal["cosine", "constant"] = _setting(
+        "How the learning rate goes after warm-up: down along a cosine, or constant.", "cosine"
+    )
+    final_rate: float = _setting(
+        "Where the cosine ends, as a share of the peak learning rate.", 0.05, ge=0, le=1
+    )
+    warmup_steps: Annotated[int, Field(strict=True)] = _setting(
+        "Steps over which the learning rate rises from zero to its peak.",
+        50,
+        "steps",
+        ge=0,
+        le=100_000_000,
+    )
+    weight_decay: float = _setting(
+        "Decay of matrices; norms, biases, embeddings and state-space rates are not decayed.",
+        0.01,
+        ge=0,
+        le=10,
+    )
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        _setting("AdamW's averaging of gradients and of their squares.", (0.9, 0.95))
+    )
+    clip_norm: float = _setting(
+        "Largest norm of all gradients together; 0 turns clipping off.", 1.0, ge=0, le=1e6
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = _setting(
+        "Number format of the arithmetic; auto is float32 on a CPU and bfloat16 on accelerators that have it.",
+        "auto",
+    )
+    eval_every: Annotated[int, Field(strict=True)] = _setting(
+        "Steps between scores on the validation split.", 100, "steps", ge=1, le=100_000_000
+    )
+    target: float | None = _setting(
+        "Stop once every validation metric is this good; empty runs all steps.", None
+    )
+    patience: Annotated[int, Field(strict=True)] | None = _setting(
+        "Stop after this many validations without a better one; empty never does.",
+        None,
+        "validations",
+        ge=1,
+    )
+    checkpoint_every: Annotated[int, Field(strict=True)] = _setting(
+        "Steps between checkpoints; stopping and ending write one too.",
+        200,
+        "steps",
+        ge=1,
+        le=100_000_000,
+    )
+    keep_checkpoints: Annotated[int, Field(strict=True)] = _setting(
+        "Newest checkpoints to keep; two survive the loss of one.", 2, "checkpoints", ge=1, le=1_000
+    )
+    log_every: Annotated[int, Field(strict=True)] = _setting(
+        "Steps between points of the live curves.", 1, "steps", ge=1, le=1_000_000
+    )
+    seed: Annotated[int, Field(strict=True)] = _setting(
+        "Decides the first weights, the order of the data and all other chance.",
+        0,
+        ge=0,
+        le=2**63 - 1,
+    )
+    device: str = Field(
+        default="auto",
+        description="Where to train: auto takes the accelerator if there is one, else the CPU.",
+        pattern=r"^[a-z]+(:\d+)?$",
+        max_length=32,
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.accumulation > self.batch:
+            raise ValueError(
+                f"accumulation {self.accumulation} is more than the batch of {self.batch} samples"
+            )
+        return self
+
+
+def make(settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainSpec:
+    """Return a spec from settings laid over defaults (such as a task's own).
+
+    Raises:
+        SpecError: a setting is unknown, of the wrong type or out of range; it holds every problem.
+    """
+    try:
+        return TrainSpec.model_validate({**(defaults or {}), **settings})
+    except ValidationError as error:
+        raise SpecError(problems_from(error, known=list(TrainSpec.model_fields))) from None
+
+
+def read_settings(source: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the settings that a YAML file names; lay them over a task's defaults with ``make``.
+
+    Raises:
+        SpecError: the file cannot be read, or is not a mapping of settings.
+    """
+    path = Path(source)
+    wanted = "a mapping such as {task: parity, steps: 500}"
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SpecError(Problem(str(path), "is too large", f"at most {MAX_BYTES // 1024} KiB"))
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SpecError(
+            Problem(str(path), f"cannot be read: {reason}", "a file of settings")
+        ) from None
+    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SpecError(Problem(str(path), f"is not YAML: {reason}", wanted)) from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise SpecError(Problem(str(path), "does not hold settings", wanted, shown(content)))
+    return content
