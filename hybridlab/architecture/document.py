@@ -136,11 +136,15 @@ def read_yaml(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise SpecError(Problem(where, f"this is not YAML: {reason}", "YAML", "other text")) from None
+        raise SpecError(
+            Problem(where, f"this is not YAML: {reason}", "YAML", "other text")
+        ) from None
     except RecursionError:
         raise SpecError(_too_deep("")) from None
     except (ValueError, OverflowError, ArithmeticError) as error:
-        raise SpecError(Problem("", f"a value cannot be read: {error}", "plain YAML values")) from None
+        raise SpecError(
+            Problem("", f"a value cannot be read: {error}", "plain YAML values")
+        ) from None
 
 
 def write_yaml(content: Any) -> str:
@@ -157,7 +161,8 @@ def plain(raw: Any) -> tuple[Any, list[Problem]]:
 
     def convert(value: Any, path: str, depth: int) -> Any:
         if depth > 2 * MAX_DEPTH + 2:
-            problems.append(_too_deep(path))
+            if not any(problem.message == _too_deep("").message for problem in problems):
+                problems.append(_too_deep(path))
             return None
         if isinstance(value, (dict, list)):
             if id(value) in seen:
@@ -261,9 +266,7 @@ def _named(problems: list[Problem]) -> Iterator[Problem]:
 
 def _node_maps(nodes: tuple[Node, ...]) -> CommentedSeq:
     """Write siblings; ids that reading would give again by itself are left out."""
-    short = [
-        {"use": node.use} | ({} if _default_id(node) else {"id": node.id}) for node in nodes
-    ]
+    short = [{"use": node.use} | ({} if _default_id(node) else {"id": node.id}) for node in nodes]
     keep = [node["id"] for node in _gather(short)] != [node.id for node in nodes]
     return CommentedSeq([_node_map(node, keep or not _default_id(node)) for node in nodes])
 

@@ -30,7 +30,9 @@ def set_parameter(text: str, path: str, key: str, value: Any) -> str:
     return _edited(text, lambda root: _assign(_node(root, path), key, value))
 
 
-def add(text: str, node: dict[str, Any], after: str | None = None, *, into: str | None = None) -> str:
+def add(
+    text: str, node: dict[str, Any], after: str | None = None, *, into: str | None = None
+) -> str:
     """Insert a node behind the one at ``after``, at the end of the group at ``into``, or at the very end."""
 
     def change(root: Any) -> None:
@@ -174,7 +176,9 @@ def read_field(text: str, path: str) -> dict[str, Any]:
 def _edited(text: str, change: Any) -> str:
     root = read_yaml(text)
     if not isinstance(root, dict):
-        raise SpecError(Problem("", "this is not an architecture", "a mapping with name, width and nodes"))
+        raise SpecError(
+            Problem("", "this is not an architecture", "a mapping with name, width and nodes")
+        )
     _pin(root.get("nodes"), set())
     change(root)
     return write_yaml(root)
@@ -284,5 +288,7 @@ def _rename_inputs(nodes: Any, old: str, new: list[str]) -> None:
             merged = [item for name in names for item in (new if name == old else [name])]
             node["inputs"] = _flow(dict.fromkeys(merged))
         inner = node.get("nodes")
-        if isinstance(inner, list) and not any(isinstance(n, dict) and n.get("id") == old for n in inner):
+        if isinstance(inner, list) and not any(
+            isinstance(n, dict) and n.get("id") == old for n in inner
+        ):
             _rename_inputs(inner, old, new)

@@ -81,9 +81,7 @@ def try_resolve(architecture: Architecture) -> tuple[Scope | None, list[Problem]
 
 def expanded_count(nodes: tuple[Node, ...]) -> int:
     """Return the number of component nodes once every repeat is written out."""
-    return sum(
-        node.repeat * expanded_count(node.nodes) if node.is_group else 1 for node in nodes
-    )
+    return sum(node.repeat * expanded_count(node.nodes) if node.is_group else 1 for node in nodes)
 
 
 def _depth(nodes: tuple[Node, ...]) -> int:
@@ -128,17 +126,11 @@ def _scope(
     }
     order = _ordered(nodes, needs, file_path, problems)
     problems.extend(_unread(nodes, needs, file_path))
-    last_use = {
-        ref.id: place for place, index in enumerate(order) for ref in needs[index]
-    }
+    last_use = {ref.id: place for place, index in enumerate(order) for ref in needs[index]}
     steps = []
     for place, index in enumerate(order):
         frees = tuple(
-            sorted(
-                name
-                for name, last in last_use.items()
-                if last == place and name != names[-1]
-            )
+            sorted(name for name, last in last_use.items() if last == place and name != names[-1])
         )
         node = nodes[index]
         steps.append(
@@ -153,9 +145,7 @@ def _scope(
         )
     outer = {ref for index in reads for ref in reads[index] if ref.outward}
     outer |= {ref for scope in inner.values() for ref in scope.outer if ref.outward}
-    return Scope(
-        tuple(steps), names[-1], frozenset(Ref(ref.outward - 1, ref.id) for ref in outer)
-    )
+    return Scope(tuple(steps), names[-1], frozenset(Ref(ref.outward - 1, ref.id) for ref in outer))
 
 
 def _doubled(nodes: tuple[Node, ...], file_path: str) -> Iterator[Problem]:
@@ -205,7 +195,7 @@ def _ordered(
     problems: list[Problem],
 ) -> list[int]:
     """Return the nodes' positions so that everyone runs after what they read, else in the order as written."""
-    position = {node.id: index for index, node in enumerate(nodes)}
+    position = {node.id: index for index, node in reversed(list(enumerate(nodes)))}
     waiting = {
         index: {position[ref.id] for ref in refs if ref.id in position}
         for index, refs in needs.items()

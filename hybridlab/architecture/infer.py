@@ -6,7 +6,7 @@ import functools
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -53,6 +53,8 @@ class Inference:
     edges: Mapping[str, TensorType]
     """Type of each node's output by its path of ids; repeats are written out (``stage.0.mamba2``)."""
     slots: Mapping[str, SlotPlan]
+    group_norms: Mapping[str, SlotPlan]
+    """The norms of groups that have a residual, by the group's path."""
     problems: tuple[Problem, ...]
     scope: Scope | None
 
@@ -84,7 +86,13 @@ def infer(
     else:
         walker.parameters_only()
     return Inference(
-        given, output, walker.edges, walker.slots, tuple(dict.fromkeys(problems)), scope
+        given,
+        output,
+        walker.edges,
+        walker.slots,
+        walker.group_norms,
+        tuple(dict.fromkeys(problems)),
+        scope,
     )
 
 
@@ -122,6 +130,7 @@ class _Walker:
     problems: list[Problem]
     edges: dict[str, TensorType] = field(default_factory=dict)
     slots: dict[str, SlotPlan] = field(default_factory=dict)
+    group_norms: dict[str, SlotPlan] = field(default_factory=dict)
 
     def norm_problems(self) -> None:
         name = self.architecture.norm
@@ -129,7 +138,11 @@ class _Walker:
         if name not in norms:
             self.problems.append(
                 Problem(
-                    "norm", "there is no such norm", "a norm of the palette", repr(name), nearest(name, norms)
+                    "norm",
+                    "there is no such norm",
+                    "a norm of the palette",
+                    repr(name),
+                    nearest(name, norms),
                 )
             )
 
@@ -163,7 +176,10 @@ class _Walker:
             result = self.scope(inner, [*frames, {INPUT: current}], f"{path}.")
             if node.tie and node.repeat > 1 and result != current:
                 self._add(
-                    step.file_path, "tied repeats must give what they take", str(current), str(result)
+                    step.file_path,
+                    "tied repeats must give what they take",
+                    str(current),
+                    str(result),
                 )
         else:
             for index in range(node.repeat):
@@ -173,11 +189,18 @@ class _Walker:
                 if len(self.problems) > before:
                     break
                 if result == current:
-                    self._copy(here, [f"{path}.{later}." for later in range(index + 1, node.repeat)])
+                    self._copy(
+                        here, [f"{path}.{later}." for later in range(index + 1, node.repeat)]
+                    )
                     break
                 current = result
-        if node.residual not in (None, Residual.NONE):
+        norm = palette().get(self.architecture.norm)
+        if node.residual not in (None, Residual.NONE) and norm is not None:
             self._same_shape(step.file_path, given, result)
+            context = BuildContext((given,), self.architecture.width)
+            self.group_norms[path] = SlotPlan(
+                path, step.file_path, norm, norm.cls.Params(), context, Residual.NONE, given
+            )
         return result
 
     def _copy(self, source: str, targets: list[str]) -> None:
@@ -186,17 +209,21 @@ class _Walker:
             for target in targets:
                 renamed = target + path.removeprefix(source)
                 self.edges[renamed] = self.edges[path]
-                if path in self.slots:
-                    plan = self.slots[path]
-                    self.slots[renamed] = SlotPlan(
-                        renamed, plan.file_path, plan.info, plan.params, plan.context, plan.residual, plan.output
-                    )
+                for plans in (self.slots, self.group_norms):
+                    if path in plans:
+                        plans[renamed] = replace(plans[path], path=renamed)
 
     def _entry(self, node: Node, file_path: str) -> tuple[ComponentInfo, Any] | None:
         info = palette().get(node.use or "")
         if info is None:
             fix = nearest(node.use or "", list(palette()))
-            self._add(f"{file_path}.use", "unknown component", "a component of the palette", repr(node.use), fix)
+            self._add(
+                f"{file_path}.use",
+                "unknown component",
+                "a component of the palette",
+                repr(node.use),
+                fix,
+            )
             return None
         params = validate_params(info, node.params, file_path)
         if isinstance(params, list):
@@ -210,12 +237,16 @@ class _Walker:
         if entry is None:
             return unknown
         info, params = entry
-        fallback = unknown if info.kind is not Kind.HEAD else TensorType(TensorKind.LOGITS, ("B", 1))
+        fallback = (
+            unknown if info.kind is not Kind.HEAD else TensorType(TensorKind.LOGITS, ("B", 1))
+        )
         if not self._accepted(info, step, read):
             return fallback
         context = BuildContext(read, self.architecture.width)
         found = [
-            Problem(join_path(step.file_path, p.path), p.message, p.expected, p.got, p.fix, p.severity)
+            Problem(
+                join_path(step.file_path, p.path), p.message, p.expected, p.got, p.fix, p.severity
+            )
             for p in info.cls.check(params, context)
         ]
         self.problems.extend(found)
@@ -237,13 +268,21 @@ class _Walker:
     def _accepted(self, info: ComponentInfo, step: Step, read: tuple[TensorType, ...]) -> bool:
         least, most = info.cls.min_inputs, info.cls.max_inputs
         if len(read) < least or (most is not None and len(read) > most):
-            wanted = str(least) if most == least else f"{least} or more" if most is None else f"{least} to {most}"
+            wanted = (
+                str(least)
+                if most == least
+                else f"{least} or more"
+                if most is None
+                else f"{least} to {most}"
+            )
             self._add(
                 f"{step.file_path}.inputs",
                 f"{info.name} has the wrong number of inputs",
                 wanted,
                 str(len(read)),
-                "name them in inputs" if len(read) < least else "join them first, for example with {use: sum}",
+                "name them in inputs"
+                if len(read) < least
+                else "join them first, for example with {use: sum}",
             )
             return False
         for ref, kind in zip(step.reads, read, strict=True):
@@ -256,14 +295,18 @@ class _Walker:
         wanted = " or ".join(sorted(info.cls.accepts))
         if given.kind is TensorKind.LOGITS:
             fix = "a head is the last node; move it to the end"
-        elif info.kind is Kind.INPUT and TensorKind.SEQUENCE == given.kind:
+        elif info.kind is Kind.INPUT and given.kind == TensorKind.SEQUENCE:
             fix = "an input is the first node; move it to the start, or remove it"
         elif given.kind in _READERS:
             fix = f"put a {_READERS[given.kind]} before it"
         else:
             fix = ""
         self._add(
-            f"{step.file_path}.inputs", f"{info.name} cannot read {ref.id!r}", wanted, str(given), fix
+            f"{step.file_path}.inputs",
+            f"{info.name} cannot read {ref.id!r}",
+            wanted,
+            str(given),
+            fix,
         )
 
     def _same_shape(self, file_path: str, given: TensorType, result: TensorType) -> bool:
@@ -278,13 +321,17 @@ class _Walker:
         )
         return False
 
-    def _add(self, path: str, message: str, expected: str = "", got: str = "", fix: str = "") -> None:
+    def _add(
+        self, path: str, message: str, expected: str = "", got: str = "", fix: str = ""
+    ) -> None:
         self.problems.append(Problem(path, message, expected, got, fix))
 
 
 def concrete_shape(given: TensorType, batch: int, length: int) -> tuple[int, ...]:
     """Return a type's shape in numbers; lengths such as ``"L/4"`` are rounded up."""
-    return tuple(size if isinstance(size, int) else _size(size, batch, length) for size in given.shape)
+    return tuple(
+        size if isinstance(size, int) else _size(size, batch, length) for size in given.shape
+    )
 
 
 def _size(symbol: str, batch: int, length: int) -> int:
@@ -294,7 +341,9 @@ def _size(symbol: str, batch: int, length: int) -> int:
     return -(-length * factor.numerator // factor.denominator)
 
 
-def _symbolic(kind: TensorKind, shape: tuple[int, ...], read: TensorType, length: int) -> tuple[str | int, ...]:
+def _symbolic(
+    kind: TensorKind, shape: tuple[int, ...], read: TensorType, length: int
+) -> tuple[str | int, ...]:
     """Name the batch, and the length where it came from an unknown length; features stay numbers."""
     dims: list[str | int] = ["B", *shape[1:]]
     grows = read.kind in _HAS_LENGTH and read.shape[1] == "L"
@@ -307,19 +356,27 @@ def _symbolic(kind: TensorKind, shape: tuple[int, ...], read: TensorType, length
     return tuple(dims)
 
 
-def fake_inputs(context: BuildContext, batch: int, length: int, requires_grad: bool = False) -> list[Tensor]:
+def fake_inputs(
+    context: BuildContext, batch: int, length: int, requires_grad: bool = False
+) -> list[Tensor]:
     """Return inputs of the context's types; call it inside a fake tensor mode to use no memory."""
     tensors = []
     for given in context.inputs:
         shape = concrete_shape(given, batch, length)
         dtype = getattr(torch, given.dtype)
-        tensor = torch.zeros(shape, dtype=dtype) if given.dtype == "int64" else torch.empty(shape, dtype=dtype)
+        tensor = (
+            torch.zeros(shape, dtype=dtype)
+            if given.dtype == "int64"
+            else torch.empty(shape, dtype=dtype)
+        )
         tensors.append(tensor.requires_grad_(requires_grad and dtype.is_floating_point))
     return tensors
 
 
 @functools.lru_cache(maxsize=8192)
-def run_fake(name: str, params_json: str, context: BuildContext, batch: int, length: int) -> TensorType | str:
+def run_fake(
+    name: str, params_json: str, context: BuildContext, batch: int, length: int
+) -> TensorType | str:
     """Build and run one component on fake tensors; return its output's type, or the reason why it cannot run."""
     info = palette()[name]
     params = info.cls.Params.model_validate_json(params_json)

@@ -121,6 +121,4 @@ def _entry(path: Path) -> Entry:
         architecture = None
     if architecture is None:
         return Entry(path.stem, path, path.stem, "", "")
-    return Entry(
-        path.stem, path, architecture.name, architecture.source, architecture.description
-    )
+    return Entry(path.stem, path, architecture.name, architecture.source, architecture.description)

@@ -80,21 +80,25 @@ class ScopeModule(nn.Module):
     """The nodes of one group, once; children carry the nodes' ids."""
 
     def __init__(self, scope: Scope, children: Mapping[str, nn.Module]) -> None:
-        """Keep the children under their ids, even where an id is also a name of ``nn.Module``'s own."""
+        """Keep the children under their ids; an id that ``nn.Module`` uses itself gets a ``~``."""
         super().__init__()
         self.scope = scope
+        self.keys: dict[str, str] = {}
         for name, child in children.items():
-            self._modules[name] = child
+            self.keys[name] = f"{name}~" if hasattr(self, name) else name
+            self.add_module(self.keys[name], child)
 
     def run(self, run: _Run) -> Tensor:
         """Run the nodes in order on the innermost frame, dropping each value after its last use."""
         frame = run.frames[-1]
         for step in self.scope.steps:
-            child = self._modules[step.node.id]
+            child = self._modules[self.keys[step.node.id]]
             if isinstance(child, GroupModule):
                 ref = step.reads[0]
                 source = run.frames[-1 - ref.outward]
-                last = ref.id in step.frees and Ref(0, ref.id) not in (step.inner or self.scope).outer
+                last = (
+                    ref.id in step.frees and Ref(0, ref.id) not in (step.inner or self.scope).outer
+                )
                 box = [source.pop(ref.id) if last and not ref.outward else source[ref.id]]
                 frame[step.node.id] = child.run(run, box)
             elif isinstance(child, Slot):
@@ -111,14 +115,16 @@ class ScopeModule(nn.Module):
 class GroupModule(nn.Module):
     """A group: its scope once per repeat, or one scope used again and again where it is tied."""
 
-    def __init__(self, node: Node, scopes: Mapping[str, ScopeModule], norm: nn.Module | None) -> None:
+    def __init__(
+        self, node: Node, scopes: Mapping[str, ScopeModule], norm: nn.Module | None
+    ) -> None:
         """Keep one scope per repeat; ``norm`` comes with a residual around the whole group."""
         super().__init__()
         self.node = node
         self.norm = norm
         self.order = [name for name in scopes for _ in range(node.repeat if node.tie else 1)]
         for name, scope in scopes.items():
-            self._modules[name or "body"] = scope
+            self.add_module(name or "body", scope)
 
     def run(self, run: _Run, box: list[Tensor]) -> Tensor:
         """Run every repeat; ``box`` holds the input alone, so that it can be dropped early."""
@@ -178,7 +184,6 @@ class _Builder:
 
     def __init__(self, architecture: Architecture, inference: Inference, seed: int | None) -> None:
         self.norm = architecture.norm
-        self.width = architecture.width
         self.inference = inference
         self.seed = seed
 
@@ -197,15 +202,14 @@ class _Builder:
             return Slot(self.inference.slots[path], self.norm)
         digest = hashlib.sha256(f"{self.seed}:{path}".encode()).digest()
         with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(int.from_bytes(digest[:7], "big"))
+            torch.default_generator.manual_seed(int.from_bytes(digest[:7], "big"))
             return Slot(self.inference.slots[path], self.norm)
 
     def _group(self, node: Node, inner: Scope, path: str) -> GroupModule:
         names = [""] if node.tie or node.repeat == 1 else [str(i) for i in range(node.repeat)]
-        scopes = {name: self.scope(inner, f"{path}.{name}." if name else f"{path}.") for name in names}
-        norm: nn.Module | None = None
-        if node.residual not in (None, Residual.NONE):
-            info = lookup(self.norm, "norm")
-            context = BuildContext((self.inference.edges[path],), self.width)
-            norm = info.cls(info.cls.Params(), context)
+        scopes = {
+            name: self.scope(inner, f"{path}.{name}." if name else f"{path}.") for name in names
+        }
+        plan = self.inference.group_norms.get(path)
+        norm = plan.info.cls(plan.params, plan.context) if plan is not None else None
         return GroupModule(node, scopes, norm)

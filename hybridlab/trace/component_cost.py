@@ -49,7 +49,14 @@ def trace_slot(plan: SlotPlan, norm: str, batch: int, length: int) -> Traced:
     Components whose tracing unrolls time (LSTM, GRU) are traced at two short lengths and continued along a straight
     line, which is exact for work that every position repeats.
     """
-    key = _Key(plan.info.name, plan.params.model_dump_json(), plan.context, plan.residual, norm, plan.output)
+    key = _Key(
+        plan.info.name,
+        plan.params.model_dump_json(),
+        plan.context,
+        plan.residual,
+        norm,
+        plan.output,
+    )
     long = any(given.shape[1:2] == ("L",) for given in plan.context.inputs)
     if plan.info.cls.recurrent_trace and long and length > _SHORT[1]:
         first, second = (_trace(key, batch, short) for short in _SHORT)
@@ -95,15 +102,23 @@ def _along_line(first: Traced, second: Traced, factor: float) -> Traced:
     def work(a: Work, b: Work) -> Work:
         """Scale rows so that totals lie on the line; the number of operators grows with them."""
         extra = b.rows[len(a.rows) :]
-        total = Work([OpRow(row.op, row.flops, row.bytes_read, row.bytes_written) for row in a.rows])
+        total = Work(
+            [OpRow(row.op, row.flops, row.bytes_read, row.bytes_written) for row in a.rows]
+        )
         wanted = [
             line(sum(getattr(r, name) for r in a.rows), sum(getattr(r, name) for r in b.rows))
             for name in ("flops", "bytes_read", "bytes_written")
         ]
-        have = [sum(getattr(r, name) for r in a.rows) for name in ("flops", "bytes_read", "bytes_written")]
+        have = [
+            sum(getattr(r, name) for r in a.rows)
+            for name in ("flops", "bytes_read", "bytes_written")
+        ]
         count = max(1, round(len(extra) * factor))
         rest = [max(0, goal - now) for goal, now in zip(wanted, have, strict=True)]
-        parts = [[amount // count] * (count - 1) + [amount - amount // count * (count - 1)] for amount in rest]
+        parts = [
+            [amount // count] * (count - 1) + [amount - amount // count * (count - 1)]
+            for amount in rest
+        ]
         total.rows += [OpRow("per_position", *amounts) for amounts in zip(*parts, strict=True)]
         return total
 

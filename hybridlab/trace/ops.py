@@ -17,17 +17,31 @@ aten = torch.ops.aten
 
 
 def _cpu_attention(q: Any, k: Any, v: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    return int(sdpa_flop_count(q.shape, k.shape, v.shape))
+    return int(sdpa_flop_count(q.shape, k.shape, v.shape))  # type: ignore[no-untyped-call]
 
 
 def _cpu_attention_backward(grad: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> int:
-    return int(sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape))
+    return int(sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape))  # type: ignore[no-untyped-call]
 
 
-# torch's own counter knows CUDA's attention kernels but counts 0 for the CPU's (pytorch#195460).
-_CPU_ATTENTION: dict[Any, Callable[..., int]] = {
+def _cpu_lstm(x: Any, weight_in: Any, weight_hidden: Any, *args: Any, **kwargs: Any) -> int:
+    """Count the two products of each position: (4H, I) and (4H, H)."""
+    positions = x.numel() // x.shape[-1]
+    return int(2 * positions * (weight_in.numel() + weight_hidden.numel()))
+
+
+def _cpu_lstm_backward(
+    x: Any, weight_in: Any, weight_hidden: Any, *args: Any, **kwargs: Any
+) -> int:
+    return 2 * _cpu_lstm(x, weight_in, weight_hidden)
+
+
+# torch's own counter knows CUDA's attention kernels but counts 0 for the CPU's (pytorch#195460), and 0 for its LSTM.
+_CPU_KERNELS: dict[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_attention_backward,
+    aten.mkldnn_rnn_layer: _cpu_lstm,
+    aten.mkldnn_rnn_layer_backward: _cpu_lstm_backward,
 }
 _FREE = {"aten::detach", "aten::alias", "aten::empty", "aten::empty_strided", "aten::lift_fresh"}
 
@@ -67,24 +81,29 @@ class Work:
         )
 
 
-class OpRecorder(TorchDispatchMode):
+class OpRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records every operator that runs inside it; views and allocations are free."""
 
     def __init__(self) -> None:
         """Start with nothing recorded."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.work = Work()
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run the operator and note what it read, wrote and computed."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if not func.is_view and func._schema.name not in _FREE:
+        name = func._schema.name
+        if not func.is_view and name not in _FREE and not name.startswith("prim::"):
             self.work.rows.append(
                 OpRow(
-                    func._schema.name.removeprefix("aten::"),
+                    name.removeprefix("aten::"),
                     _flops(func, args, kwargs, out),
                     tensor_bytes([args, kwargs]),
                     tensor_bytes(out),
@@ -95,7 +114,7 @@ class OpRecorder(TorchDispatchMode):
 
 def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
     packet = func._overloadpacket
-    own = _CPU_ATTENTION.get(packet)
+    own = _CPU_KERNELS.get(packet)
     if own is not None:
         return own(*args)
     formula = flop_registry.get(packet)
@@ -133,7 +152,7 @@ class SavedBytes:
 
     def __exit__(self, *error: object) -> None:
         """Stop counting."""
-        self._hooks.__exit__(*error)  # type: ignore[arg-type]
+        self._hooks.__exit__(*error)
 
     @property
     def own_bytes(self) -> int:

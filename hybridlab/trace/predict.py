@@ -12,7 +12,6 @@ from hybridlab.components.types import TensorType
 from hybridlab.errors import Problem
 from hybridlab.hardware.roofline import Roofline, cpu_roofline
 from hybridlab.trace.component_cost import Traced, trace_slot
-from hybridlab.trace.ops import Work
 from hybridlab.trace.producers import producers
 
 _ITEM_BYTES = {"int64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "bool": 1}
@@ -80,14 +79,14 @@ def predict(
     roofline = roofline or cpu_roofline()
     traced = {
         path: trace_slot(plan, architecture.norm, batch, length)
-        for path, plan in inference.slots.items()
+        for path, plan in {**inference.slots, **inference.group_norms}.items()
     }
     costs = tuple(_cost(inference, path, item, roofline) for path, item in traced.items())
     uses = _uses(inference, architecture)
     params = sum(item.params for item in traced.values())
     param_bytes = sum(item.param_bytes for item in traced.values())
     activations = _activation_bytes(inference, traced, uses, batch, length)
-    working = max((_working_bytes(item.backward) for item in traced.values()), default=0)
+    working = max((_working_bytes(item) for item in traced.values()), default=0)
     optimiser_s = roofline.seconds(0, 7 * param_bytes)
     return Prediction(
         params=params,
@@ -117,7 +116,7 @@ def type_bytes(kind: TensorType, batch: int, length: int) -> int:
 
 
 def _cost(inference: Inference, path: str, traced: Traced, roofline: Roofline) -> ComponentCost:
-    plan = inference.slots[path]
+    plan = inference.slots.get(path) or inference.group_norms[path]
     seconds = sum(
         roofline.seconds(row.flops, row.bytes_read + row.bytes_written)
         for work in (traced.forward, traced.backward)
@@ -139,7 +138,7 @@ def _uses(inference: Inference, architecture: Architecture) -> dict[str, int]:
     """Return how often each component runs in one forward: more than once inside tied groups."""
     tied = {ids: node.repeat for _, ids, node in architecture.walk() if node.is_group and node.tie}
     uses = {}
-    for path in inference.slots:
+    for path in [*inference.slots, *inference.group_norms]:
         names = [part for part in path.split(".") if not part.isdigit()]
         groups = (".".join(names[:end]) for end in range(1, len(names)))
         uses[path] = math.prod(tied.get(group, 1) for group in groups)
@@ -159,11 +158,15 @@ def _activation_bytes(
     kept = {
         name
         for path, item in traced.items()
-        for name, keeps in zip(edges.reads[path], item.kept_inputs, strict=True)
+        for name, keeps in zip(edges.reads.get(path, ()), item.kept_inputs, strict=False)
         if keeps
     }
     return own + sum(type_bytes(edges.types[name], batch, length) for name in kept)
 
 
-def _working_bytes(work: Work) -> int:
-    return max((row.bytes_read + row.bytes_written for row in work.rows), default=0)
+def _working_bytes(traced: Traced) -> int:
+    """Return the most that one backward operator writes, beside the gradients that enter and leave its component."""
+    return (
+        max((row.bytes_written for row in traced.backward.rows), default=0)
+        + 2 * traced.output_bytes
+    )

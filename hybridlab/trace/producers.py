@@ -37,7 +37,9 @@ def _scope(
             found.types[path] = inference.edges[path]
             frames[-1][step.node.id] = path
         else:
-            frames[-1][step.node.id] = _group(step, step.inner, frames, path, read[0], inference, found)
+            frames[-1][step.node.id] = _group(
+                step, step.inner, frames, path, read[0], inference, found
+            )
     return frames[-1][scope.output]
 
 
@@ -54,6 +56,7 @@ def _group(
     if step.node.residual is Residual.PRE:
         current = f"{path}.norm"
         found.types[current] = found.types[given]
+        found.reads[path] = (given,)
     numbered = step.node.repeat > 1 and not step.node.tie
     for index in range(step.node.repeat if numbered else 1):
         here = f"{path}.{index}." if numbered else f"{path}."
