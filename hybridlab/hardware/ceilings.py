@@ -91,8 +91,10 @@ def ceilings(folder: Path, device: str = "auto", *, again: bool = False) -> Ceil
     return known
 
 
-def measure(device: str = "auto") -> Ceilings:
+def measure(device: str = "auto", *, seconds_each: float = _SECONDS_EACH) -> Ceilings:
     """Measure a device with torch's present number of threads; other work on the machine lowers what it finds.
+
+    ``seconds_each`` is the time for each of the eight figures; a twentieth of the default gives a first idea in a second.
 
     Raises:
         DeviceError: there is no such device.
@@ -104,10 +106,10 @@ def measure(device: str = "auto") -> Ceilings:
     titles = {found.name: found.title for found in devices()}
     side = 512 if chosen.type == "cpu" else 4096
     flops = {
-        precision: 2 * side**3 / _best(_product(chosen, precision, side), chosen)
+        precision: 2 * side**3 / _best(_product(chosen, precision, side), chosen, seconds_each)
         for precision in _PRECISIONS
     }
-    bandwidths = tuple(_bandwidth(chosen, size) for size in _WORKING_SETS)
+    bandwidths = tuple(_bandwidth(chosen, size, seconds_each) for size in _WORKING_SETS)
     return Ceilings(
         str(chosen),
         titles.get(str(chosen), str(chosen)),
@@ -115,7 +117,7 @@ def measure(device: str = "auto") -> Ceilings:
         torch.__version__,
         flops,
         bandwidths,
-        _call_s(chosen),
+        _call_s(chosen, seconds_each),
         time.perf_counter() - started,
         time.time(),
     )
@@ -131,16 +133,16 @@ def _product(device: torch.device, precision: str, side: int) -> Callable[[], ob
     return lambda: torch.mm(a, b, out=out)
 
 
-def _bandwidth(device: torch.device, working_set_bytes: int) -> Bandwidth:
+def _bandwidth(device: torch.device, working_set_bytes: int, seconds_each: float) -> Bandwidth:
     import torch
 
     source = torch.ones(working_set_bytes // 8, device=device)
     target = torch.empty_like(source)
-    seconds = _best(lambda: torch.mul(source, 2.0, out=target), device)
+    seconds = _best(lambda: torch.mul(source, 2.0, out=target), device, seconds_each)
     return Bandwidth(working_set_bytes, 2 * source.numel() * source.element_size() / seconds)
 
 
-def _call_s(device: torch.device) -> float:
+def _call_s(device: torch.device, seconds_each: float) -> float:
     import torch
 
     tiny, out = torch.ones(8, device=device), torch.ones(8, device=device)
@@ -149,10 +151,10 @@ def _call_s(device: torch.device) -> float:
         for _ in range(_SMALL_CALLS):
             torch.add(tiny, 1.0, out=out)
 
-    return _best(calls, device) / _SMALL_CALLS
+    return _best(calls, device, seconds_each) / _SMALL_CALLS
 
 
-def _best(work: Callable[[], object], device: torch.device) -> float:
+def _best(work: Callable[[], object], device: torch.device, seconds_each: float) -> float:
     """Return the shortest of the tries that fit into the time for one figure, in seconds, the first one left out."""
     import torch
 
@@ -164,9 +166,9 @@ def _best(work: Callable[[], object], device: torch.device) -> float:
         return time.perf_counter() - start
 
     first = once()
-    best, tries, end = first, 0, time.perf_counter() + _SECONDS_EACH
+    best, tries, end = first, 0, time.perf_counter() + seconds_each
     while tries < _FEWEST or time.perf_counter() < end:
-        if tries and first > 2 * _SECONDS_EACH:
+        if tries and first > 2 * seconds_each:
             break
         best, tries = min(best, once()), tries + 1
     return best

@@ -10,8 +10,9 @@ from hybridlab.architecture.infer import Inference, concrete_shape, infer
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.types import TensorType
 from hybridlab.errors import Problem
-from hybridlab.hardware.roofline import Roofline, cpu_roofline
+from hybridlab.hardware.roofline import Roofline
 from hybridlab.trace.component_cost import Traced, trace_slot
+from hybridlab.trace.machine import this_cpu
 from hybridlab.trace.producers import producers
 
 _ITEM_BYTES = {"int64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "bool": 1}
@@ -76,7 +77,7 @@ def predict(
 ) -> Prediction:
     """Predict one training step; components that have errors are left out and listed in ``problems``."""
     inference = infer(architecture, input_type, batch=batch, length=length)
-    roofline = roofline or cpu_roofline()
+    roofline = roofline or this_cpu()
     traced = {
         path: trace_slot(plan, architecture.norm, batch, length)
         for path, plan in {**inference.slots, **inference.group_norms}.items()

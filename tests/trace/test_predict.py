@@ -9,6 +9,7 @@ from hybridlab.architecture.infer import infer
 from hybridlab.architecture.library import presets
 from hybridlab.architecture.model import build
 from hybridlab.components.types import sequence
+from hybridlab.hardware.roofline import Roofline
 from hybridlab.trace.component_cost import trace_slot
 from hybridlab.trace.predict import predict, type_bytes
 from hybridlab.trace.producers import producers
@@ -134,3 +135,13 @@ def test_errors_leave_a_partial_prediction_with_the_problems():
     assert not found.ok
     assert [cost.path for cost in found.components] == ["mlp"]
     assert found.as_dict()["problems"][0]["path"] == "nodes[1].heads"
+
+
+def test_a_given_machine_is_used_and_named():
+    slow = Roofline(1e9, 1e9, 1e-5, "a slow machine")
+    fast = Roofline(1e15, 1e15, 1e-12, "a fast machine")
+    nodes = "{repeat: 2, nodes: [{use: attention}, {use: swiglu}]}"
+    first, second = prediction(nodes, roofline=slow), prediction(nodes, roofline=fast)
+    assert first.step_ms > 1000 * second.step_ms
+    assert first.flops_step / 1e9 * 1e3 < first.step_ms
+    assert (first.ceilings, second.ceilings) == ("a slow machine", "a fast machine")
