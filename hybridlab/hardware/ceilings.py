@@ -92,9 +92,10 @@ def ceilings(folder: Path, device: str = "auto", *, again: bool = False) -> Ceil
 
 
 def measure(device: str = "auto", *, seconds_each: float = _SECONDS_EACH) -> Ceilings:
-    """Measure a device with torch's present number of threads; other work on the machine lowers what it finds.
+    """Measure a device with torch's present number of threads; other work lowers what it finds.
 
-    ``seconds_each`` is the time for each of the eight figures; a twentieth of the default gives a first idea in a second.
+    ``seconds_each`` is the time for each of the eight figures; a twentieth of the default gives a
+    first idea in a second.
 
     Raises:
         DeviceError: there is no such device.
