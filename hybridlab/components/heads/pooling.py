@@ -6,12 +6,14 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from hybridlab.components.root_mean_square import RootMeanSquare
+
 Pool = Literal["mean", "last", "first"]
 
 
 def final_norm(wanted: bool, features: int) -> nn.Module:
     """Return an RMS norm over ``features``, or the identity where it is not wanted."""
-    return nn.RMSNorm(features, eps=1e-6) if wanted else nn.Identity()
+    return RootMeanSquare(features) if wanted else nn.Identity()
 
 
 def pool(x_BLD: Tensor, how: Pool) -> Tensor:

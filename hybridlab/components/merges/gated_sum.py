@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybridlab.components import base
 from hybridlab.components.base import BuildContext, Component, component, field
 from hybridlab.components.merges.agreement import must_agree
+from hybridlab.components.root_mean_square import rms_norm
 from hybridlab.errors import Problem
 
 EPS = 1e-6
@@ -60,13 +60,15 @@ class GatedSum(Component):
         """Average branches, each (B, L, D)."""
         shares_ID = self.gates.softmax(0)
         if self.scales is not None:
-            branches_BLD = tuple(F.rms_norm(x, x.shape[-1:], None, EPS) for x in branches_BLD)
-            shares_ID = shares_ID * self.scales
-        first_D, *others_D = shares_ID.unbind(0)
-        y_BLD = branches_BLD[0] * first_D
-        for x_BLD, share_D in zip(branches_BLD[1:], others_D, strict=True):
-            y_BLD = torch.addcmul(y_BLD, x_BLD, share_D)
-        return y_BLD
+            scales_D = (shares_ID * self.scales).unbind(0)
+            parts_BLD = [rms_norm(x, s, EPS) for x, s in zip(branches_BLD, scales_D, strict=True)]
+        else:
+            shares_D = shares_ID.unbind(0)
+            parts_BLD = [x * share for x, share in zip(branches_BLD, shares_D, strict=True)]
+        total_BLD, *others_BLD = parts_BLD
+        for part_BLD in others_BLD:
+            total_BLD = total_BLD + part_BLD
+        return total_BLD
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Compute the formula as written."""

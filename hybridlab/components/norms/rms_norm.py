@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybridlab.components import base
 from hybridlab.components.base import BuildContext, Component, component, field, float_dtype
+from hybridlab.components.root_mean_square import rms_norm
 
 
 @component(
@@ -36,7 +36,7 @@ class RMSNorm(Component):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Normalise (B, L, D) over D."""
-        return F.rms_norm(x_BLD, (x_BLD.shape[-1],), self.scale, self.params.eps)
+        return rms_norm(x_BLD, self.scale, self.params.eps)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Compute the formula as written, with the mean in float32 or better."""

@@ -19,6 +19,7 @@ from hybridlab.components.base import (
     must_divide,
 )
 from hybridlab.components.depthwise import DepthwiseConv
+from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.rotary import rotate
 from hybridlab.components.token_mixers.sliding_window import window_attention
 from hybridlab.errors import Problem
@@ -96,9 +97,8 @@ class Attention(Component):
         self.conv = (
             DepthwiseConv(projected, params.conv, causal=params.causal) if params.conv else None
         )
-        normed = params.qk_norm
-        self.query_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if normed else nn.Identity()
-        self.key_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if normed else nn.Identity()
+        self.query_norm = RootMeanSquare(self.head_dim) if params.qk_norm else nn.Identity()
+        self.key_norm = RootMeanSquare(self.head_dim) if params.qk_norm else nn.Identity()
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""

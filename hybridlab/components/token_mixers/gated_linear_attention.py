@@ -19,6 +19,7 @@ from hybridlab.components.base import (
     must_divide,
 )
 from hybridlab.components.depthwise import DepthwiseConv
+from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.token_mixers.gla_chunks import gla
 from hybridlab.errors import Problem
 
@@ -96,7 +97,7 @@ class GatedLinearAttention(Component):
         self.forget_down = nn.Linear(context.features, params.gate_rank, bias=False)
         self.forget_up = nn.Linear(params.gate_rank, keys)
         self.output_gate = nn.Linear(context.features, values)
-        self.norm_scale = nn.Parameter(torch.ones(values // params.heads))
+        self.norm = RootMeanSquare(values // params.heads, NORM_EPS)
         self.project_out = nn.Linear(values, context.width, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -124,7 +125,7 @@ class GatedLinearAttention(Component):
 
     def _gated(self, o_BLHV: Tensor, x_BLD: Tensor) -> Tensor:
         """Normalise each head, gate and project to (B, L, D)."""
-        normed_BLHV = F.rms_norm(o_BLHV, o_BLHV.shape[-1:], self.norm_scale, NORM_EPS)
+        normed_BLHV = self.norm(o_BLHV)
         out_BLD: Tensor = self.project_out(normed_BLHV.flatten(2) * F.silu(self.output_gate(x_BLD)))
         return out_BLD
 

@@ -19,13 +19,9 @@ from hybridlab.components.base import (
     float_dtype,
     must_divide,
 )
-from hybridlab.components.decayed_scan import (
-    SMALLEST_LOG,
-    lower_decays,
-    pad_to_multiple,
-    states_before,
-)
 from hybridlab.components.depthwise import DepthwiseConv
+from hybridlab.components.root_mean_square import RootMeanSquare
+from hybridlab.components.token_mixers.ssd_chunks import ssd
 from hybridlab.errors import Problem
 
 STEP_RANGE = (0.001, 0.1)
@@ -94,7 +90,7 @@ class Mamba2(Component):
         self.step_bias = nn.Parameter(step_H + torch.log(-torch.expm1(-step_H)))
         self.log_rate = nn.Parameter(torch.empty(params.heads).uniform_(*DECAY_RATE_RANGE).log())
         self.skip = nn.Parameter(torch.ones(params.heads))
-        self.norm_scale = nn.Parameter(torch.ones(self.inner))
+        self.norm = RootMeanSquare(self.inner, NORM_EPS)
         self.project_out = nn.Linear(self.inner, context.width, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -102,13 +98,7 @@ class Mamba2(Component):
         gate_BLE, mixed_BLM, step_BLH = torch.split(self.project_in(x_BLD), self.sizes, dim=-1)
         x_BLHP, write_BLGS, read_BLGS = self._parts(self.conv(mixed_BLM))
         dt_BLH, log_decay_BLH = self._steps(step_BLH)
-        y_BLHP = ssd(
-            x_BLHP * dt_BLH.unsqueeze(-1).to(x_BLHP.dtype),
-            log_decay_BLH,
-            write_BLGS,
-            read_BLGS,
-            self.params.chunk,
-        )
+        y_BLHP = ssd(x_BLHP, dt_BLH, log_decay_BLH, write_BLGS, read_BLGS, self.params.chunk)
         return self._gated(y_BLHP, x_BLHP, gate_BLE)
 
     def _parts(self, mixed_BLM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,8 +122,7 @@ class Mamba2(Component):
         """Add the skip, gate, normalise and project to (B, L, D)."""
         y_BLHP = torch.addcmul(y_BLHP, x_BLHP, self.skip.unsqueeze(-1).to(x_BLHP.dtype))
         gated_BLE = y_BLHP.flatten(2) * F.silu(gate_BLE)
-        normed_BLE = F.rms_norm(gated_BLE, (self.inner,), self.norm_scale, NORM_EPS)
-        out_BLD: Tensor = self.project_out(normed_BLE)
+        out_BLD: Tensor = self.project_out(self.norm(gated_BLE))
         return out_BLD
 
     def reference(self, *inputs: Tensor) -> Tensor:
@@ -181,55 +170,3 @@ class Mamba2(Component):
         inner = params.expand * context.width
         mixed = inner + 2 * params.groups * params.state
         return (params.state * inner + (params.conv - 1) * mixed) * FLOAT32_BYTES
-
-
-def ssd(
-    x_BLHP: Tensor, log_decay_BLH: Tensor, write_BLGS: Tensor, read_BLGS: Tensor, chunk: int
-) -> Tensor:
-    """Compute y_t = sum over s <= t of (C_t . B_s) exp(a_(s+1) + ... + a_t) x_s, in chunks.
-
-    Within a chunk the sum is a masked matrix product, as in attention; what earlier chunks have left
-    arrives through the state before the chunk. Decays are summed in the dtype of ``log_decay_BLH``.
-
-    Args:
-        x_BLHP: values, already multiplied by the step, (B, L, H, P).
-        log_decay_BLH: a, at most 0, (B, L, H).
-        write_BLGS: B (B, L, G, S), G dividing H.
-        read_BLGS: C (B, L, G, S).
-        chunk: positions per chunk.
-
-    Returns:
-        (B, L, H, P).
-    """
-    batch, length, heads, features = x_BLHP.shape
-    groups = write_BLGS.shape[2]
-    chunk = min(chunk, length)
-    x_BncHP = pad_to_multiple(x_BLHP, chunk)
-    write_BncGS = pad_to_multiple(write_BLGS, chunk)
-    read_BncGS = pad_to_multiple(read_BLGS, chunk)
-    total_BncH = pad_to_multiple(log_decay_BLH.clamp(min=SMALLEST_LOG), chunk).cumsum(2)
-    last_BnH = total_BncH[:, :, -1]
-    dtype = x_BLHP.dtype
-
-    total_BnHc = total_BncH.transpose(2, 3)
-    decays_BnHcc = lower_decays(total_BnHc, total_BnHc).to(dtype)
-    scores_BnGcc = torch.einsum("bnigs,bnjgs->bngij", read_BncGS, write_BncGS)
-    weights_BnHcc = _scored(scores_BnGcc, decays_BnHcc)
-    within_BncHP = torch.einsum("bnhij,bnjhp->bnihp", weights_BnHcc, x_BncHP)
-
-    to_end_BncH = (last_BnH.unsqueeze(2) - total_BncH).exp().to(dtype)
-    decayed_BncGhP = torch.unflatten(x_BncHP * to_end_BncH.unsqueeze(-1), 3, (groups, -1))
-    updates_BnGhSP = torch.einsum("bnjgs,bnjghp->bnghsp", write_BncGS, decayed_BncGhP)
-    before_BnHV = states_before(updates_BnGhSP.flatten(2, 3).flatten(3), last_BnH)
-    before_BnGhSP = before_BnHV.reshape(updates_BnGhSP.shape)
-    carried_BncGhP = torch.einsum("bnigs,bnghsp->bnighp", read_BncGS, before_BnGhSP)
-
-    from_start_BncH1 = total_BncH.exp().to(dtype).unsqueeze(-1)
-    y_BncHP = torch.addcmul(within_BncHP, carried_BncGhP.flatten(3, 4), from_start_BncH1)
-    return y_BncHP.reshape(batch, -1, heads, features)[:, :length]
-
-
-def _scored(scores_BnGcc: Tensor, decays_BnHcc: Tensor) -> Tensor:
-    """Multiply each head's decays by the scores of its group: (B, n, H, c, c)."""
-    decays_BnGhcc = torch.unflatten(decays_BnHcc, 2, (scores_BnGcc.shape[2], -1))
-    return (scores_BnGcc.unsqueeze(3) * decays_BnGhcc).flatten(2, 3)
