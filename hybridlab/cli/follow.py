@@ -8,30 +8,21 @@ from typing import Any
 
 from hybridlab.cli.output import give, say
 from hybridlab.errors import Problem
-from hybridlab.runs.launcher import cancel, wait
-from hybridlab.runs.metrics import Columns
 from hybridlab.runs.record import Run, RunState
 from hybridlab.units import format_seconds
+from hybridlab.workflows.follow import Progress
+from hybridlab.workflows.follow import follow as wait_for
 
 _LINE_SECONDS = 5.0
-_SHOWN = ("loss", "samples_per_s")
 _EXIT = {RunState.DONE: 0, RunState.CANCELLED: 130}
 
 
 def follow(run: Run) -> Run:
-    """Tell a run's progress until it has ended, and return it.
-
-    The first Ctrl-C asks the run to stop (it writes a checkpoint and can be resumed), a second one leaves it alone.
-    """
+    """Tell a run's id and its progress until it has ended, and return it; Ctrl-C asks it to stop."""
     say(f"run: {run.id}")
     teller = _Teller()
     try:
-        return wait(run.id, teller.update)
-    except KeyboardInterrupt:
-        teller.line_end()
-        say("stopping; Ctrl-C again leaves the run to itself")
-        cancel(run.id)
-        return wait(run.id, teller.update)
+        return wait_for(run, teller.update, teller.stopping)
     finally:
         teller.line_end()
 
@@ -79,24 +70,16 @@ class _Teller:
 
     def __init__(self) -> None:
         self.live = sys.stderr.isatty()
-        self.values: dict[str, float] = {}
-        self.seconds: tuple[float, int] | None = None
-        self.told = 0.0
+        self.told = -_LINE_SECONDS
         self.open = False
-        self.state: RunState | None = None
+        self.last = ""
 
-    def update(self, run: Run, columns: Columns) -> None:
-        if run.state is RunState.QUEUED and self.state is not RunState.QUEUED:
-            say("waiting for free cores")
-        self.state = run.state
-        self.values |= dict(zip(columns.name, columns.value, strict=True))
-        if columns.step and self.seconds is None:
-            self.seconds = columns.seconds[0], columns.step[0]
+    def update(self, progress: Progress) -> None:
         now = time.monotonic()
-        if not self.values or (not self.live and now - self.told < _LINE_SECONDS):
+        text = progress.text
+        if text == self.last or (not self.live and now - self.told < _LINE_SECONDS):
             return
-        self.told = now
-        text = self.text(run, columns)
+        self.told, self.last = now, text
         if self.live:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
@@ -104,16 +87,11 @@ class _Teller:
         else:
             say(text)
 
-    def text(self, run: Run, columns: Columns) -> str:
-        parts = [f"step {run.step}/{run.steps}" if run.steps else f"step {run.step}"]
-        names = [*_SHOWN, *sorted(name for name in self.values if name.startswith("val_"))]
-        parts += [f"{name} {self.values[name]:.4g}" for name in names if name in self.values]
-        if self.seconds and columns.step and run.step > self.seconds[1] and run.steps:
-            rate = (columns.seconds[-1] - self.seconds[0]) / (run.step - self.seconds[1])
-            parts.append(f"at most {format_seconds(rate * (run.steps - run.step))} left")
-        return ", ".join(parts)
-
     def line_end(self) -> None:
         if self.open:
             sys.stderr.write("\n")
             self.open = False
+
+    def stopping(self) -> None:
+        self.line_end()
+        say("stopping; Ctrl-C again leaves the run to itself")

@@ -25,14 +25,14 @@ def app(
     """Start HybridLab in the browser; Ctrl-C ends it, runs go on."""
     from hybridlab.places import app_file
 
-    file = app_file()
+    app_file()
     _must_be_free(address, port)
     url = f"http://{'localhost' if address in _EVERYWHERE else address}:{port}"
     say(f"HybridLab is at {url}")
     if json:
         give({"url": url, "port": port, "address": address, "pid": os.getpid()})
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    command = [sys.executable, "-m", "streamlit", "run", str(file)]
+    command = [sys.executable, "-m", "hybridlab.ui.serve"]
     command += [f"--server.port={port}", f"--server.address={address}"]
     sys.stdout.flush()
     os.execv(sys.executable, command)
