@@ -55,6 +55,11 @@ def predict(text: str, shapes: Shapes, owner: str, wait_s: float = 0.0) -> Answe
     return pool().ask("predict", shapes.args(text), owner=owner, wait_s=wait_s)
 
 
+def prepare(text: str, settings: Mapping[str, Any]) -> Answer:
+    """Ask whether an architecture can be trained with these settings; the value has them complete."""
+    return pool().submit("prepare", {"text": text, "settings": dict(settings)}).result()
+
+
 def components() -> list[Entry]:
     """Return the palette: name, kind, title, summary, cost, paper and parameter schema of every component."""
     return _kept("catalogue")

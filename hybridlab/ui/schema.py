@@ -33,7 +33,7 @@ class Field:
         """The name as people read it, with its unit."""
         words = self.name.replace("_", " ")
         words = words[:1].upper() + words[1:]
-        return f"{words} ({self.unit})" if self.unit else words
+        return f"{words} ({self.unit})" if self.unit and self.unit != words.lower() else words
 
     @property
     def explanation(self) -> str:

@@ -24,9 +24,12 @@ from hybridlab.architecture.infer import infer
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.registry import catalogue, palette
 from hybridlab.errors import HybridLabError, Problem
+from hybridlab.hardware.devices import choose
 from hybridlab.tasks.base import Task
-from hybridlab.tasks.registry import task
+from hybridlab.tasks.registry import catalogue as task_catalogue
+from hybridlab.tasks.registry import fit, task
 from hybridlab.trace.predict import predict
+from hybridlab.training.defaults import prepare
 
 Args = Mapping[str, Any]
 
@@ -36,8 +39,6 @@ def _catalogue(args: Args) -> Any:
 
 
 def _tasks(args: Args) -> Any:
-    from hybridlab.tasks.registry import catalogue as task_catalogue
-
     return task_catalogue()
 
 
@@ -84,6 +85,18 @@ def _length(args: Args, chosen: Task | None) -> int:
     return int(args.get("length") or (chosen.length if chosen else 64))
 
 
+def _prepare(args: Args) -> Any:
+    """Check that the text's architecture can be trained with the settings; return them complete, ready to submit."""
+    architecture = loads(str(args["text"]))
+    chosen, spec = prepare(dict(args["settings"]))
+    fit(architecture, chosen)
+    choose(spec.device)
+    return {
+        "name": f"{architecture.name} on {chosen.name}",
+        "training": spec.model_dump(mode="json"),
+    }
+
+
 def _task(args: Args) -> Task | None:
     return (
         task(str(args["task"]), **dict(args.get("task_params") or {})) if args.get("task") else None
@@ -123,6 +136,7 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "tasks": _tasks,
     "check": _check,
     "predict": _predict,
+    "prepare": _prepare,
 }
 
 
