@@ -66,7 +66,7 @@ def train(
         on_metrics: is given (step, values) as they happen.
         should_stop: says ``cancel`` or ``interrupt`` to stop after the current step; a checkpoint is written.
         on_step: is told the number of updates after each one.
-        on_restored: is told the step that training goes on from, before it does.
+        on_restored: with ``resume``, is told the step that training goes on from, before it does; 0 without a checkpoint.
         before_checkpoint: is called before each checkpoint, so that no metric is younger than it.
         resume: whether to look for a checkpoint.
 
@@ -75,7 +75,8 @@ def train(
         DeviceError: the device is not there, or the batch does not fit into its memory.
     """
     training = _Training(model, task, spec, folder, on_metrics, before_checkpoint)
-    if resume and training.restore():
+    if resume:
+        training.restore()
         on_restored(training.progress.step)
     failed = False
     try:

@@ -49,7 +49,8 @@ def run(context: RunContext) -> dict[str, Any]:
     def restored(step: int) -> None:
         context.truncate_metrics(step)
         context.progress(step, spec.steps)
-        print(f"going on from the checkpoint of step {step:,}", flush=True)
+        if step:
+            print(f"going on from the checkpoint of step {step:,}", flush=True)
 
     result = train(
         model,
