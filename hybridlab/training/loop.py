@@ -66,7 +66,7 @@ def train(
         on_metrics: is given (step, values) as they happen.
         should_stop: says ``cancel`` or ``interrupt`` to stop after the current step; a checkpoint is written.
         on_step: is told the number of updates after each one.
-        on_restored: with ``resume``, is told the step that training goes on from, before it does; 0 without a checkpoint.
+        on_restored: with ``resume``, is told the step that training goes on from (0: from the start), before it does.
         before_checkpoint: is called before each checkpoint, so that no metric is younger than it.
         resume: whether to look for a checkpoint.
 
