@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ def shown(cell: Any, mime: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
+def test_a_notebook_runs(
+    path: Path, tmp_path: Path, supervisor_ender: Callable[[Path], None]
+) -> None:
     cells = execute(path, tmp_path)
+    supervisor_ender(tmp_path / "home")
     assert cells and all(cell.execution_count for cell in cells)
     assert not [out for cell in cells for out in cell.outputs if out.output_type == "error"]
     by_source = {cell.source.splitlines()[-1]: cell for cell in cells}
