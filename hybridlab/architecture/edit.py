@@ -12,6 +12,7 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from hybridlab.architecture import recent
 from hybridlab.architecture.document import implied_ids, plain, read_yaml, write_yaml
 from hybridlab.architecture.spec import NODE_KEYS
 from hybridlab.errors import Problem, SpecError
@@ -52,16 +53,14 @@ def remove(text: str, path: str) -> str:
     """Remove a node; nodes that named it in ``inputs`` read what it read, and a group left empty goes too."""
 
     def change(root: Any) -> None:
-        siblings, index = _place(root, path)
-        gone = siblings[index]
-        replacement = _read_by(siblings, index)
-        del siblings[index]
-        if gone.get("id"):
-            _rename_inputs(siblings, gone["id"], replacement)
-        parent = path.rpartition(".")[0]
-        if not siblings and parent:
-            outer, place = _place(root, parent)
-            del outer[place]
+        here = path
+        while here:
+            siblings, index = _place(root, here)
+            gone, replacement = siblings[index], _read_by(siblings, index)
+            del siblings[index]
+            if gone.get("id"):
+                _rename_inputs(siblings, gone["id"], replacement)
+            here = "" if siblings else here.rpartition(".")[0]
 
     return _edited(text, change)
 
@@ -174,14 +173,20 @@ def read_field(text: str, path: str) -> dict[str, Any]:
 
 
 def _edited(text: str, change: Any) -> str:
-    root = read_yaml(text)
+    root = recent.take_root(text)
+    if root is None:
+        root = read_yaml(text)
     if not isinstance(root, dict):
         raise SpecError(
             Problem("", "this is not an architecture", "a mapping with name, width and nodes")
         )
     _pin(root.get("nodes"), set())
     change(root)
-    return write_yaml(root)
+    written = write_yaml(root)
+    content, problems = plain(root)
+    if not problems:
+        recent.remember(written, root, content)
+    return written
 
 
 def _pin(nodes: Any, around: set[str]) -> None:
