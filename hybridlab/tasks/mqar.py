@@ -75,7 +75,8 @@ class Mqar(Task):
     def asks(self) -> int:
         """How often each key is asked for: as often as wanted and as there is room."""
         pairs: int = self.params.pairs
-        return min(self.params.asks, (self.length - 2 * pairs) // pairs)
+        wanted: int = self.params.asks
+        return min(wanted, (self.length - 2 * pairs) // pairs)
 
     def input_node(self) -> dict[str, Any]:
         """Return an embedding of the symbols."""

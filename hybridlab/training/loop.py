@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.errors import DeviceError
+from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.base import Batch, Task
 from hybridlab.training import checkpoint, memory, random_state
 from hybridlab.training.evaluation import better, evaluate, reached
@@ -82,7 +83,7 @@ def train(
     try:
         stopped = training.run(should_stop, on_step)
     except (RuntimeError, MemoryError) as error:
-        if not memory.is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         failed = True
     if failed:  # outside the handler, so that the failed step's tensors are gone

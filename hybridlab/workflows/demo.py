@@ -1,7 +1,7 @@
 """See why hybrids: a hybrid and its two parents on a task of memory and a task of lookup, side by side. Free of torch.
 
-The hybrid (LSTM, then attention) solves both tasks; the LSTM alone does not learn the lookup and attention alone does not
-carry parity to longer sequences within the same budget of steps. That is what these settings and seeds show, no more.
+The hybrid (LSTM, then attention) solves both tasks; the LSTM alone does not learn the lookup and attention alone does
+not carry parity to longer sequences within the same budget of steps. That is what these settings show, no more.
 """
 
 from __future__ import annotations
