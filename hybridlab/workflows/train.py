@@ -16,7 +16,6 @@ from hybridlab.tasks.registry import fit, task
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
 
-
 _SMALL = "name: warm\nwidth: 8\nnodes:\n  - {use: lstm}\n  - {use: attention, heads: 2}\n"
 
 
