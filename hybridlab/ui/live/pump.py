@@ -37,7 +37,11 @@ def send(channel: str, panels: list[Panel], run_ids: list[str]) -> None:
         last, points = reader(run_id).since(after, names, _MOST_FULL if full else _MOST_NEW)
         parts[run_id] = {"after": after, "last": last, "points": points}
         sent["sent"][run_id] = [*marks, last][-_OVERLAP:]
-    sent |= {"number": sent["number"] + 1, "full": max(0, sent["full"] - 1), "generation": generation}
+    sent |= {
+        "number": sent["number"] + 1,
+        "full": max(0, sent["full"] - 1),
+        "generation": generation,
+    }
     message = {"number": sent["number"], "full": full, "generation": generation, "parts": parts}
 
     def lost() -> None:
