@@ -77,13 +77,9 @@ def test_start_queues_exactly_what_the_form_said(visitor, runs) -> None:
 
 
 def test_a_design_that_does_not_fit_cannot_be_started(visitor) -> None:
-    visitor.open("1_Design")
-    visitor.press("preset.lstm_attention_mini")
-    visitor.design.change(edit.set_parameter(visitor.design.text, "nodes[1]", "heads", 5))
+    library.save_design("wrong", edit.set_parameter(TEXT, "nodes[1]", "heads", 5))
     at = visitor.open("2_Train")
-    source = at.selectbox(key="choice.train_source")
-    assert source.options[0] == "the design on the Design page: lstm-attention-mini"
-    visitor._drawn(source.select_index(0))
+    visitor.give(at.selectbox(key="choice.train_source"), "saved wrong")
     at = visitor.until(lambda at: at.error)
     assert any("heads" in error.value for error in at.error)
     assert visitor.button("Start training").disabled
