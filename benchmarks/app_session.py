@@ -85,8 +85,6 @@ class Session:
         if extra is not None:
             script.widget_states.widgets.append(extra)
         script.cached_message_hashes.extend(self._cached)
-        if not script.fragment_id:
-            self._seen.clear()
         began = time.perf_counter()
         await self._socket.send(message.SerializeToString())
         result = Rerun(0.0, 0, 0, [])
@@ -114,8 +112,12 @@ class Session:
             self.page = reply.navigation.page_script_hash
         elif kind == "auto_rerun":
             self.timers[reply.auto_rerun.fragment_id] = reply.auto_rerun.interval
+        elif kind == "new_session" and not reply.metadata.run.fragment_ids:
+            self._seen.clear()  # a run of the whole page begins
+            self.timers.clear()
         elif kind == "stop_auto_rerun":
-            self.timers.pop(reply.stop_auto_rerun.fragment_id, None)
+            for fragment in reply.stop_auto_rerun.fragment_ids:
+                self.timers.pop(fragment, None)
         elif kind == "delta" and reply.delta.WhichOneof("type") == "new_element":
             element = reply.delta.new_element
             name = element.WhichOneof("type")
