@@ -154,10 +154,10 @@ class PythonBytes(Task):
     def default_training(cls) -> dict[str, Any]:
         """Return settings that pass the bigram within minutes on one core."""
         return {
-            "steps": 1200,
+            "steps": 600,
             "batch": 16,
             "learning_rate": 3e-3,
-            "warmup_steps": 60,
+            "warmup_steps": 40,
             "weight_decay": 0.05,
             "eval_every": 100,
             "checkpoint_every": 100,

@@ -1,0 +1,237 @@
+"""Steps per second of HybridLab's training loop against a loop written by hand, metrics on.
+
+    python benchmarks/train_overhead.py
+    python benchmarks/train_overhead.py --steps 20 --rounds 3 --output /tmp/overhead.json
+
+Both train the same module on the same batches with the same optimiser, in turns of some steps in one process, so that
+whatever else the machine does slows both alike. The hand-written loop has AdamW, a schedule and clipping, and tells
+nobody anything. Ours sends every step's loss, gradient norm and learning rate to a real run in a real store, whose
+writing is counted as ours. The line: in the median round ours makes at least 0.97 of the hand-written loop's steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import json
+import math
+import os
+import platform
+import secrets
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hybridlab.architecture.library import open_architecture
+from hybridlab.architecture.model import build
+from hybridlab.runs.context import RunContext
+from hybridlab.runs.home import home_id, run_folder
+from hybridlab.runs.processes import birth
+from hybridlab.runs.store import open_store
+from hybridlab.tasks.base import Task
+from hybridlab.tasks.registry import fit
+from hybridlab.training.defaults import prepare
+from hybridlab.training.loop import train
+from hybridlab.training.spec import TrainSpec
+
+LINE = 0.97
+RESULTS = Path(__file__).parent.parent / "artifacts" / "benchmarks"
+PAIRS = (
+    ("lstm_attention_mini", "parity"),
+    ("lstm_attention_mini", "mqar"),
+    ("hymba_mini", "digits_sequence"),
+    ("jamba_mini", "python_bytes"),
+)
+
+
+@dataclass
+class Row:
+    """One design on one task: medians over the rounds, times of one step."""
+
+    design: str
+    task: str
+    batch: int
+    by_hand_ms: float
+    ours_ms: float
+    share_of_steps: float
+    """Steps per second of ours over the hand-written loop's, by the processor time of the process."""
+    share_of_steps_wall: float
+    """The same by the clock on the wall, which other processes disturb."""
+
+
+@dataclass
+class Clock:
+    """Wall and processor seconds of turns."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    began: tuple[float, float] = (0.0, 0.0)
+
+    def start(self) -> None:
+        """Begin a turn."""
+        self.began = time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        """End the turn and keep its times."""
+        self.wall.append(time.perf_counter() - self.began[0])
+        self.cpu.append(time.process_time() - self.began[1])
+
+
+class ByHand:
+    """The loop that one would write without HybridLab."""
+
+    def __init__(self, model: nn.Module, task: Task, spec: TrainSpec) -> None:
+        self.model, self.task, self.spec, self.step = model, task, spec, 0
+        self.optimiser = torch.optim.AdamW(
+            model.parameters(), lr=spec.learning_rate, betas=spec.betas, fused=True
+        )
+        model.train()
+
+    def steps(self, count: int) -> None:
+        """Make some updates."""
+        spec = self.spec
+        for _ in range(count):
+            share = (1 + math.cos(math.pi * self.step / spec.steps)) / 2
+            for group in self.optimiser.param_groups:
+                group["lr"] = spec.learning_rate * share
+            batch = self.task.train_batch(self.step, spec.batch, spec.seed)
+            loss = self.task.loss(self.model(batch.inputs), batch)
+            asked = self.model.aux_loss()  # type: ignore[operator]
+            if asked is not None:
+                loss = loss + asked
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), spec.clip_norm)
+            self.optimiser.step()
+            self.step += 1
+
+
+def measure(design: str, name: str, steps: int, rounds: int) -> Row:
+    """Train in turns of ``steps`` steps; the first round only warms up."""
+    total = steps * (rounds + 1)
+    task, spec = prepare(
+        {
+            "task": name,
+            "steps": total,
+            "eval_every": total,
+            "checkpoint_every": total,
+            "device": "cpu",
+            "target": None,
+        }
+    )
+    model = build(fit(open_architecture(design), task), task.input_type(), seed=0)
+    by_hand = ByHand(copy.deepcopy(model), task, spec)
+    context = _context(spec)
+    hand, ours = Clock(), Clock()
+
+    class Enough(Exception):  # noqa: N818  (the last round is over: no score is measured)
+        pass
+
+    def on_step(step: int) -> None:
+        context.progress(step, total)
+        if step % steps:
+            return
+        context.flush()
+        ours.stop()
+        hand.start()
+        by_hand.steps(steps)
+        hand.stop()
+        if step == total:
+            raise Enough
+        ours.start()
+
+    ours.start()
+    with contextlib.suppress(Enough):
+        train(
+            model,
+            task,
+            spec,
+            folder=context.folder,
+            on_metrics=context.log_metrics,
+            should_stop=context.stop_requested,
+            on_step=on_step,
+        )
+    context.close()
+    return Row(
+        design=design,
+        task=name,
+        batch=spec.batch,
+        by_hand_ms=1e3 * statistics.median(hand.cpu[1:]) / steps,
+        ours_ms=1e3 * statistics.median(ours.cpu[1:]) / steps,
+        share_of_steps=_share(hand.cpu, ours.cpu),
+        share_of_steps_wall=_share(hand.wall, ours.wall),
+    )
+
+
+def _share(hand: list[float], ours: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(hand[1:], ours[1:], strict=True))
+
+
+def _context(spec: TrainSpec) -> RunContext:
+    """Return the context of a run in the temporary home's store, beating and writing as a worker's does."""
+    store = open_store()
+    made = store.create("train", "overhead", spec.model_dump(mode="json"), home=home_id())
+    pid = os.getpid()
+    run = store.leases.claim(
+        made.id, secrets.token_hex(8), pid=pid, birth=birth(pid) or "", granted="cpu"
+    )
+    assert run is not None
+    folder = run_folder(run.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    context = RunContext(store, run, folder)
+    context.start()
+    return context
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print what was measured."""
+    print(
+        f"{'design':22}{'task':18}{'batch':>6}{'by hand':>11}{'ours':>11}{'share':>8}{'(wall)':>8}"
+    )
+    for row in rows:
+        print(
+            f"{row.design:22}{row.task:18}{row.batch:6}{row.by_hand_ms:8.2f} ms{row.ours_ms:8.2f} ms"
+            f"{row.share_of_steps:8.3f}{row.share_of_steps_wall:8.3f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=20, help="steps of one turn")
+    parser.add_argument(
+        "--rounds", type=int, default=11, help="turns of each loop; the median counts"
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=RESULTS / "train_overhead.json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["HYBRIDLAB_HOME"] = home
+        os.environ.pop("HYBRIDLAB_STORE", None)
+        rows = [measure(design, name, options.steps, options.rounds) for design, name in PAIRS]
+        open_store().close()
+    print_table(rows)
+    result = {
+        "benchmark": "train_overhead",
+        "line": LINE,
+        "settings": {k: v for k, v in vars(options).items() if k != "output"},
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "rows": [asdict(row) for row in rows],
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {options.output}")
+    slow = [f"{row.design} on {row.task}" for row in rows if row.share_of_steps < LINE]
+    if slow:
+        raise SystemExit(f"less than {LINE} of the hand-written loop's steps: " + ", ".join(slow))
+
+
+if __name__ == "__main__":
+    main()
