@@ -1,0 +1,71 @@
+/** The row of buttons above the graph: history, what can be done with the selection, view, find. */
+import { useState } from "react";
+import { removeAll, wrap } from "./compose";
+import { duplicate, fold, move, repeat, tie, ungroup, type Commands } from "./keys";
+import { nodeAt, walk } from "./tree";
+
+export function Bar({ commands }: { commands: Commands; version: number }): React.ReactNode {
+  const { session, make } = commands;
+  const [words, setWords] = useState("");
+  const [turn, setTurn] = useState(0);
+  const data = session.data!;
+  const paths = session.selectedPaths();
+  const path = paths.at(-1) ?? null;
+  const node = path ? nodeAt(session.nodes, path) : null;
+  const one = paths.length === 1 && path !== null;
+  const button = (label: string, face: string, click: () => void, on = true): React.ReactNode => (
+    <button type="button" className="hl-button" aria-label={label} title={label} disabled={!on} onClick={click}>{face}</button>
+  );
+  const find = (): void => {
+    const wanted = words.toLowerCase().trim();
+    const hits = walk(session.nodes).filter(({ node: each, ids }) =>
+      `${ids} ${each.use ?? ""} ${data.catalogue.find((entry) => entry.name === each.use)?.title ?? ""}`.toLowerCase().includes(wanted));
+    if (!wanted || !hits.length) return commands.tell(wanted ? `No node has “${words.slice(0, 40)}” in its name.` : "Type a part of a node's name.");
+    const hit = hits[turn % hits.length]!;
+    setTurn(turn + 1);
+    session.select([hit.node.uid!]);
+    commands.show(hit.path);
+  };
+  return (
+    <div className="hl-bar-row" role="toolbar" aria-label="Canvas">
+      {button("Undo (Ctrl+Z)", "↶", () => session.undo(), data.can_undo || session.pending.length > 0)}
+      {button("Redo (Ctrl+Y)", "↷", () => session.redo(), data.can_redo)}
+      <i />
+      {button("Duplicate (Ctrl+D)", "⧉", () => duplicate(session, make), paths.length > 0)}
+      {button("Move earlier (Alt+Up)", "↑", () => one && move(session, make, path, -1), one)}
+      {button("Move later (Alt+Down)", "↓", () => one && move(session, make, path, 1), one)}
+      {button("Wrap in a group (G)", "▣", () => make(wrap(session.nodes, paths, 1), "Grouped"), paths.length > 0)}
+      {node?.nodes && one && (
+        <>
+          {button("Take the group apart (U)", "▢", () => ungroup(commands, path))}
+          {button("One repeat less (-)", "×−", () => repeat(commands, path, -1), node.repeat > 1)}
+          {button("One repeat more (+)", "×+", () => repeat(commands, path, 1))}
+          {button(node.tie ? "Own weights for each repeat (T)" : "Share weights between repeats (T)", "🔗", () => tie(commands, path))}
+          {button("Fold or unfold (Space)", "⇕", () => fold(session, path))}
+        </>
+      )}
+      {button("Delete (Del)", "✕", () => commands.edge() || make(removeAll(session.nodes, paths), "Removed"), true)}
+      <i />
+      {button("Fit everything in view (0)", "⤢", commands.fit)}
+      {button("Tidy: forget where nodes were put (L)", "≣", () => session.place(null), session.places.size > 0)}
+      <input
+        className="hl-field hl-find"
+        type="search"
+        maxLength={80}
+        placeholder="Find a node (F)"
+        aria-label="Find a node; Enter goes to the next"
+        value={words}
+        onChange={(event) => {
+          setWords(event.target.value);
+          setTurn(0);
+        }}
+        onKeyDown={(event) => {
+          if (event.key === "Enter") find();
+          if (event.key === "Escape") commands.refocus();
+        }}
+      />
+      {button("All keys (?)", "?", commands.help)}
+      <span className="hl-state" role="status">{session.pending.length ? "saving …" : session.stale ? "working out costs …" : ""}</span>
+    </div>
+  );
+}
