@@ -1,5 +1,61 @@
-"""HybridLab: design, predict, train, measure, optimise and search hybrid neural architectures on one graph."""
+"""HybridLab: design, predict, train, measure, optimise and search hybrid neural architectures on one graph.
+
+``import hybridlab as hl``; names are imported on first use, so that nothing heavy is loaded before it is needed.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hybridlab.architecture.model import build
+    from hybridlab.architecture.spec import Architecture
+    from hybridlab.errors import HybridLabError, Problem, SpecError
+    from hybridlab.notebook import compare, list_runs, load, predict, presets, show, train
+
 __version__ = "0.1.0"
+
+_ROOMS = {
+    "Architecture": "architecture.spec",
+    "HybridLabError": "errors",
+    "Problem": "errors",
+    "SpecError": "errors",
+    "build": "architecture.model",
+    "compare": "notebook",
+    "list_runs": "notebook",
+    "load": "notebook",
+    "predict": "notebook",
+    "presets": "notebook",
+    "show": "notebook",
+    "train": "notebook",
+}
+__all__ = [
+    "Architecture",
+    "HybridLabError",
+    "Problem",
+    "SpecError",
+    "__version__",
+    "build",
+    "compare",
+    "list_runs",
+    "load",
+    "predict",
+    "presets",
+    "show",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, for completion."""
+    return sorted(__all__)

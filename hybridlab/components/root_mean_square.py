@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybridlab.components.base import float_dtype
+
 
 class RootMeanSquare(nn.Module):
     """An RMS norm with a learned scale, as a part of other components."""
@@ -33,8 +35,9 @@ def rms_norm(x: Tensor, scale: Tensor | None, eps: float) -> Tensor:
     Accelerators have a fused kernel of their own, and 16-bit inputs need wider sums: they take
     PyTorch's path, as does a norm without a scale.
     """
-    wide = (torch.float32, torch.float64)
-    if x.device.type != "cpu" or scale is None or x.dtype not in wide or x.dtype != scale.dtype:
+    if scale is not None and scale.dtype != x.dtype:
+        scale = scale.to(x.dtype)
+    if x.device.type != "cpu" or scale is None or float_dtype(x) != x.dtype:
         return F.rms_norm(x, x.shape[-1:], scale, eps)
     y: Tensor = _RMSNorm.apply(x, scale, eps)  # type: ignore[no-untyped-call]
     return y
@@ -61,7 +64,7 @@ class _RMSNorm(torch.autograd.Function):
         product = grad * x
         along = (product @ scale).unsqueeze(-1) * inverse.square() / x.shape[-1]
         grad_x = torch.addcmul(grad * scale, x, along, value=-1) * inverse
-        grad_scale = inverse.flatten() @ product.flatten(0, -2)
+        grad_scale = inverse.reshape(-1) @ product.reshape(-1, x.shape[-1])
         return grad_x, grad_scale, None
 
 

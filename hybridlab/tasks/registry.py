@@ -65,6 +65,8 @@ def catalogue() -> list[dict[str, Any]]:
                 "source": cls.source,
                 "metric": made.metric,
                 "measure": made.measure,
+                "val_metrics": [made.metric_name(split) for split in made.val_splits],
+                "test_metrics": [made.metric_name(split) for split in made.test_splits],
                 "higher_is_better": made.higher_is_better,
                 "params_schema": cls.Params.model_json_schema(),
                 "baselines": made.baselines(),

@@ -50,7 +50,7 @@ def train(
     should_stop: ShouldStop = lambda: None,
     on_step: Callable[[int], None] = lambda step: None,
     on_restored: Callable[[int], None] = lambda step: None,
-    before_checkpoint: Callable[[], None] = lambda: None,
+    before_checkpoint: Callable[[], object] = lambda: None,
     resume: bool = False,
 ) -> TrainResult:
     """Train a model on a task; with ``resume`` go on from the newest whole checkpoint in the folder, if there is one.
@@ -99,7 +99,7 @@ class _Training:
         spec: TrainSpec,
         folder: Path,
         on_metrics: OnMetrics,
-        before_checkpoint: Callable[[], None],
+        before_checkpoint: Callable[[], object],
     ) -> None:
         self.numerics = numerics(spec)
         self.model = model.to(self.numerics.device)

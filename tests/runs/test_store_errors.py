@@ -117,19 +117,6 @@ def test_a_locked_store(tmp_path, monkeypatch):
     store.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of one MiB, where the system lets us have one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if not mount or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("no right to mount a small disk here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_a_full_disk_says_so_and_nothing_is_lost(small_disk):
     store = Store(f"sqlite:///{small_disk / 'store.sqlite'}")
     run = store.create("train", "x", {})

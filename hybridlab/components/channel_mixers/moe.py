@@ -30,7 +30,8 @@ class MixtureOfExperts(Component):
 
     The weights of the chosen experts are their softmax probabilities, made to sum to one
     (https://arxiv.org/abs/2401.04088); with ``top_k: 1`` the probability itself, as Switch has it,
-    so that the router learns from the task. No position is dropped.
+    so that the router learns from the task. The router computes in float32, because its choices
+    jump. No position is dropped.
 
     Positions are sorted by expert and each expert runs once on its own. How many it gets depends on
     the data; fake tensors have none, so a prediction gives every expert T k / E, its expectation
@@ -95,8 +96,10 @@ class MixtureOfExperts(Component):
 
     def _route(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights and indices (T, k) of the chosen experts; keep balance and load."""
-        logits_TE = self.router(x_TD)
-        probabilities_TE = logits_TE.to(float_dtype(logits_TE)).softmax(-1)
+        wide = float_dtype(x_TD)
+        with torch.autocast(x_TD.device.type, enabled=False):
+            logits_TE = F.linear(x_TD.to(wide), self.router.weight.to(wide))
+        probabilities_TE = logits_TE.softmax(-1)
         weights_Tk, chosen_Tk = probabilities_TE.topk(self.params.top_k, dim=-1)
         if self.params.top_k > 1:
             weights_Tk = weights_Tk / weights_Tk.sum(-1, keepdim=True)

@@ -1,0 +1,19 @@
+"""HybridLab in the browser: ``hybridlab app``, or ``streamlit run app.py``."""
+
+import streamlit as st
+
+from hybridlab.ui import shell
+
+st.set_page_config(page_title="HybridLab", page_icon=shell.ICON, layout="wide")
+shell.start()
+st.navigation(
+    [
+        st.Page("pages/0_Home.py", title="Home", icon=":material/home:", default=True),
+        st.Page("pages/1_Design.py", title="Design", icon=":material/schema:", url_path="design"),
+        st.Page(
+            "pages/2_Train.py", title="Train", icon=":material/model_training:", url_path="train"
+        ),
+        st.Page("pages/3_Runs.py", title="Runs", icon=":material/table_rows:", url_path="runs"),
+    ],
+    position="top",
+).run()

@@ -1,0 +1,78 @@
+"""How verbs answer: progress to stderr, one line of JSON or a small table to stdout, errors as sentences."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from hybridlab.errors import Problem
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON value as the last line of stdout.")
+]
+File = Annotated[
+    str, typer.Argument(metavar="FILE", help="A YAML file, a preset, or a saved design.")
+]
+
+
+_PLAIN_WIDTH = 160
+"""Characters of a line where stdout is a file or a pipe."""
+
+
+def say(text: str) -> None:
+    """Tell progress or a remark on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def give(result: Any) -> None:
+    """Print a result as one line of JSON; NaN and infinity become null."""
+    from hybridlab.runs.record import json_ready
+
+    print(json.dumps(json_ready(result), allow_nan=False), flush=True)
+
+
+def say_errors(problems: Iterable[Problem], as_json: bool) -> None:
+    """Tell what is wrong: as sentences on stderr, and as JSON on stdout where that was asked for."""
+    problems = list(problems)
+    for problem in problems:
+        say(f"{problem.severity}: {problem.sentence()}")
+    if as_json:
+        give({"errors": [problem.as_dict() for problem in problems]})
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()
+) -> None:
+    """Print a table; the columns named in ``numbers`` are aligned to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(
+        title=Text(title, style="bold") if title else None,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    for column in columns:
+        made.add_column(
+            Text(column), justify="right" if column in numbers else "left", overflow="fold"
+        )
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PLAIN_WIDTH)
+    console.print(made)
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print pairs of a name and a value, one a line, values aligned."""
+    pairs = list(pairs)
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        print(f"{name:<{width}}  {value}")

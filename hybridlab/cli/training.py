@@ -1,0 +1,102 @@
+"""Verbs that train: one architecture on one task, and the demonstration of why hybrids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from hybridlab.cli.output import File, Json
+from hybridlab.errors import Problem, SpecError
+
+
+def train(
+    file: File,
+    task: Annotated[
+        str | None, typer.Option(help="What to train on; `hybridlab tasks` lists them.")
+    ] = None,
+    training: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Settings in a YAML file.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples per update.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak step size of AdamW.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides everything that chance decides.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda:0 …")] = None,
+    threads: Annotated[int | None, typer.Option(help="Cores that the run holds.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What to call the run.")] = "",
+    json: Json = False,
+) -> int:
+    """Train an architecture on a task and follow it; Ctrl-C stops it with a checkpoint to resume from."""
+    from hybridlab.architecture.library import find, presets
+    from hybridlab.architecture.library import open_architecture as check_file
+    from hybridlab.cli.follow import finish, follow
+    from hybridlab.training.spec import read_settings
+    from hybridlab.workflows.launch import start_training
+
+    path = find(file)
+    check_file(path)
+    named = {
+        "task": task,
+        "steps": steps,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "device": device,
+    }
+    settings = {
+        **(read_settings(training) if training else {}),
+        **_settings(setting or []),
+        **{key: value for key, value in named.items() if value is not None},
+    }
+    if not settings.get("task"):
+        raise SpecError(
+            Problem(
+                "--task", "is missing", "the name of a task", fix="`hybridlab tasks` lists them"
+            )
+        )
+    shipped = {entry.path: entry.name for entry in presets()}
+    run = start_training(
+        path.read_text(encoding="utf-8"),
+        settings,
+        name=name,
+        preset=shipped.get(path),
+        threads=threads,
+    )
+    return finish(follow(run), json)
+
+
+def _settings(given: Sequence[str]) -> dict[str, Any]:
+    """Read ``name=value`` pairs; a value is read as in YAML, and a dot reaches into a mapping.
+
+    Raises:
+        SpecError: one of them has no name or no value.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    settings: dict[str, Any] = {}
+    for pair in given:
+        key, equals, text = pair.partition("=")
+        try:
+            value = YAML(typ="safe", pure=True).load(text)
+        except (YAMLError, ValueError):
+            value = text
+        outer, dot, inner = key.strip().partition(".")
+        if not (equals and outer) or (dot and not inner):
+            raise SpecError(Problem("--set", "is not a setting", "NAME=VALUE", repr(pair[:60])))
+        if dot:
+            settings.setdefault(outer, {})[inner] = value
+        else:
+            settings[outer] = value
+    return settings
+
+
+VERBS: dict[str, Callable[..., Any]] = {"train": train}

@@ -1,0 +1,324 @@
+"""HybridLab in a notebook: ``import hybridlab as hl``; architectures draw themselves, training shows its progress."""
+
+from __future__ import annotations
+
+import html
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+
+from hybridlab.architecture import document, library
+from hybridlab.architecture.spec import Architecture
+from hybridlab.errors import Problem, RunError
+from hybridlab.runs.home import run_folder
+from hybridlab.runs.record import Run, RunState
+from hybridlab.runs.store import open_store
+from hybridlab.units import format_seconds
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from hybridlab.trace.predict import Prediction
+    from hybridlab.workflows.follow import Progress
+
+_RENEW_SECONDS = 0.4
+
+
+def load(source: str | os.PathLike[str]) -> Architecture:
+    """Return an architecture from a file, the name of a preset or saved design, or YAML text of several lines.
+
+    Raises:
+        SpecError: it is not there, or does not describe an architecture; the error holds every problem.
+    """
+    if isinstance(source, str) and "\n" in source.strip():
+        return document.loads(source)
+    return library.open_architecture(source)
+
+
+def presets() -> pd.DataFrame:
+    """Return the architectures that ship with HybridLab: name, description and source."""
+    rows = [(entry.name, entry.description, entry.source) for entry in library.presets()]
+    return pd.DataFrame(rows, columns=["name", "description", "source"])
+
+
+def predict(
+    architecture: Architecture | str,
+    task: str | None = None,
+    *,
+    batch: int = 8,
+    length: int | None = None,
+) -> Prediction:
+    """Predict one training step on this machine's CPU: parameters, FLOPs, bytes and milliseconds, by component.
+
+    With a task, the architecture gets the task's input, head and length; without one the length is 64 positions.
+
+    Raises:
+        SpecError: the architecture has errors.
+        TaskError: it does not fit the task.
+    """
+    from hybridlab.tasks.registry import fit
+    from hybridlab.tasks.registry import task as make_task
+    from hybridlab.trace.predict import predict as predicted
+
+    design = _architecture(architecture)
+    if task is None:
+        return predicted(design, batch=batch, length=length or 64)
+    chosen = make_task(task)
+    return predicted(
+        fit(design, chosen), chosen.input_type(), batch=batch, length=length or chosen.length
+    )
+
+
+def show(
+    architecture: Architecture | str,
+    task: str | None = None,
+    *,
+    batch: int = 8,
+    length: int | None = None,
+) -> pd.DataFrame:
+    """Return the predicted cost of every component, and their total, as a table.
+
+    Columns: params, flops (forward), activation_bytes (kept for backward) and ms (a training step).
+
+    Raises:
+        SpecError: the architecture has errors.
+        TaskError: it does not fit the task.
+    """
+    found = predict(architecture, task, batch=batch, length=length)
+    rows = [
+        (cost.path, cost.use, cost.params, cost.flops, cost.activation_bytes, cost.ms)
+        for cost in found.components
+    ]
+    total = ("total", "", found.params, found.flops_forward, found.activation_bytes, found.step_ms)
+    columns = ["component", "use", "params", "flops", "activation_bytes", "ms"]
+    return pd.DataFrame([*rows, total], columns=columns).set_index("component")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that has ended: its outcome, its curves and its files."""
+
+    run: Run
+
+    @property
+    def id(self) -> str:
+        """The run's id, as pages and the command line use it."""
+        return self.run.id
+
+    @property
+    def state(self) -> str:
+        """How it ended: DONE, CANCELLED, INTERRUPTED or FAILED."""
+        return str(self.run.state)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The last validation metrics and, where it is done, the test metrics."""
+        return dict((self.run.result or {}).get("metrics") or {})
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent training and scoring."""
+        return float((self.run.result or {}).get("seconds") or 0.0)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder: settings, log, checkpoints and weights."""
+        return run_folder(self.run.id)
+
+    def history(self, *names: str) -> pd.DataFrame:
+        """Return metrics as a table with a row a step and a column a metric; all of them where none is named."""
+        columns = open_store().metrics(self.run.id, names=names or None)
+        points = pd.DataFrame({"step": columns.step, "name": columns.name, "value": columns.value})
+        return points.pivot_table(index="step", columns="name", values="value", aggfunc="last")
+
+    def plot(self, metric: str = "loss") -> go.Figure:
+        """Return the curve of a metric as a figure."""
+        return compare([self], metric)
+
+    def __repr__(self) -> str:
+        """Write the outcome in one line."""
+        measured = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+        took = format_seconds(self.seconds)
+        return f"{self.run.name}: {self.state.lower()} after {self.run.step} steps in {took}, {measured}"
+
+
+def train(
+    architecture: Architecture | str,
+    task: str,
+    *,
+    name: str = "",
+    threads: int | None = None,
+    **settings: Any,
+) -> TrainedRun:
+    """Train an architecture on a task in a process of its own, with live progress, and return the run.
+
+    ``settings`` are those of ``TrainSpec``, such as ``steps``, ``batch``, ``learning_rate`` and ``seed``; what is left
+    out comes from the task. Stopping the cell asks the run to stop, which writes a checkpoint.
+
+    Raises:
+        SpecError: the architecture or a setting is wrong.
+        TaskError: the task is unknown or does not fit.
+        RunError: the run failed; the message says why.
+    """
+    from hybridlab.workflows.follow import follow
+    from hybridlab.workflows.launch import start_training
+
+    design = _architecture(architecture)
+    run = start_training(
+        document.dump(design), {**settings, "task": task}, name=name, threads=threads
+    )
+    shown = _shown()
+    ended = follow(run, shown.update, shown.stopping)
+    shown.end(ended)
+    if ended.state is RunState.FAILED:
+        raise RunError(Problem(f"run {ended.id}", ended.error or "the run failed"))
+    return TrainedRun(ended)
+
+
+def compare(runs: Sequence[TrainedRun], metric: str = "loss") -> go.Figure:
+    """Return the curves of one metric for one to eight runs as a figure.
+
+    Raises:
+        ValueError: there are more than eight runs.
+    """
+    from hybridlab.views.curves import Curve, curves_info, curves_plot
+
+    curves = []
+    for trained in runs:
+        columns = open_store().metrics(trained.id, names=[metric])
+        points = tuple(columns.step), tuple(columns.seconds), tuple(columns.value)
+        curves.append(Curve(trained.id, trained.run.name, *points))
+    return curves_plot(curves_info(curves, metric))
+
+
+def list_runs(limit: int = 50) -> pd.DataFrame:
+    """Return the newest runs: id, name, state, step and test metrics."""
+    rows = []
+    for run in open_store().list(limit=limit):
+        metrics = (run.result or {}).get("metrics") or {}
+        tests = {key: value for key, value in metrics.items() if key.startswith("test_")}
+        rows.append(
+            {"id": run.id, "name": run.name, "state": str(run.state), "step": run.step} | tests
+        )
+    return pd.DataFrame(rows, columns=None if rows else ["id", "name", "state", "step"])
+
+
+def _architecture(given: Architecture | str) -> Architecture:
+    return given if isinstance(given, Architecture) else load(given)
+
+
+class _Shown(Protocol):
+    """Where progress is shown."""
+
+    def update(self, progress: Progress) -> None: ...
+    def stopping(self) -> None: ...
+    def end(self, run: Run) -> None: ...
+
+
+class _Cell:
+    """Progress as a bar and a line of text under a notebook's cell, renewed in place."""
+
+    def __init__(self, display: Any) -> None:
+        self.handle = display({"text/plain": "starting"}, raw=True, display_id=True)
+        self.told = 0.0
+        self.text = ""
+
+    def update(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.text != self.text and (
+            now - self.told >= _RENEW_SECONDS or not progress.run.state.active
+        ):
+            self.told, self.text = now, progress.text
+            self._show(progress.run, progress.text)
+
+    def stopping(self) -> None:
+        self.text = "stopping; the run writes a checkpoint first"
+        self.handle.update({"text/plain": self.text}, raw=True)
+
+    def end(self, run: Run) -> None:
+        self._show(run, repr(TrainedRun(run)))
+
+    def _show(self, run: Run, text: str) -> None:
+        bar = f'<progress value="{run.step}" max="{max(run.steps, run.step, 1)}"></progress>'
+        content = {"text/plain": text, "text/html": f"{bar} {html.escape(text)}"}
+        self.handle.update(content, raw=True)
+
+
+class _Terminal:
+    """Progress as a line on stderr that renews itself where that is a terminal."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+
+    def update(self, progress: Progress) -> None:
+        if self.live:
+            print(f"\r\x1b[K{progress.text}", end="", file=sys.stderr, flush=True)
+
+    def stopping(self) -> None:
+        print("\nstopping; the run writes a checkpoint first", file=sys.stderr)
+
+    def end(self, run: Run) -> None:
+        print(f"{chr(10) if self.live else ''}{TrainedRun(run)!r}", file=sys.stderr)
+
+
+def _shown() -> _Shown:
+    shell = _shell()
+    if shell is None or not hasattr(shell, "kernel"):
+        return _Terminal()
+    from IPython.display import display
+
+    return _Cell(display)
+
+
+def _shell() -> Any:
+    """Return the running IPython, or None; IPython is not imported for that."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def _drawn(architecture: Architecture) -> str:
+    """Return an architecture as SVG, with the types on its edges where it can be built."""
+    from hybridlab.architecture.infer import infer
+    from hybridlab.components.registry import catalogue
+    from hybridlab.views.diagram import diagram_info
+    from hybridlab.views.diagram_svg import diagram_svg
+
+    inference = infer(architecture)
+    return diagram_svg(diagram_info(architecture, inference.edges, inference.problems, catalogue()))
+
+
+def _written(architecture: Architecture, printer: Any, cycle: bool) -> None:
+    printer.text(outline(architecture))
+
+
+def outline(architecture: Architecture) -> str:
+    """Return an architecture as indented text, one node a line."""
+    lines = [f"{architecture.name}: width {architecture.width}, {architecture.fingerprint}"]
+    for path, _, node in architecture.walk():
+        depth = path.count("[")
+        settings = ", ".join(f"{key}={value}" for key, value in node.params.items())
+        reads = f" <- {', '.join(node.inputs)}" if node.inputs else ""
+        times = f" × {node.repeat}" if node.repeat > 1 else ""
+        what = node.use or f"group{times}{', shared weights' if node.tie else ''}"
+        lines.append(
+            f"{'  ' * depth}{node.id}: {what}{f' ({settings})' if settings else ''}{reads}"
+        )
+    return "\n".join(lines)
+
+
+def _register() -> None:
+    """Let IPython draw architectures."""
+    shell = _shell()
+    if shell is not None:
+        formatters = shell.display_formatter.formatters
+        formatters["text/html"].for_type(Architecture, _drawn)
+        formatters["text/plain"].for_type(Architecture, _written)
+
+
+_register()

@@ -1,0 +1,111 @@
+"""Worker processes: started for a run, or kept warm beforehand, since importing torch takes seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import hybridlab
+from hybridlab.runs.slots import worker_environment
+
+STAGGER_SECONDS = 4.0
+_PAUSE_AFTER_DEATH_SECONDS = 60.0
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment for child processes, in which this very hybridlab package is found from any folder."""
+    package = str(Path(hybridlab.__file__).resolve().parent.parent)
+    given = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    path = [package, *(part for part in given if part != package)]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module in this Python, the present folder kept off the import path."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+class WorkerPool:
+    """Starts workers, each in a session of its own, waiting on standard input for the run it is to do."""
+
+    def __init__(self, command: Sequence[str], threads: int, spares: int, log: Path) -> None:
+        """Keep up to ``spares`` workers warm for runs of so many ``threads``; spares speak into ``log``."""
+        self._command = list(command)
+        self._threads = threads
+        self._wanted = spares
+        self._log = log
+        self._spares: list[subprocess.Popen[bytes]] = []
+        self._not_before = 0.0
+
+    def take(self, threads: int, log: Path) -> subprocess.Popen[bytes]:
+        """Return a worker for a run of so many threads, a warm one if there is one; it speaks into ``log``."""
+        while threads == self._threads and self._spares:
+            spare = self._spares.pop(0)
+            if spare.poll() is None:
+                return spare
+        with log.open("ab") as output:
+            return self._start(threads, output)
+
+    def top_up(self) -> None:
+        """Start at most one spare that is missing, some time after the last, to leave the cores to those at work."""
+        now = time.monotonic()
+        alive = [spare for spare in self._spares if spare.poll() is None]
+        if len(alive) < len(self._spares):
+            self._not_before = now + _PAUSE_AFTER_DEATH_SECONDS
+        self._spares = alive
+        if len(alive) < self._wanted and now >= self._not_before:
+            self._not_before = now + STAGGER_SECONDS
+            with self._log.open("ab") as output:
+                self._spares.append(self._start(self._threads, output))
+
+    def close(self) -> None:
+        """Let the spares go; each ends when its input closes."""
+        for spare in self._spares:
+            _close_input(spare)
+        for spare in self._spares:
+            try:
+                spare.wait(2)
+            except subprocess.TimeoutExpired:
+                spare.kill()
+                spare.wait()
+        self._spares = []
+
+    def _start(self, threads: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=child_environment() | worker_environment(threads, "", ""),
+        )
+
+
+def assign(
+    worker: subprocess.Popen[bytes], run_id: str, token: str, environment: Mapping[str, str]
+) -> None:
+    """Tell a waiting worker which run is its own; harmless when it has died meanwhile."""
+    line = json.dumps({"run": run_id, "token": token, "environment": dict(environment)})
+    if worker.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            worker.stdin.write(line.encode() + b"\n")
+            worker.stdin.flush()
+    _close_input(worker)
+
+
+def dismiss(worker: subprocess.Popen[bytes]) -> None:
+    """Send a waiting worker home without work."""
+    _close_input(worker)
+
+
+def _close_input(worker: subprocess.Popen[bytes]) -> None:
+    if worker.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            worker.stdin.close()

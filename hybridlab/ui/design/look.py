@@ -1,0 +1,98 @@
+"""All that the Design page knows about the current text: structure, problems, shapes and predicted cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from hybridlab.architecture.complete import complete
+from hybridlab.architecture.spec import Architecture
+from hybridlab.errors import Problem
+from hybridlab.ui import predictions, state
+from hybridlab.ui.predictions import Shapes
+
+_PATIENCE_S = 0.12
+"""How long a rerun waits for an answer before it draws without it; waiting costs the server nothing."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of a text right now; ``pending`` names what is still being worked out."""
+
+    architecture: Architecture | None
+    completed: Architecture | None = None
+    """The architecture with the task's input and head, where it has none of its own."""
+    problems: tuple[Problem, ...] = ()
+    edges: Mapping[str, str] = field(default_factory=dict)
+    prediction: Mapping[str, Any] | None = None
+    """The predicted cost of this text, or of the one before while this one is being worked out."""
+    pending: str = ""
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that keep the architecture from being built."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def supplied(self) -> frozenset[str]:
+        """The ids of nodes that the task brings."""
+        if self.architecture is None or self.completed is None:
+            return frozenset()
+        own = {node.id for node in self.architecture.nodes}
+        return frozenset(node.id for node in self.completed.nodes if node.id not in own)
+
+
+def look(design: state.Design, shapes: Shapes) -> Look:
+    """Gather what is known, asking the warm processes for the rest without waiting for them for long."""
+    architecture, problems = state.parsed(design.text)
+    if architecture is None:
+        return Look(None, problems=problems)
+    known = Look(architecture, _completed(architecture, shapes))
+    owner = state.session_name()
+    checked = predictions.check(design.text, shapes, owner, _PATIENCE_S)
+    if checked is None:
+        return dataclasses.replace(known, prediction=_last(), pending="check")
+    if checked.problems:
+        return dataclasses.replace(known, problems=checked.problems)
+    known = dataclasses.replace(
+        known,
+        problems=tuple(predictions.problems_of(checked.value)),
+        edges=checked.value["edges"],
+    )
+    if known.errors:
+        return known
+    predicted = predictions.predict(design.text, shapes, owner, _PATIENCE_S)
+    if predicted is None:
+        return dataclasses.replace(known, prediction=_last(), pending="predict")
+    if predicted.problems:
+        return dataclasses.replace(known, problems=(*known.problems, *predicted.problems))
+    state.put("last_prediction", predicted.value)
+    return dataclasses.replace(known, prediction=predicted.value)
+
+
+def _completed(architecture: Architecture, shapes: Shapes) -> Architecture:
+    task = predictions.task(shapes.task or "")
+    if task is None:
+        return architecture
+    kinds = {entry["name"]: str(entry["kind"]) for entry in predictions.components()}
+    return complete(architecture, task["input_node"], task["head_node"], kinds.get)
+
+
+def _last() -> Mapping[str, Any] | None:
+    return state.keep("last_prediction", None)
+
+
+@st.fragment(run_every=0.5)
+def wait_for(pending: str) -> None:
+    """Draw the page again as soon as the open question is answered."""
+    current = state.design()
+    if current is None:
+        return
+    ask = predictions.check if pending == "check" else predictions.predict
+    if ask(current.text, state.shapes(), state.session_name()) is not None:
+        st.rerun(scope="app")
+    st.caption(":material/hourglass_top: Working out shapes and cost …")

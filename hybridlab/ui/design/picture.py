@@ -1,0 +1,133 @@
+"""The middle of the designer: diagram, YAML or costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from hybridlab.architecture.graph import expanded_count
+from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.design import actions
+from hybridlab.ui.design.look import Look
+from hybridlab.ui.design.text import yaml_view
+from hybridlab.views.costs import costs_info, costs_plot
+from hybridlab.views.diagram import diagram_info
+from hybridlab.views.diagram_figure import diagram_plot
+
+_KEY = "design.diagram"
+_MOST = 300
+"""More boxes than this are no longer a picture."""
+
+
+def picture(design: state.Design, known: Look) -> None:
+    """Show the architecture as a diagram, as text, or as costs by component."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        view = st.segmented_control(
+            "View",
+            ["Diagram", "YAML", "Costs"],
+            default="Diagram",
+            required=True,
+            key="design.view",
+            label_visibility="collapsed",
+            persist_state="session",
+        )
+        _badge(known)
+    if view == "YAML":
+        yaml_view(design)
+    elif view == "Costs":
+        _costs(known)
+    else:
+        _diagram(design, known)
+
+
+def _badge(known: Look) -> None:
+    if known.errors:
+        count = len(known.errors)
+        st.badge(f"{count} error{'s' if count > 1 else ''}", icon=":material/error:", color="red")
+    elif known.problems:
+        st.badge(f"{len(known.problems)} to look at", icon=":material/warning:", color="orange")
+    elif known.architecture is not None and known.pending != "check":
+        st.badge("valid", icon=":material/check:", color="green")
+
+
+def _diagram(design: state.Design, known: Look) -> None:
+    architecture = known.architecture
+    if architecture is None:
+        st.info("There is nothing to draw yet.", icon=":material/schema:")
+        return
+    boxes = sum(1 for _ in architecture.walk())
+    if boxes > _MOST:
+        total = expanded_count(architecture.nodes)
+        st.info(f"{boxes:,} nodes ({total:,} with repeats) are too many to draw; at most {_MOST}.")
+        return
+    info = diagram_info(
+        known.completed or architecture,
+        known.edges,
+        known.problems,
+        predictions.components(),
+        known.supplied,
+    )
+    with st.container(height=560, border=True):
+        st.plotly_chart(
+            diagram_plot(info, actions.selected(), background=shell.background()),
+            key=_KEY,
+            on_select=_clicked,
+            selection_mode="points",
+            config={"displayModeBar": False},
+            alt=f"Diagram of {architecture.name} with {boxes} nodes",
+        )
+    st.caption(
+        "Click a box to select it. A cross in a circle adds the residual. "
+        "Beside the lines stand shapes: B is the batch, L the length."
+    )
+
+
+def _clicked() -> None:
+    """Select the box that was clicked; a second click on the same box comes as an empty selection."""
+    event = st.session_state.get(_KEY)
+    points = event["selection"]["points"] if isinstance(event, Mapping) else []
+    if points and (path := points[0].get("customdata")):
+        chosen = path[0] if isinstance(path, list) else path
+        state.put("last_clicked", chosen)
+        actions.select(chosen)
+    elif (last := state.keep("last_clicked", None)) and last != actions.selected():
+        actions.select(last)
+
+
+def _costs(known: Look) -> None:
+    if known.prediction is None:
+        st.info(
+            "Costs are being worked out."
+            if known.pending
+            else "Costs appear once the design is valid.",
+            icon=":material/info:",
+        )
+        return
+    info = costs_info(known.prediction["components"], source="predicted")
+    st.plotly_chart(costs_plot(info), key="design.costs")
+    table = info.table()
+    st.dataframe(table, hide_index=True, height=240)
+    st.download_button(
+        "Costs (CSV)",
+        table.to_csv(index=False),
+        "costs.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def problem_list(known: Look) -> None:
+    """List every problem with its place and a way to it."""
+    shell.problems(actions.notice())
+    nodes = actions.nodes()
+    for index, problem in enumerate(known.problems):
+        path = next(
+            (p for p in sorted(nodes, key=len, reverse=True) if problem.path.startswith(p)), None
+        )
+        with st.container(horizontal=True, vertical_alignment="center"):
+            with st.container(width="stretch"):
+                shell.problems([problem])
+            if path:
+                st.button("Show", key=f"problem.{index}", on_click=actions.select, args=(path,))

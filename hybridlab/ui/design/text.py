@@ -1,0 +1,45 @@
+"""The architecture as YAML, to edit by hand; comments survive edits made elsewhere on the page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from hybridlab.errors import HybridLabError, Problem
+from hybridlab.ui import shell, state
+
+_KEY, _SHOWN = "design.yaml", "yaml_revision"
+
+
+def yaml_view(design: state.Design) -> None:
+    """Show the text with Apply and Revert; text that cannot be read is kept here and told, not applied."""
+    if state.keep(_SHOWN, -1) != design.revision or _KEY not in st.session_state:
+        st.session_state[_KEY] = design.text
+        state.put(_SHOWN, design.revision)
+    st.text_area("Architecture (YAML)", key=_KEY, height=520, persist_state="session")
+    with st.container(horizontal=True):
+        st.button(
+            "Apply", type="primary", key="yaml.apply", on_click=_apply, icon=":material/check:"
+        )
+        st.button("Revert", key="yaml.revert", on_click=_revert, icon=":material/undo:")
+    said: tuple[Problem, ...] = state.keep("yaml_problems", ())
+    shell.problems(said)
+
+
+def _apply() -> None:
+    design, text = state.design(), str(st.session_state.get(_KEY, ""))
+    if design is None:
+        return
+    try:
+        architecture, problems = state.parsed(text)
+    except HybridLabError as error:
+        architecture, problems = None, error.problems
+    state.put("yaml_problems", () if architecture else problems)
+    if architecture is not None:
+        design.change(text)
+        state.put(_SHOWN, design.revision)
+
+
+def _revert() -> None:
+    if design := state.design():
+        st.session_state[_KEY] = design.text
+        state.put("yaml_problems", ())

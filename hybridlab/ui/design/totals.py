@@ -1,0 +1,86 @@
+"""What the design costs, predicted, on the task's shapes; it follows every edit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from hybridlab.errors import HybridLabError
+from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.design.look import Look, wait_for
+from hybridlab.units import format_bytes, format_count, format_flops, format_seconds
+
+_HELP = {
+    "Parameters": "Weights that training changes, with the input and head that the task supplies.",
+    "FLOPs per sample": "Floating-point operations of one forward pass over one sample; a multiply-add counts as two.",
+    "Peak memory, predicted": "Weights, gradients, AdamW's moments and activations of one training step.",
+    "Step time, predicted": "One training step (forward, backward, update) by a roofline of this machine, one thread.",
+}
+
+
+def totals(known: Look) -> None:
+    """Show parameters, FLOPs, memory and time of one training step, and for which task and batch."""
+    task, batch, *places = st.columns([1.5, 0.9, 1, 1.1, 1.2, 1.1], vertical_alignment="bottom")
+    _choice(task, batch)
+    cost = known.prediction
+    values = ["–"] * len(_HELP)
+    if cost is not None:
+        values = [
+            format_count(cost["params"]),
+            format_flops(cost["flops_per_sample"]),
+            format_bytes(cost["peak_bytes"]),
+            format_seconds(cost["step_ms"] / 1e3),
+        ]
+    for place, (name, help), value in zip(places, _HELP.items(), values, strict=True):
+        place.metric(name, value, help=help)
+    if known.pending:
+        wait_for(known.pending)
+
+
+def _choice(task_place: DeltaGenerator, batch_place: DeltaGenerator) -> None:
+    """Let the user choose for which task and batch shapes and costs are shown."""
+    chosen = state.shapes()
+    entries = {entry["name"]: entry for entry in predictions.tasks()}
+    for key, value in (("shapes.task", chosen.task), ("shapes.batch", chosen.batch)):
+        if st.session_state.get(key) != value:
+            st.session_state[key] = value
+    task_place.selectbox(
+        "Shapes and costs for task",
+        list(entries),
+        key="shapes.task",
+        format_func=lambda name: _described(entries.get(name), name),
+        help="The task supplies input and head where the design has none, and the length of a sample.",
+        on_change=_changed,
+    )
+    batch_place.number_input(
+        "Batch (samples)", 1, 65_536, key="shapes.batch", step=1, on_change=_changed
+    )
+
+
+def _described(entry: Mapping[str, Any] | None, name: str) -> str:
+    return f"{entry['title']}, length {entry['length']:,}" if entry else name
+
+
+def _changed() -> None:
+    task, batch = st.session_state["shapes.task"], st.session_state["shapes.batch"]
+    known = any(entry["name"] == task for entry in predictions.tasks())
+    if known and isinstance(batch, int) and 1 <= batch <= 65_536:
+        state.set_shapes(
+            dataclasses.replace(state.shapes(), task=task, task_params=(), batch=batch)
+        )
+
+
+def ready() -> bool:
+    """Make sure that palette and tasks are known; the first start of a version waits some seconds for them."""
+    try:
+        with st.spinner("Reading the palette …", show_time=True):
+            predictions.components()
+            predictions.tasks()
+    except HybridLabError as error:
+        shell.problems(error.problems)
+        return False
+    return True

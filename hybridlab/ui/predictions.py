@@ -1,0 +1,119 @@
+"""What pages ask the warm processes: the palette, the tasks, whether an architecture is right, what it will cost."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hybridlab
+from hybridlab.errors import HybridLabError, Problem
+from hybridlab.runs.home import home
+from hybridlab.ui.worker_pool import Answer, WorkerPool
+
+Entry = dict[str, Any]
+
+
+@functools.cache
+def pool() -> WorkerPool:
+    """Return the processes that all sessions of this server share."""
+    shared = WorkerPool()
+    atexit.register(shared.close)
+    return shared
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What an architecture is looked at with: a task with its parameters, and a batch of samples."""
+
+    task: str | None = None
+    task_params: tuple[tuple[str, Any], ...] = ()
+    batch: int = 32
+
+    def args(self, text: str) -> dict[str, Any]:
+        """Return the question's arguments for an architecture's text."""
+        return {
+            "text": text,
+            "task": self.task,
+            "task_params": dict(self.task_params),
+            "batch": self.batch,
+        }
+
+
+def check(text: str, shapes: Shapes, owner: str, wait_s: float = 0.0) -> Answer | None:
+    """Ask for every problem and every edge's type; None while there is no answer yet."""
+    return pool().ask("check", shapes.args(text), owner=owner, wait_s=wait_s)
+
+
+def predict(text: str, shapes: Shapes, owner: str, wait_s: float = 0.0) -> Answer | None:
+    """Ask for parameters, FLOPs, memory and time, in total and by component; None while there is no answer yet."""
+    return pool().ask("predict", shapes.args(text), owner=owner, wait_s=wait_s)
+
+
+def prepare(text: str, settings: Mapping[str, Any]) -> Answer:
+    """Ask whether an architecture can be trained with these settings; the value has them complete."""
+    return pool().submit("prepare", {"text": text, "settings": dict(settings)}).result()
+
+
+def components() -> list[Entry]:
+    """Return the palette: name, kind, title, summary, cost, paper and parameter schema of every component."""
+    return _kept("catalogue")
+
+
+def tasks() -> list[Entry]:
+    """Return the tasks: name, title, summary, source, metric, baselines and parameter schema."""
+    return _kept("tasks")
+
+
+def component(name: str) -> Entry | None:
+    """Return a component's entry in the palette, or None where there is none of that name."""
+    return next((entry for entry in components() if entry["name"] == name), None)
+
+
+def task(name: str) -> Entry | None:
+    """Return a task's entry, or None where there is none of that name."""
+    return next((entry for entry in tasks() if entry["name"] == name), None)
+
+
+@functools.cache
+def _kept(verb: str) -> list[Entry]:
+    """Return a list that changes only with the program: from the file kept for this version, else from a worker."""
+    file = home() / "cache" / f"{verb}-{_version()}.json"
+    try:
+        return list(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        answer = pool().submit(verb, {}).result()
+    if answer.problems:
+        raise HybridLabError(answer.problems)
+    _keep(file, answer.value)
+    return list(answer.value)
+
+
+def _keep(file: Path, content: Any) -> None:
+    """Write a list for the next start; a folder that cannot be written only costs the next start some seconds."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".new")
+        draft.write_text(json.dumps(content), encoding="utf-8")
+        draft.replace(file)
+    except OSError:
+        return
+
+
+@functools.cache
+def _version() -> str:
+    """Return the version and a digest of the files that the lists are made from."""
+    root = Path(hybridlab.__file__).parent
+    files = sorted([*root.glob("components/**/*.py"), *root.glob("tasks/**/*.py")])
+    stamps = [(str(file), file.stat().st_mtime_ns) for file in files]
+    return f"{hybridlab.__version__}-{hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]}"
+
+
+def problems_of(value: Mapping[str, Any]) -> list[Problem]:
+    """Return the problems of a check's answer."""
+    return [Problem(**problem) for problem in value.get("problems", ())]

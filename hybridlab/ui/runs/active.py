@@ -1,0 +1,32 @@
+"""Runs that are under way, to go and watch."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from hybridlab.runs.launcher import ensure_supervisor
+from hybridlab.runs.record import ACTIVE, Run
+from hybridlab.runs.store import open_store
+from hybridlab.ui import shell
+from hybridlab.ui.runs.states import badge
+
+
+def running_now() -> None:
+    """List the runs that are queued or running, each with a way to its live view."""
+    with shell.told():
+        ensure_supervisor()
+        runs = open_store().list(states=ACTIVE, limit=8)
+        if not runs:
+            return
+        with st.container(border=True):
+            st.markdown("**Under way**")
+            for run in runs:
+                line(run)
+
+
+def line(run: Run) -> None:
+    """Show a run on one line, with a way to it."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        badge(run.state)
+        if st.button(shell.escaped(run.name), key=f"watch.{run.id}", type="tertiary"):
+            shell.go(shell.TRAIN, run=run.id)

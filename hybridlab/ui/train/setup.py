@@ -1,0 +1,155 @@
+"""What to train, on what and how; nothing starts before its time and memory have been estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from hybridlab.architecture import library
+from hybridlab.errors import HybridLabError, Problem
+from hybridlab.runs.launcher import submit
+from hybridlab.training.spec import TrainSpec
+from hybridlab.ui import forms, predictions, shell, state
+from hybridlab.ui.schema import Field, fields
+
+BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
+_HIDDEN = ("task", "task_params")
+DESIGN = "current design"
+
+
+def architecture_choice() -> tuple[str, str | None]:
+    """Let the user choose what to train; return its text, and the preset's name where it is one."""
+    options = {f"preset {entry.name}": entry for entry in library.presets()}
+    options |= {f"saved {entry.name}": entry for entry in library.designs()}
+    design = state.design()
+    names = ([DESIGN] if design else []) + list(options)
+    if not names:
+        st.info(
+            "There is nothing to train yet; design an architecture first.", icon=":material/info:"
+        )
+        return "", None
+    chosen = _kept_choice("Architecture", "train_source", names, "preset hymba_mini", _source_name)
+    if chosen == DESIGN and design is not None:
+        return design.text, design.preset
+    entry = options[chosen]
+    try:
+        return entry.text(), entry.name if chosen.startswith("preset ") else None
+    except OSError as error:
+        shell.problems([Problem(str(entry.path), f"cannot be read: {error.strerror}")])
+        return "", None
+
+
+def _source_name(option: str) -> str:
+    design = state.design()
+    if option == DESIGN and design is not None:
+        architecture = state.parsed(design.text)[0]
+        return f"the design on the Design page: {architecture.name if architecture else 'not readable'}"
+    return option
+
+
+def task_choice() -> Mapping[str, Any]:
+    """Let the user choose the task; return its entry."""
+    entries = {entry["name"]: entry for entry in predictions.tasks()}
+    chosen = _kept_choice(
+        "Task",
+        "train_task",
+        list(entries),
+        state.shapes().task,
+        lambda name: entries[name]["title"],
+    )
+    entry: Mapping[str, Any] = entries[chosen]
+    st.caption(f"{shell.escaped(entry['summary'])} Metric: {entry['metric'].replace('_', ' ')}.")
+    lines = [f"{shell.escaped(name)} {value:.3g}" for name, value in entry["baselines"].items()]
+    if lines:
+        st.caption("Without learning: " + ", ".join(lines) + ".")
+    return entry
+
+
+def _kept_choice(label: str, name: str, options: list[str], first: str | None, written: Any) -> str:
+    """Show a choice that is remembered when the page changes."""
+    key = f"choice.{name}"
+    kept = state.keep(name, first)
+    if kept not in options:
+        kept = first if first in options else options[0]
+    if st.session_state.get(key) != kept:
+        st.session_state[key] = kept
+    st.selectbox(
+        label,
+        options,
+        key=key,
+        format_func=written,
+        on_change=lambda: state.put(name, st.session_state[key]),
+    )
+    return str(kept)
+
+
+def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Show the settings of a training, the basic ones first; return those that differ from the task's own."""
+    changed: dict[str, Any] = state.keep(f"settings.{task['name']}", {})
+    params: dict[str, Any] = state.keep(f"task_params.{task['name']}", {})
+    known = setting_fields(task)
+    values = {field.name: field.default for field in known} | changed
+
+    def change(name: str, value: Any) -> None:
+        state.put(f"settings.{task['name']}", {**changed, name: value})
+
+    def change_task(name: str, value: Any) -> None:
+        state.put(f"task_params.{task['name']}", {**params, name: value})
+
+    prefix = f"train.{task['name']}"
+    basic = [field for name in BASIC for field in known if field.name == name]
+    forms.parameters(basic, values, prefix, change, columns=2)
+    with st.expander("More settings", icon=":material/tune:", key="train.more"):
+        forms.parameters(
+            [f for f in known if f.name not in BASIC], values, prefix, change, columns=2
+        )
+    of_task = fields(task["params_schema"])
+    if of_task:
+        with st.expander("The task's own settings", icon=":material/dataset:", key="train.task"):
+            forms.parameters(of_task, params, f"{prefix}.task", change_task, columns=2)
+    if changed or params:
+        st.button(
+            "Back to the task's defaults",
+            icon=":material/restart_alt:",
+            type="tertiary",
+            on_click=_reset,
+            args=(task["name"],),
+        )
+    return {**changed, "task": task["name"], "task_params": params}
+
+
+def setting_fields(task: Mapping[str, Any]) -> list[Field]:
+    """Return the settings with the defaults that suit the task."""
+    schema = TrainSpec.model_json_schema()
+    for name, value in task["default_training"].items():
+        if name in schema["properties"]:
+            schema["properties"][name]["default"] = value
+    return [field for field in fields(schema) if field.name not in _HIDDEN]
+
+
+def _reset(task: str) -> None:
+    state.put(f"settings.{task}", {})
+    state.put(f"task_params.{task}", {})
+
+
+def start(text: str, preset: str | None, settings: Mapping[str, Any]) -> None:
+    """Check once more, queue the run and show it; what is wrong is told instead."""
+    with st.spinner("Checking the architecture against the task …"):
+        answer = predictions.prepare(text, settings)
+    if answer.problems:
+        shell.problems(answer.problems)
+        return
+    made = answer.value
+    try:
+        run = submit(
+            "train",
+            made["name"],
+            {"architecture": text, "training": made["training"], "preset": preset},
+            device=made["training"]["device"],
+        )
+    except HybridLabError as error:
+        shell.problems(error.problems)
+        return
+    shell.go(shell.TRAIN, run=run.id)

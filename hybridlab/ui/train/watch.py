@@ -1,0 +1,159 @@
+"""One run, live: where it stands, its curves, and what can be done with it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from hybridlab.errors import HybridLabError
+from hybridlab.runs import launcher
+from hybridlab.runs.home import home_id
+from hybridlab.runs.record import Run, RunState
+from hybridlab.runs.store import open_store
+from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.live import pump
+from hybridlab.ui.live.component import chart
+from hybridlab.ui.live.reader import reader
+from hybridlab.ui.runs.one import log, metrics_csv
+from hybridlab.ui.runs.states import badge
+from hybridlab.ui.train.panels import panels
+from hybridlab.ui.train.result import result
+from hybridlab.units import format_seconds
+
+
+def watch(run_id: str) -> None:
+    """Show a run; the page may be closed and opened again at any time."""
+    try:
+        run = reader(run_id).look()
+    except HybridLabError as error:
+        shell.problems(error.problems)
+        if st.button("Set up a training", icon=":material/arrow_back:"):
+            shell.go(shell.TRAIN)
+        return
+    _head(run)
+    if run.error:
+        _failure(run)
+    task = predictions.task(str(_training(run).get("task", "")))
+    shown = panels(task, reader(run_id).names())
+    channel = f"train.{run_id}"
+    if run.state is RunState.DONE:
+        result(run, task)
+    pump.begin(channel)
+    if run.state.active:
+        st.fragment(_refresh, run_every=1.0)(run_id, run.state)
+    else:
+        _refresh(run_id, run.state)
+    chart(channel, shown, [{"id": run.id, "name": run.name, "colour": 0}])
+    if not run.state.active:
+        _afterwards(run)
+
+
+def _training(run: Run) -> dict[str, object]:
+    training = run.spec.get("training")
+    return dict(training) if isinstance(training, dict) else {}
+
+
+def _refresh(run_id: str, drawn: RunState) -> None:
+    """Show progress and send new points; draw the whole page again when the state has changed."""
+    source = reader(run_id)
+    try:
+        run = source.look()
+    except HybridLabError as error:
+        shell.problems(error.problems)
+        return
+    if run.state is not drawn:
+        st.rerun()
+    if run.state is not RunState.DONE:
+        _progress(run)
+    task = predictions.task(str(_training(run).get("task", "")))
+    pump.send(f"train.{run_id}", panels(task, source.names()), [run_id])
+
+
+def _progress(run: Run) -> None:
+    if run.state is RunState.QUEUED:
+        st.progress(0.0, text=_queue(run))
+        return
+    share = min(1.0, run.step / run.steps) if run.steps else 0.0
+    text = (
+        f"Step {run.step:,} of {run.steps:,}"
+        if run.steps
+        else "Starting: importing and reading data"
+    )
+    left = reader(run.id).seconds_left()
+    if run.state is RunState.RUNNING and run.cancel_requested:
+        text += ", stopping after this step"
+    elif run.state is RunState.RUNNING and left is not None:
+        text += f", about {format_seconds(left)} left at this pace"
+    st.progress(share, text=text)
+
+
+def _queue(run: Run) -> str:
+    """Say where in the queue a run stands."""
+    waiting = [other for other in open_store().active(home_id()) if other.state is RunState.QUEUED]
+    place = next((index for index, other in enumerate(waiting, 1) if other.id == run.id), 0)
+    if place <= 1:
+        return "Next in the queue; it starts as soon as cores are free"
+    return f"Number {place} in the queue; it starts when the runs before it have ended"
+
+
+def _head(run: Run) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(shell.escaped(run.name), anchor=False, width="stretch")
+        badge(run.state)
+        if run.state.active:
+            st.button(
+                "Cancel",
+                icon=":material/stop:",
+                on_click=_do,
+                args=(launcher.cancel, run.id),
+                disabled=run.cancel_requested,
+                help="Stop after the current step; the training can be resumed later.",
+            )
+        if run.state.resumable:
+            st.button(
+                "Resume",
+                icon=":material/play_arrow:",
+                type="primary",
+                on_click=_do,
+                args=(launcher.resume, run.id),
+                help="Go on from the last checkpoint.",
+            )
+        if st.button("Open in designer", icon=":material/schema:"):
+            state.open_design(str(run.spec.get("architecture", "")), f"run {run.name}")
+            shell.go(shell.DESIGN)
+        if st.button("New training", icon=":material/add:"):
+            shell.go(shell.TRAIN)
+    started = f", device {run.granted}" if run.granted else ""
+    threads = f"{run.threads} thread{'s' if run.threads > 1 else ''}"
+    st.caption(f"Run {run.id}, {threads}{started}")
+    shell.problems(state.keep("run_notice", []))
+    state.put("run_notice", [])
+
+
+def _do(action: object, run_id: str) -> None:
+    """Cancel or resume, as a callback; errors are told on the page."""
+    try:
+        action(run_id)  # type: ignore[operator]
+    except HybridLabError as error:
+        state.put("run_notice", list(error.problems))
+
+
+def _failure(run: Run) -> None:
+    first, _, rest = run.error.partition("\n")
+    st.error(shell.escaped(first), icon=":material/error:")
+    if rest.strip():
+        with st.expander("All of the message"):
+            st.code(run.error, language=None)
+
+
+def _afterwards(run: Run) -> None:
+    """Show what an ended run leaves behind: its curves as a file, and its log."""
+    with st.container(horizontal=True):
+        st.download_button(
+            "Metrics (CSV)",
+            lambda: metrics_csv(run.id),
+            f"{run.id}-metrics.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+    log(run.id)

@@ -1,0 +1,232 @@
+"""A few warm processes that answer JSON lines, shared by all sessions: coalesced, cached, timed, started again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from hybridlab.errors import Problem
+
+COMMAND = (sys.executable, "-m", "hybridlab.workflows.predict_worker")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker said: a value, or the problems that kept it from one."""
+
+    value: Any = None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The problems as text for people; empty where there are none."""
+        return " ".join(problem.sentence() for problem in self.problems)
+
+
+@dataclass(eq=False)
+class _Job:
+    key: str
+    verb: str
+    args: Mapping[str, Any]
+    timeout_s: float
+    owners: set[str]
+    future: Future[Answer] = field(default_factory=Future)
+
+
+class WorkerPool:
+    """Answers questions in at most ``size`` processes; nobody waits longer than a question's timeout.
+
+    The same question asked twice is worked on once. A question that its only owner has replaced by a newer one of the
+    same verb is dropped while it still waits. Answers that are values are kept, the least recently used go first.
+    """
+
+    def __init__(
+        self,
+        size: int = 2,
+        command: Sequence[str] = COMMAND,
+        keep: int = 512,
+        timeout_s: float = 60.0,
+    ) -> None:
+        """Set the pool up; a process starts when there is a first question for it."""
+        self._command, self._keep, self._timeout_s = tuple(command), keep, timeout_s
+        self._size = size
+        self._changed = threading.Condition()
+        self._waiting: deque[_Job] = deque()
+        self._open: dict[str, _Job] = {}
+        self._kept: OrderedDict[str, Answer] = OrderedDict()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._closed = False
+
+    def ask(
+        self, verb: str, args: Mapping[str, Any], *, owner: str = "", wait_s: float = 0.0
+    ) -> Answer | None:
+        """Return the answer if it comes within ``wait_s``, else None; asking again later finds it."""
+        future = self.submit(verb, args, owner=owner)
+        try:
+            return future.result(timeout=wait_s)
+        except TimeoutError:
+            return None
+
+    def submit(
+        self, verb: str, args: Mapping[str, Any], *, owner: str = "", timeout_s: float | None = None
+    ) -> Future[Answer]:
+        """Queue a question and return its future; known and open questions are not asked again."""
+        key = json.dumps([verb, args], sort_keys=True)
+        with self._changed:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return _done(self._kept[key])
+            if self._closed:
+                return _done(Answer(problems=(Problem("", "the prediction processes have ended"),)))
+            job = self._open.get(key)
+            if job is None:
+                self._drop_older(verb, owner)
+                job = _Job(key, verb, dict(args), timeout_s or self._timeout_s, {owner})
+                self._open[key] = job
+                self._waiting.append(job)
+                if len(self._waiting) > self._idle and len(self._threads) < self._size:
+                    thread = threading.Thread(target=self._work, daemon=True, name="predictions")
+                    self._threads.append(thread)
+                    thread.start()
+                self._changed.notify()
+            job.owners.add(owner)
+            return job.future
+
+    def close(self) -> None:
+        """End the processes; questions still open are answered with a sentence."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _drop_older(self, verb: str, owner: str) -> None:
+        if not owner:
+            return
+        for job in [job for job in self._waiting if job.verb == verb and owner in job.owners]:
+            job.owners.discard(owner)
+            if not job.owners:
+                self._waiting.remove(job)
+                del self._open[job.key]
+                job.future.set_result(
+                    Answer(problems=(Problem("", "replaced by a newer question"),))
+                )
+
+    def _work(self) -> None:
+        worker = _Process(self._command)
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._idle += 1
+                    self._changed.wait()
+                    self._idle -= 1
+                if self._closed:
+                    break
+                job = self._waiting.popleft()
+            answer = worker.answer(job.verb, job.args, job.timeout_s)
+            with self._changed:
+                del self._open[job.key]
+                if not answer.problems:
+                    self._kept[job.key] = answer
+                    while len(self._kept) > self._keep:
+                        self._kept.popitem(last=False)
+            job.future.set_result(answer)
+        worker.stop()
+
+
+class _Process:
+    """One worker process; used by one thread."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count(1)
+        self._buffer = b""
+
+    def answer(self, verb: str, args: Mapping[str, Any], timeout_s: float) -> Answer:
+        number = next(self._numbers)
+        line = json.dumps({"id": number, "verb": verb, "args": args}).encode() + b"\n"
+        for _ in range(2):
+            if not self._send(line):
+                continue
+            try:
+                reply = self._read(time.monotonic() + timeout_s)
+            except TimeoutError:
+                self.stop()
+                limit = f"this took longer than {timeout_s:g} s to predict and was stopped"
+                return Answer(
+                    problems=(Problem("", limit, fix="try a smaller batch or fewer nodes"),)
+                )
+            if reply is None:
+                code = self.stop()
+                ended = f"the prediction process ended unexpectedly (exit code {code})"
+                return Answer(
+                    problems=(Problem("", ended, fix="it starts again by itself; try again"),)
+                )
+            problems = tuple(Problem(**problem) for problem in reply.get("problems", ()))
+            return Answer(reply.get("value"), problems)
+        return Answer(problems=(Problem("", "the prediction process could not be started"),))
+
+    def stop(self) -> int | None:
+        process, self._process, self._buffer = self._process, None, b""
+        if process is None:
+            return None
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        return process.wait()
+
+    def _send(self, line: bytes) -> bool:
+        """Write a line, starting the process where it is not there; False where it died in between."""
+        try:
+            if self._process is None or self._process.poll() is not None:
+                self.stop()
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    bufsize=0,
+                    env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+                )
+            assert self._process.stdin is not None
+            self._process.stdin.write(line)
+        except OSError:
+            self.stop()
+            return False
+        return True
+
+    def _read(self, deadline: float) -> dict[str, Any] | None:
+        """Return the next line's object, or None where the process ended."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        pipe = self._process.stdout
+        while b"\n" not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([pipe], [], [], left)[0]:
+                raise TimeoutError
+            chunk = os.read(pipe.fileno(), 1 << 16)
+            if not chunk:
+                return None
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+
+def _done(answer: Answer) -> Future[Answer]:
+    future: Future[Answer] = Future()
+    future.set_result(answer)
+    return future

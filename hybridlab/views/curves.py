@@ -1,0 +1,138 @@
+"""Curves of one metric for up to eight runs on one chart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from hybridlab.views import style
+
+MOST = 8
+_POINTS = 2_000
+Axis = Literal["step", "seconds"]
+_UNITS = {
+    "loss": "nats",
+    "samples_per_s": "samples/s",
+    "rss_bytes": "bytes",
+    "device_bytes": "bytes",
+    "cpu_percent": "% of one core",
+    "device_utilisation_percent": "%",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's curve: where it is at each step and second."""
+
+    run: str
+    name: str
+    steps: tuple[int, ...]
+    seconds: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def best(self, *, higher: bool) -> float | None:
+        """Return the best finite value, or None where there is none."""
+        finite = [value for value in self.values if math.isfinite(value)]
+        return (max if higher else min)(finite) if finite else None
+
+
+@dataclass(frozen=True)
+class CurvesInfo:
+    """What a chart of one metric shows."""
+
+    metric: str
+    axis: Axis
+    higher_is_better: bool
+    curves: tuple[Curve, ...]
+
+    @property
+    def leader(self) -> Curve | None:
+        """The run with the best value."""
+        scored = [(curve.best(higher=self.higher_is_better), curve) for curve in self.curves]
+        known = [(value, curve) for value, curve in scored if value is not None]
+        if not known:
+            return None
+        pick = max if self.higher_is_better else min
+        return pick(known, key=lambda item: item[0])[1]
+
+    def table(self) -> pd.DataFrame:
+        """Return every point, one row each, for downloads."""
+        rows = [
+            (curve.run, curve.name, self.metric, step, second, value)
+            for curve in self.curves
+            for step, second, value in zip(curve.steps, curve.seconds, curve.values, strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["run", "name", "metric", "step", "seconds", "value"])
+
+
+def curves_info(
+    curves: Sequence[Curve],
+    metric: str,
+    *,
+    axis: Axis = "step",
+    higher_is_better: bool | None = None,
+) -> CurvesInfo:
+    """Return a chart's content: at most eight runs, each thinned to what a screen can show.
+
+    Raises:
+        ValueError: there are more than eight runs.
+    """
+    if len(curves) > MOST:
+        raise ValueError(f"{len(curves)} runs on one chart; at most {MOST}")
+    higher = "accuracy" in metric if higher_is_better is None else higher_is_better
+    return CurvesInfo(metric, axis, higher, tuple(_thinned(curve) for curve in curves))
+
+
+def curves_plot(info: CurvesInfo, colours: Mapping[str, int] | None = None) -> go.Figure:
+    """Draw the curves; ``colours`` gives runs their places in the palette, so that they keep them between charts."""
+    figure = go.Figure()
+    for index, curve in enumerate(info.curves):
+        place = (colours or {}).get(curve.run, index)
+        sparse = len(curve.values) <= 60
+        figure.add_trace(
+            go.Scatter(
+                x=curve.steps if info.axis == "step" else curve.seconds,
+                y=curve.values,
+                name=style.plain(curve.name, 40),
+                mode="lines+markers" if sparse else "lines",
+                line={**style.LINE["measured"], "color": style.series_colour(place)},
+                marker={"size": 6},
+                hovertemplate="%{y:.4g}<extra>%{fullData.name}</extra>",
+            )
+        )
+    word = info.metric.replace("_", " ")
+    unit = _UNITS.get(info.metric) or ("bits" if "bits" in info.metric else "")
+    figure.update_layout(**style.layout(_title(info, word), height=420))
+    figure.update_layout(hovermode="x unified", showlegend=len(info.curves) > 1)
+    figure.update_xaxes(title_text="step" if info.axis == "step" else "running time (s)")
+    figure.update_yaxes(title_text=f"{word} ({unit})" if unit else word)
+    return figure
+
+
+def _title(info: CurvesInfo, word: str) -> str:
+    leader = info.leader
+    if leader is None:
+        return f"No run has points of {word} yet"
+    best = leader.best(higher=info.higher_is_better)
+    if len(info.curves) == 1:
+        return f"{word.capitalize()}: best {best:.4g}"
+    return f"{style.plain(leader.name, 40)} reaches the best {word}: {best:.4g}"
+
+
+def _thinned(curve: Curve) -> Curve:
+    stride = math.ceil(len(curve.steps) / _POINTS)
+    if stride <= 1:
+        return curve
+    keep = slice(None, None, stride)
+    return Curve(
+        curve.run,
+        curve.name,
+        (*curve.steps[keep], curve.steps[-1]),
+        (*curve.seconds[keep], curve.seconds[-1]),
+        (*curve.values[keep], curve.values[-1]),
+    )

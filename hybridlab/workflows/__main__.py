@@ -1,0 +1,49 @@
+"""A worker process: ``python -m hybridlab.workflows RUN_ID``, or ``--wait`` for a run on standard input.
+
+The supervisor uses ``--wait``: the process imports torch and the workflows, and then stands ready.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from hybridlab.errors import HybridLabError
+from hybridlab.runs import worker
+
+VERBS: dict[str, worker.Verb | str] = {
+    "train": "hybridlab.workflows.train:run",
+}
+
+
+def warm() -> None:
+    """Import every workflow; what cannot be imported says so in the log of the run that needs it."""
+    for name in sorted({str(verb).partition(":")[0] for verb in VERBS.values()}):
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # the run's own attempt repeats it, where its log can say so
+            print(f"{name} cannot be imported: {error!r}", file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what the arguments say and return the exit code: 0 done, 1 failed, 2 for wrong arguments."""
+    if len(arguments) != 1:
+        print("usage: python -m hybridlab.workflows RUN_ID | --wait", file=sys.stderr)
+        return 2
+    if arguments[0] == "--wait":
+        warm()
+        return worker.serve(VERBS, sys.stdin)
+    try:
+        return worker.work(arguments[0], VERBS)
+    except HybridLabError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the outcome is written: nothing that libraries do on the way out may change it

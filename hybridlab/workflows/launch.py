@@ -1,0 +1,45 @@
+"""From an architecture's text and the settings a person names to a queued run; everything wrong is told before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hybridlab.architecture.document import loads
+from hybridlab.hardware.devices import choose
+from hybridlab.runs.launcher import submit
+from hybridlab.runs.record import Run
+from hybridlab.tasks.registry import fit
+from hybridlab.training.defaults import prepare
+
+
+def start_training(
+    text: str,
+    settings: Mapping[str, Any],
+    *,
+    name: str = "",
+    preset: str | None = None,
+    threads: int | None = None,
+    owner: str = "",
+) -> Run:
+    """Queue the training of an architecture; what ``settings`` leave out comes from the task.
+
+    Raises:
+        SpecError: the architecture or a setting is wrong.
+        TaskError: the task is unknown, or does not fit the architecture.
+        DeviceError: the device asked for is not here.
+        RunError: ``threads`` is not positive.
+        StoreError: the run cannot be stored.
+    """
+    architecture = loads(text)
+    task, spec = prepare(settings)
+    fit(architecture, task)
+    choose(spec.device)
+    return submit(
+        "train",
+        name or f"{architecture.name} on {task.name}",
+        {"architecture": text, "training": spec.model_dump(mode="json"), "preset": preset},
+        threads=threads,
+        owner=owner,
+        device=spec.device,
+    )

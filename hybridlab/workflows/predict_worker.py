@@ -1,0 +1,176 @@
+"""A warm process that answers questions about architectures: ``python -m hybridlab.workflows.predict_worker``.
+
+One JSON object a line on stdin, one on stdout: ``{"id": 7, "verb": "check", "args": {…}}`` gives
+``{"id": 7, "value": {…}}`` or ``{"id": 7, "problems": [{…}]}``. It ends when stdin does. Pages ask it because tracing
+needs torch and holds the interpreter, which the page server must not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+import torch
+
+from hybridlab.architecture.complete import complete
+from hybridlab.architecture.document import loads
+from hybridlab.architecture.infer import infer
+from hybridlab.architecture.spec import Architecture
+from hybridlab.components.registry import catalogue, palette
+from hybridlab.errors import HybridLabError, Problem
+from hybridlab.hardware.devices import choose
+from hybridlab.tasks.base import Task
+from hybridlab.tasks.registry import catalogue as task_catalogue
+from hybridlab.tasks.registry import fit, task
+from hybridlab.trace.predict import predict
+from hybridlab.training.defaults import prepare
+
+Args = Mapping[str, Any]
+
+
+def _catalogue(args: Args) -> Any:
+    return catalogue()
+
+
+def _tasks(args: Args) -> Any:
+    return task_catalogue()
+
+
+def _check(args: Args) -> Any:
+    """Type every edge of the text's architecture, with the task's input and head where it has none."""
+    architecture = loads(str(args["text"]))
+    chosen = _task(args)
+    completed = _completed(architecture, chosen)
+    inference = infer(
+        completed,
+        chosen.input_type() if chosen else None,
+        batch=int(args.get("batch", 2)),
+        length=_length(args, chosen),
+    )
+    shift = _shift(architecture, completed)
+    return {
+        "problems": [
+            _shifted(problem, shift, architecture).as_dict() for problem in inference.problems
+        ],
+        "edges": {path: str(type_) for path, type_ in inference.edges.items()},
+        "input": str(inference.input),
+        "output": str(inference.output) if inference.output else "",
+        "supplied": [
+            node.id for node in completed.nodes if node.id not in {n.id for n in architecture.nodes}
+        ],
+    }
+
+
+def _predict(args: Args) -> Any:
+    """Predict parameters, FLOPs, memory and time of the text's architecture on a task's shapes."""
+    architecture = loads(str(args["text"]))
+    chosen = _task(args)
+    completed = _completed(architecture, chosen)
+    prediction = predict(
+        completed,
+        chosen.input_type() if chosen else None,
+        batch=int(args.get("batch", 2)),
+        length=_length(args, chosen),
+    )
+    return {**prediction.as_dict(), "fingerprint": architecture.fingerprint}
+
+
+def _length(args: Args, chosen: Task | None) -> int:
+    return int(args.get("length") or (chosen.length if chosen else 64))
+
+
+def _prepare(args: Args) -> Any:
+    """Check that the text's architecture can be trained with the settings; return them complete, ready to submit."""
+    architecture = loads(str(args["text"]))
+    chosen, spec = prepare(dict(args["settings"]))
+    fit(architecture, chosen)
+    choose(spec.device)
+    return {
+        "name": f"{architecture.name} on {chosen.name}",
+        "training": spec.model_dump(mode="json"),
+    }
+
+
+def _task(args: Args) -> Task | None:
+    return (
+        task(str(args["task"]), **dict(args.get("task_params") or {})) if args.get("task") else None
+    )
+
+
+def _completed(architecture: Architecture, chosen: Task | None) -> Architecture:
+    if chosen is None:
+        return architecture
+    known = palette()
+    return complete(
+        architecture,
+        chosen.input_node(),
+        chosen.head_node(),
+        lambda name: str(known[name].kind) if name in known else None,
+    )
+
+
+def _shift(architecture: Architecture, completed: Architecture) -> int:
+    """Return by how many places the task's input moved the architecture's own nodes."""
+    return int(completed.nodes[0].id != architecture.nodes[0].id)
+
+
+def _shifted(problem: Problem, shift: int, architecture: Architecture) -> Problem:
+    """Address a problem as the text does, which knows nothing of what the task supplies."""
+    head, bracket, rest = problem.path.partition("nodes[")
+    if not bracket or head:
+        return problem
+    number, _, tail = rest.partition("]")
+    index = int(number) - shift
+    inside = 0 <= index < len(architecture.nodes)
+    return dataclasses.replace(problem, path=f"nodes[{index}]{tail}" if inside else "")
+
+
+VERBS: dict[str, Callable[[Args], Any]] = {
+    "catalogue": _catalogue,
+    "tasks": _tasks,
+    "check": _check,
+    "predict": _predict,
+    "prepare": _prepare,
+}
+
+
+def answer(line: str) -> dict[str, Any]:
+    """Return the answer to one line; whatever goes wrong becomes problems, never an exception."""
+    request: dict[str, Any] = {}
+    try:
+        request = json.loads(line)
+        return {"id": request.get("id"), "value": VERBS[request["verb"]](request.get("args", {}))}
+    except HybridLabError as error:
+        problems = [problem.as_dict() for problem in error.problems]
+    except Exception as error:
+        traceback.print_exc()
+        said = f"this could not be predicted: {type(error).__name__}: {str(error)[:300]}"
+        problems = [Problem("", said).as_dict()]
+    return {"id": request.get("id"), "problems": problems}
+
+
+def serve(requests: TextIO, answers: TextIO) -> None:
+    """Answer line after line until the requests end."""
+    for line in requests:
+        answers.write(json.dumps(answer(line)) + "\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Serve stdin and stdout; what libraries print goes to stderr."""
+    torch.set_num_threads(1)
+    palette()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with contextlib.redirect_stdout(sys.stderr):
+        os.dup2(2, 1)
+        serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Trains an architecture on a task inside a worker: everything it learns goes to the store and the run's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from hybridlab.architecture.document import loads
+from hybridlab.architecture.model import build
+from hybridlab.errors import RunError
+from hybridlab.runs.context import RunContext, Stopped
+from hybridlab.tasks.registry import fit, task
+from hybridlab.training.loop import train
+from hybridlab.training.spec import make
+
+
+def run(context: RunContext) -> dict[str, Any]:
+    """Train what the run's record describes, from its newest checkpoint where there is one; return the result.
+
+    The record holds ``architecture`` (YAML text) and ``training`` (settings); both are also written into the folder.
+
+    Raises:
+        Stopped: the run was cancelled or interrupted; its checkpoint is written.
+        HybridLabError: the record, the data or the device is not right, or training went wrong; it says how.
+    """
+    record = context.run.spec
+    try:
+        text, settings = str(record["architecture"]), dict(record["training"])
+    except (KeyError, TypeError, ValueError):
+        raise RunError("the run's record has no architecture and training settings") from None
+    spec = make(settings)
+    what = task(spec.task, **spec.task_params)
+    architecture = fit(loads(text), what)
+    model = build(architecture, what.input_type(), seed=spec.seed)
+    _write(context.folder / "architecture.yaml", text)
+    _write(
+        context.folder / "training.json", json.dumps(spec.model_dump(mode="json"), indent=2) + "\n"
+    )
+    if not context.resumed:
+        context.progress(0, spec.steps)
+    params = sum(parameter.numel() for parameter in model.parameters())
+    print(
+        f"{architecture.name}: {params:,} parameters, task {what.name}, {spec.steps:,} steps",
+        flush=True,
+    )
+
+    def restored(step: int) -> None:
+        context.truncate_metrics(step)
+        context.progress(step, spec.steps)
+        print(f"going on from the checkpoint of step {step:,}", flush=True)
+
+    result = train(
+        model,
+        what,
+        spec,
+        folder=context.folder,
+        on_metrics=context.log_metrics,
+        should_stop=context.stop_requested,
+        on_step=lambda step: context.progress(step, spec.steps),
+        on_restored=restored,
+        before_checkpoint=context.flush,
+        resume=context.resumed,
+    )
+    if result.stop_reason in ("cancel", "interrupt"):
+        raise Stopped(result.stop_reason)
+    return {**result.as_dict(), "baselines": what.baselines(), "params": params}
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file whole."""
+    draft = path.with_name(f".{path.name}.tmp")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

@@ -1,0 +1,5 @@
+"""The first page: what this is, and one button."""
+
+import streamlit as st
+
+st.title("HybridLab")

@@ -1,0 +1,32 @@
+"""The designer: an architecture as diagram, list, form and text, with its cost."""
+
+import streamlit as st
+
+from hybridlab.ui import state
+from hybridlab.ui.design import start
+from hybridlab.ui.design.inspector import inspector
+from hybridlab.ui.design.look import look
+from hybridlab.ui.design.palette import palette
+from hybridlab.ui.design.picture import picture, problem_list
+from hybridlab.ui.design.toolbar import toolbar
+from hybridlab.ui.design.totals import ready, totals
+from hybridlab.ui.design.tree import tree, tree_height
+
+design = state.design()
+if design is None or state.keep("design_choosing", False):
+    start.chooser()
+elif ready():
+    known = look(design, state.shapes())
+    toolbar(design, known)
+    totals(known)
+    parts, middle, right = st.columns([1.1, 2, 1.2], gap="medium")
+    with parts:
+        with st.container(height=tree_height(), border=True):
+            tree(design, known)
+        with st.container(height=620 - tree_height(), border=True):
+            palette()
+    with middle:
+        picture(design, known)
+        problem_list(known)
+    with right, st.container(border=True):
+        inspector(design, known)

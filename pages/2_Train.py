@@ -1,0 +1,40 @@
+"""Training: what, on what and how; then the run itself, live."""
+
+import streamlit as st
+
+from hybridlab.ui.design.totals import ready
+from hybridlab.ui.runs.active import running_now
+from hybridlab.ui.train import setup
+from hybridlab.ui.train.estimate import estimate, estimate_panel, wait_for
+from hybridlab.ui.train.watch import watch
+
+run_id = st.query_params.get("run", "")
+if not ready():
+    st.stop()
+if run_id:
+    watch(run_id)
+    st.stop()
+
+st.title("Train", anchor=False)
+left, right = st.columns([2, 1.1], gap="medium")
+with left, st.container(border=True):
+    text, preset = setup.architecture_choice()
+    task = setup.task_choice()
+    st.markdown("**Settings**")
+    settings = setup.settings_form(task)
+with right:
+    if text:
+        with st.container(border=True):
+            found = estimate(text, task, settings)
+            estimate_panel(found)
+            if found.pending:
+                wait_for(text, task, settings)
+            if st.button(
+                "Start training",
+                type="primary",
+                icon=":material/play_arrow:",
+                width="stretch",
+                disabled=found.blocked,
+            ):
+                setup.start(text, preset, settings)
+    running_now()

@@ -1,0 +1,116 @@
+"""Each efficient form against the naive form of its paper: output and every gradient.
+
+The reference runs in float64 on weights and inputs that bfloat16 holds exactly, so one truth judges both
+precisions. Errors are norms over norms: float32 may be off by 1e-5 forward and 1e-4 backward, bfloat16
+(8 bits of mantissa, 4e-3 a rounding) by 0.03 and 0.06. A gradient far smaller than the others of its
+module is judged against a hundredth of the largest, because its rounding comes from sums of that size.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hybridlab.components.base import Component
+
+Build = Callable[..., Component]
+Give = Callable[..., list[Tensor]]
+
+WIDTH = 16
+LENGTHS = [1, 2, 63, 64, 257]
+CASES: dict[str, dict[str, Any]] = {
+    "attention": {},
+    "attention grouped": {"kv_heads": 2, "head_dim": 6},
+    "attention both ways": {"causal": False, "rotary": False},
+    "attention window": {"window": 20},
+    "attention window both ways": {"window": 9, "causal": False, "kv_heads": 1},
+    "attention conv norm": {"conv": 4, "qk_norm": True, "heads": 2},
+    "mamba2": {},
+    "mamba2 groups": {"groups": 2, "chunk": 6, "state": 5, "expand": 1, "conv": 1},
+    "gated_linear_attention": {},
+    "gated_linear_attention fast forgetting": {"tau": 0.5, "heads": 2, "conv": 3, "chunk": 8},
+    "gated_linear_attention long chunks": {"chunk": 128, "key_ratio": 1.0, "value_ratio": 2.0},
+    "short_conv": {},
+    "short_conv both ways": {"causal": False, "kernel": 6},
+    "short_conv plain": {"gated": False},
+    "lstm": {},
+    "lstm projected": {"hidden": 24},
+    "gru": {},
+    "gru projected": {"hidden": 24},
+    "swiglu": {},
+    "mlp": {},
+    "mlp relu": {"activation": "relu"},
+    "mlp silu": {"activation": "silu"},
+    "mlp relu squared": {"activation": "relu_squared", "ratio": 2.0},
+    "moe": {},
+    "moe switch": {"experts": 7, "top_k": 1},
+    "rms_norm": {},
+    "rms_norm bare": {"scale": False},
+    "layer_norm": {},
+    "layer_norm bare": {"scale": False, "bias": False},
+    "sum": {},
+    "concat": {},
+    "gated_sum": {},
+    "gated_sum scalar": {"gate": "scalar", "norm": False},
+    "token_embedding": {"vocab": 11, "positions": True, "max_length": 60},
+    "patch_embedding": {"positions": "sincos", "patch": 4},
+}
+FORWARD = {torch.float32: 1e-5, torch.bfloat16: 0.03}
+BACKWARD = {torch.float32: 1e-4, torch.bfloat16: 0.06}
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("case", CASES)
+def test_efficient_form_is_the_paper(case: str, length: int, build: Build, give: Give) -> None:
+    module = build(case.split()[0], width=WIDTH, **CASES[case]).bfloat16()
+    for batch in (1, 3):
+        inputs = [_narrow(x) for x in give(module, batch=batch, length=length)]
+        truth = copy.deepcopy(module).double()
+        want, want_grads = _run(truth, truth.reference, inputs, torch.float64)
+        for dtype in (torch.float32, torch.bfloat16):
+            twin = copy.deepcopy(module).to(dtype)
+            got, got_grads = _run(twin, twin, inputs, dtype)
+            assert got.dtype == dtype and got.shape == want.shape
+            assert _error(got, want) <= FORWARD[dtype], f"output, batch {batch}, {dtype}"
+            floor = 0.01 * max([float(g.norm()) for g in want_grads.values()], default=0.0)
+            for name, grad in want_grads.items():
+                error = _error(got_grads[name], grad, floor)
+                assert error <= BACKWARD[dtype], (
+                    f"gradient of {name}, batch {batch}, {dtype}: {error}"
+                )
+
+
+def _narrow(x: Tensor) -> Tensor:
+    return x.bfloat16() if x.dtype.is_floating_point else x
+
+
+def _run(
+    module: Component, form: Callable[..., Tensor], inputs: list[Tensor], dtype: torch.dtype
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the output and the gradients of inputs and parameters for a fixed random direction."""
+    given = [
+        x.detach().to(dtype, copy=True).requires_grad_() if x.dtype.is_floating_point else x
+        for x in inputs
+    ]
+    output = form(*given)
+    direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(1))
+    if output.requires_grad:
+        output.backward(direction.bfloat16().to(dtype))
+    leaves = dict(module.named_parameters()) | {
+        f"input {i}": x for i, x in enumerate(given) if x.requires_grad
+    }
+    grads = {}
+    for name, leaf in leaves.items():
+        assert leaf.grad is not None, f"{name} gets no gradient"
+        grads[name] = leaf.grad
+    return output.detach(), grads
+
+
+def _error(got: Tensor, want: Tensor, floor: float = 0.0) -> float:
+    difference = (got.double() - want.double()).norm()
+    return float(difference / max(float(want.norm()), floor, 1e-30))

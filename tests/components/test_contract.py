@@ -1,0 +1,265 @@
+"""What every component of the palette must do, whatever it is."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from hybridlab.components.base import Component, Kind
+from hybridlab.components.registry import catalogue, palette
+from hybridlab.components.types import TensorKind
+
+Build = Callable[..., Component]
+Give = Callable[..., list[Tensor]]
+
+NAMES = list(palette())
+CHEAP_TO_MEET = 17  # a length that no chunk, window or patch of a default divides
+PARAMETER_NAMES = Path(__file__).parent / "parameter_names.json"
+FIRST_DOZEN = {
+    *("token_embedding", "pixel_series", "patch_embedding"),
+    *("attention", "mamba2", "gated_linear_attention", "short_conv", "lstm", "gru"),
+    *("swiglu", "mlp", "moe", "rms_norm", "layer_norm", "sum", "concat", "gated_sum"),
+    *("lm_head", "classifier", "regressor"),
+}
+
+everyone = pytest.mark.parametrize("name", NAMES)
+
+
+def on_sequences(name: str) -> bool:
+    """Say whether a component takes and gives one value per position."""
+    info = palette()[name]
+    return TensorKind.IMAGE not in info.cls.accepts and name not in ("classifier", "regressor")
+
+
+def expected_shape(module: Component, batch: int, length: int) -> tuple[int, ...]:
+    params, width, kind = module.params, module.context.width, module.info.kind
+    if module.info.name == "patch_embedding":
+        return (batch, (8 // params.patch) * (12 // params.patch), width)
+    if module.info.name in ("classifier", "regressor"):
+        return (batch, params.classes if module.info.name == "classifier" else params.outputs)
+    if module.info.name == "lm_head":
+        return (batch, length, params.vocab)
+    assert kind is not Kind.HEAD, "say here what a new head gives"
+    return (batch, length, width)
+
+
+def test_the_first_dozen_is_there() -> None:
+    assert set(NAMES) >= FIRST_DOZEN
+
+
+@everyone
+def test_it_says_what_it_is(name: str) -> None:
+    info = palette()[name]
+    assert info.title and info.summary.endswith(".") and len(info.summary) <= 120
+    assert info.paper.startswith("https://")
+    module = inspect.getmodule(info.cls)
+    assert module is not None
+    for part in (module, info.cls, info.cls.Params, info.cls.forward):
+        assert inspect.getdoc(part), f"{part} has no docstring"
+    assert info.cls.__doc__ != Component.__doc__
+    if on_sequences(name) or info.kind is Kind.HEAD:
+        assert "(B, L" in (info.cls.__doc__ or ""), "the class docstring says which shapes"
+
+
+@everyone
+def test_every_parameter_has_a_default_help_and_bounds(name: str) -> None:
+    for key, item in palette()[name].cls.Params.model_fields.items():
+        assert not item.is_required(), f"{key} has no default"
+        assert (item.description or "").endswith("."), f"{key} has no sentence of help"
+        if item.annotation in (int, float, int | None, float | None):
+            limits = {type(limit).__name__ for limit in item.metadata}
+            assert limits & {"Ge", "Gt"} and limits & {"Le", "Lt"}, f"{key} is not bounded"
+
+
+@everyone
+def test_searched_values_are_allowed(name: str) -> None:
+    params = palette()[name].cls.Params
+    for key, item in params.model_fields.items():
+        extra = item.json_schema_extra
+        for value in extra.get("search", []) if isinstance(extra, dict) else []:
+            assert getattr(params(**{key: value}), key) == value
+
+
+@everyone
+def test_parameters_survive_json_and_yaml(name: str) -> None:
+    params = palette()[name].cls.Params
+    changed: dict[str, Any] = {}
+    for key, item in params.model_fields.items():
+        extra = item.json_schema_extra
+        if isinstance(extra, dict) and isinstance(extra.get("search"), list):
+            changed[key] = extra["search"][-1]
+    for given in (params(), params(**changed)):
+        assert params.model_validate_json(given.model_dump_json()) == given
+        yaml, text = YAML(typ="safe"), StringIO()
+        yaml.dump(given.model_dump(mode="json"), text)
+        assert params.model_validate_json(json.dumps(yaml.load(text.getvalue()))) == given
+
+
+@everyone
+def test_parameters_are_frozen_and_unknown_keys_are_errors(name: str) -> None:
+    params = palette()[name].cls.Params
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        params(no_such_parameter=1)
+    for key in params.model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(params(), key, 1)
+
+
+@everyone
+@pytest.mark.parametrize("length", [1, CHEAP_TO_MEET])
+def test_shape_and_finite_gradients(name: str, length: int, build: Build, give: Give) -> None:
+    module = build(name)
+    inputs = give(module, batch=3, length=length, grad=True)
+    output = module(*inputs)
+    assert output.shape == expected_shape(module, 3, length)
+    assert output.dtype == torch.float32
+    output.square().sum().backward()
+    for what, tensor in [*module.named_parameters(), *enumerate(inputs)]:
+        if tensor.dtype.is_floating_point:
+            assert tensor.grad is not None, f"{what} gets no gradient"
+            assert tensor.grad.isfinite().all(), f"{what} has a gradient that is not finite"
+
+
+@everyone
+def test_reference_gives_the_same_at_default(name: str, build: Build, give: Give) -> None:
+    module = build(name, width=16)
+    inputs = give(module, length=CHEAP_TO_MEET)
+    torch.testing.assert_close(module(*inputs), module.reference(*inputs), rtol=1e-4, atol=1e-5)
+
+
+@everyone
+def test_causality_is_as_claimed(name: str, build: Build, give: Give) -> None:
+    """A large change of what the claim hides changes an output by no more than rounding."""
+    if not on_sequences(name):
+        assert palette()[name].cls.causal(palette()[name].cls.Params()) is None
+        return
+    module = build(name, width=16)
+    claim = module.causal(module.params)
+    inputs = give(module, length=CHEAP_TO_MEET, grad=True)
+    before = module(*inputs).detach()
+    for t in (0, 8, CHEAP_TO_MEET - 2):
+        hidden = slice(t + 1, None)
+        changed = [_changed(x, hidden, module) for x in inputs]
+        after = module(*changed).detach()
+        assert _apart(after[:, : t + 1], before[:, : t + 1]) < 1e-5, f"{t} sees what comes after"
+        assert _apart(after[:, hidden], before[:, hidden]) > 1e-2, "the change has no effect"
+        if claim is None:
+            earlier = [_changed(x, slice(0, t), module) for x in inputs]
+            assert _apart(module(*earlier)[:, t], before[:, t]) < 1e-5, f"{t} does not stand alone"
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
+    return (a - b).abs().max().item()
+
+
+def _changed(x: Tensor, where: slice, module: Component) -> Tensor:
+    x = x.detach().clone()
+    x[:, where] = (x[:, where] + 1) % module.params.vocab if x.dtype == torch.int64 else 7.5
+    return x
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("attention", {"causal": False}),
+        ("attention", {"causal": False, "window": 3, "conv": 3}),
+        ("attention", {"causal": True, "window": 3, "conv": 3, "kv_heads": 1}),
+        ("short_conv", {"causal": False, "kernel": 3}),
+        ("short_conv", {"causal": False, "kernel": 2}),
+        ("short_conv", {"causal": True, "gated": False}),
+    ],
+)
+def test_causality_follows_the_parameters(
+    name: str, params: dict[str, Any], build: Build, give: Give
+) -> None:
+    module = build(name, width=16, **params)
+    (x,) = give(module, length=CHEAP_TO_MEET)
+    t = 8
+    apart = _apart(
+        module(_changed(x, slice(t + 1, None), module))[:, : t + 1], module(x)[:, : t + 1]
+    )
+    assert (apart < 1e-5) is module.causal(module.params), apart
+
+
+@everyone
+def test_sequences_of_a_batch_do_not_meet(name: str, build: Build, give: Give) -> None:
+    module = build(name, width=16)
+    inputs = give(module, batch=3, length=CHEAP_TO_MEET)
+    together = module(*inputs)
+    for row in range(3):
+        alone = module(*(x[row : row + 1] for x in inputs))
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-5, atol=1e-5)
+
+
+@everyone
+def test_bfloat16_weights_and_autocast(name: str, build: Build, give: Give) -> None:
+    module = build(name)
+    inputs = give(module, length=CHEAP_TO_MEET, grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = module(*inputs)
+    mixed.float().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+    module = module.bfloat16()
+    narrow = [
+        x.detach().bfloat16().requires_grad_() if x.is_floating_point() else x for x in inputs
+    ]
+    output = module(*narrow)
+    assert output.dtype == torch.bfloat16
+    output.float().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+
+
+@everyone
+def test_fake_tensors_tell_the_same_shape(name: str, build: Build, give: Give) -> None:
+    real = build(name)
+    want = real(*give(real, batch=3, length=CHEAP_TO_MEET))
+    with FakeTensorMode():
+        module = build(name)
+        inputs = give(module, batch=3, length=CHEAP_TO_MEET, grad=True)
+        output = module(*inputs)
+        output.sum().backward()
+    assert (output.shape, output.dtype) == (want.shape, want.dtype)
+    for fake, weight in zip(module.parameters(), real.parameters(), strict=True):
+        assert fake.shape == weight.shape and fake.grad is not None
+
+
+@everyone
+def test_copies_and_trains_after_a_forward(name: str, build: Build, give: Give) -> None:
+    module = build(name, width=16)
+    inputs = give(module, length=CHEAP_TO_MEET)
+    want = module(*inputs)
+    twin = copy.deepcopy(module)
+    assert torch.equal(twin(*inputs), want)
+    assert twin.state_dict().keys() == module.state_dict().keys()
+
+
+def test_names_and_shapes_of_weights_stay(build: Build) -> None:
+    """Checkpoints hold weights under these names, so that old run folders keep loading.
+
+    A new component: add its entry with the command in the message. A renamed weight: old checkpoints no
+    longer load, so keep the name, or convert old ones where they are read.
+    """
+    found = {
+        name: {key: list(value.shape) for key, value in build(name).state_dict().items()}
+        for name in sorted(NAMES)
+    }
+    kept = json.loads(PARAMETER_NAMES.read_text())
+    assert found == kept, f"write this to {PARAMETER_NAMES}:\n{json.dumps(found, indent=1)}"
+
+
+def test_the_catalogue_is_plain_json() -> None:
+    entries = json.loads(json.dumps(catalogue()))
+    assert [entry["name"] for entry in entries] == NAMES
+    assert all(entry["state_bytes_per_token"] is not None for entry in entries)

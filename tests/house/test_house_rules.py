@@ -1,0 +1,133 @@
+"""The rules of the house that no linter knows: lengths, names, and who may import what."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+PACKAGE = TOP / "hybridlab"
+FORBIDDEN_NAMES = {"util", "utils", "helper", "helpers", "common", "misc"}
+
+
+def sources(*folders: str) -> list[Path]:
+    found = [path for folder in folders for path in sorted((TOP / folder).rglob("*.py"))]
+    return [path for path in found if "_vendor" not in path.parts]
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(TOP).as_posix()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports, inside functions too, but not for type checking alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def importers(package: str, files: list[Path]) -> list[str]:
+    return [
+        shown(path)
+        for path in files
+        if any(name.split(".")[0] == package for name in imports(path))
+    ]
+
+
+def test_there_is_a_house_to_look_at() -> None:
+    assert len(sources("hybridlab")) > 50
+    assert len(sources("pages")) >= 3
+
+
+@pytest.mark.parametrize(
+    ("folders", "most"), [(("hybridlab", "tests", "benchmarks"), 400), (("pages",), 150)]
+)
+def test_a_file_is_read_in_one_sitting(folders: tuple[str, ...], most: int) -> None:
+    lengths = {shown(p): len(p.read_text(encoding="utf-8").splitlines()) for p in sources(*folders)}
+    long = {name: length for name, length in lengths.items() if length > most}
+    assert not long, f"split these by what they are about (at most {most} lines): {long}"
+
+
+def test_no_file_is_named_for_what_did_not_fit_elsewhere() -> None:
+    bad = [
+        shown(path)
+        for path in sources("hybridlab", "pages", "tests", "benchmarks")
+        if FORBIDDEN_NAMES & {part.lower() for part in (*path.relative_to(TOP).parts, path.stem)}
+    ]
+    assert not bad, f"name them after what they hold: {bad}"
+
+
+@pytest.mark.parametrize(
+    ("package", "room"), [("streamlit", "ui"), ("plotly", "views"), ("optuna", "search")]
+)
+def test_only_one_room_knows_a_package(package: str, room: str) -> None:
+    files = [path for path in sources("hybridlab") if path.relative_to(PACKAGE).parts[0] != room]
+    assert not importers(package, files), f"{package} belongs into hybridlab/{room}"
+
+
+def test_the_pages_arrange_and_do_not_draw_or_compute() -> None:
+    pages = [*sources("pages"), TOP / "app.py"]
+    for package in ("torch", "plotly", "optuna", "sqlalchemy"):
+        assert not importers(package, pages)
+
+
+def test_nothing_is_pickled_evaluated_or_loaded_unsafely() -> None:
+    bad = []
+    for path in sources("hybridlab", "pages"):
+        bad += [shown(path)] * any(
+            name in ("pickle", "dill", "shelve", "marshal") for name in imports(path)
+        )
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                if name in ("eval", "exec", "torch.load", "yaml.load", "np.load", "numpy.load"):
+                    bad.append(f"{shown(path)}:{node.lineno} {name}")
+    assert not bad
+
+
+def test_no_loop_indexes_time() -> None:
+    """Each ``x[:, t]`` in a loop costs a full zero tensor in backward; ``x.unbind(1)`` costs nothing."""
+    bad = []
+    for path in sources("hybridlab/components"):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(function, ast.FunctionDef) or function.name == "reference":
+                continue
+            for loop in ast.walk(function):
+                if isinstance(loop, ast.For) and isinstance(loop.target, ast.Name):
+                    bad += [
+                        f"{shown(path)}:{item.lineno} {ast.unparse(item)}"
+                        for item in ast.walk(loop)
+                        if isinstance(item, ast.Subscript)
+                        and isinstance(item.ctx, ast.Load)
+                        and isinstance(item.slice, ast.Tuple)
+                        and any(
+                            isinstance(part, ast.Name) and part.id == loop.target.id
+                            for part in item.slice.elts
+                        )
+                    ]
+    assert not bad, f"unbind before the loop: {bad}"
+
+
+def test_public_names_have_docstrings_and_no_errors_are_swallowed() -> None:
+    silent = re.compile(r"except( Exception| BaseException)?:\s*(#.*)?\n\s*pass\b")
+    bad = [
+        shown(path)
+        for path in sources("hybridlab", "pages")
+        if silent.search(path.read_text("utf-8"))
+    ]
+    assert not bad

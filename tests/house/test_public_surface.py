@@ -1,0 +1,183 @@
+"""What other people's scripts rely on: names, verbs, options, settings. A change here is a change for them.
+
+When a test here fails: if the change is meant, write it into the pinned lists below, say so in the commit message, and
+keep what was there working where that is possible (old run folders, old settings files). If not, undo it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import hybridlab
+from hybridlab.cli import app, run
+
+TOP = Path(__file__).resolve().parents[2]
+PUBLIC = {
+    "Architecture",
+    "HybridLabError",
+    "Problem",
+    "SpecError",
+    "__version__",
+    "build",
+    "compare",
+    "list_runs",
+    "load",
+    "predict",
+    "presets",
+    "show",
+    "train",
+}
+SIGNATURES = {
+    "load": ["source"],
+    "predict": ["architecture", "task", "batch", "length"],
+    "show": ["architecture", "task", "batch", "length"],
+    "train": ["architecture", "task", "name", "threads", "settings"],
+    "compare": ["runs", "metric"],
+}
+VERBS = {
+    "app": {"--port", "--address", "--json"},
+    "components": {"--json"},
+    "demo": {"--seed", "--json"},
+    "doctor": {"--device", "--again", "--json"},
+    "presets": {"--json"},
+    "show": {"--task", "--batch", "--length", "--device", "--json"},
+    "tasks": {"--json"},
+    "train": {
+        "--task",
+        "--training",
+        "--steps",
+        "--batch",
+        "--learning-rate",
+        "--seed",
+        "--device",
+        "--threads",
+        "--set",
+        "--name",
+        "--json",
+    },
+    "validate": {"--task", "--json"},
+    "runs": {"--state", "--limit", "--json"},
+    "runs list": {"--state", "--limit", "--json"},
+    "runs show": {"--json"},
+    "runs resume": {"--json"},
+    "runs cancel": {"--json"},
+    "runs delete": {"--json"},
+    "runs log": {"--bytes", "--json"},
+    "runs export": {"--output", "--json"},
+}
+
+
+def verbs() -> dict[str, set[str]]:
+    """Return every verb with its long options, read from the command line itself."""
+    import typer.main
+
+    def of(command: object, name: str) -> dict[str, set[str]]:
+        options = {
+            word
+            for parameter in command.params  # type: ignore[attr-defined]
+            for word in parameter.opts
+            if word.startswith("--") and word != "--help"
+        }
+        found = {name: options} if name else {}
+        for child, inner in getattr(command, "commands", {}).items():
+            found |= of(inner, f"{name} {child}".strip())
+        return found
+
+    return of(typer.main.get_command(app), "")
+
+
+def test_the_public_names_are_pinned() -> None:
+    assert set(hybridlab.__all__) == PUBLIC, __doc__
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_the_signatures_are_pinned(name: str) -> None:
+    assert list(inspect.signature(getattr(hybridlab, name)).parameters) == SIGNATURES[name], __doc__
+
+
+def test_the_verbs_and_their_options_are_pinned() -> None:
+    assert verbs() == VERBS, __doc__
+
+
+def test_every_verb_takes_json_and_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in VERBS:
+        assert "--json" in VERBS[verb]
+        assert run([*verb.split(), "--help"]) == 0
+        assert verb.split()[-1] in capsys.readouterr().out
+
+
+def test_readme_commands_are_there() -> None:
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    makefile = (TOP / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    wanted = set(re.findall(r"\bmake ([a-z]+)\b", readme))
+    assert {"app", "test", "check"} <= wanted <= targets
+    known = verbs()
+    named = re.findall(r"^hybridlab ([a-z]+)", readme, re.MULTILINE)
+    assert named and set(named) <= set(known)
+
+
+def test_readme_links_and_pictures_lead_somewhere() -> None:
+    for name in ("README.md", "CONTRIBUTING.md", "docs/guide.md"):
+        text = (TOP / name).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            if "://" not in target:
+                assert (TOP / name).parent.joinpath(target).exists(), f"{name} links to {target}"
+
+
+def test_readme_python_runs_up_to_training() -> None:
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names = set(re.findall(r"hl\.(\w+)", block))
+    assert names and names <= PUBLIC
+    first = block.split("run = ")[0]
+    subprocess.run([sys.executable, "-c", first], check=True, timeout=120)
+
+
+def test_readme_yaml_is_right() -> None:
+    from hybridlab.architecture.document import loads
+    from hybridlab.architecture.infer import check
+
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    assert check(loads(block)) == []
+
+
+def test_the_lock_fits_the_bounds() -> None:
+    """`make lock` writes constraints.txt; it must hold every direct dependency, within its bounds, once."""
+    from packaging.requirements import Requirement
+
+    lines = (TOP / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    locked = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    for line in [*project["dependencies"], *(line for extra in extras.values() for line in extra)]:
+        requirement = Requirement(line)
+        assert requirement.specifier, f"{line} has no bounds"
+        assert locked[requirement.name.lower()] in requirement.specifier
+    assert not any("+" in version for version in locked.values())
+    assert "hybridlab" not in locked
+
+
+def test_the_apps_settings_are_known_to_streamlit() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "streamlit", "config", "show"],
+        capture_output=True,
+        text=True,
+        cwd=TOP,
+        timeout=120,
+        check=True,
+    )
+    assert "not a valid config option" not in (done.stdout + done.stderr)
+    settings = tomllib.loads((TOP / ".streamlit/config.toml").read_text(encoding="utf-8"))
+    assert settings["runner"]["postScriptGC"] is False
+    assert settings["browser"]["gatherUsageStats"] is False
+    assert json.dumps(settings["server"]["maxUploadSize"]) == "5"
