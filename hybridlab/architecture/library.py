@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -54,8 +55,9 @@ def find(name: str) -> Path:
         SpecError: there is neither such a file nor such a name.
     """
     path = Path(name)
-    if path.is_file():
-        return path
+    with contextlib.suppress(OSError):  # a name too long for the file system is no file
+        if path.is_file():
+            return path
     for entry in [*presets(), *designs()]:
         if name in (entry.name, entry.title):
             return entry.path

@@ -65,14 +65,13 @@ def _weighted(rows_dK: Tensor, after_cK: Tensor, updates_cKV: Tensor, diagonal: 
 def lower_decays(rows_d: Tensor, columns_c: Tensor, diagonal: int = 0) -> Tensor:
     """Return exp(rows_i - columns_j) for j <= i + diagonal and 0 elsewhere: (..., d, c).
 
-    What is hidden is set to minus infinity before the exponential. Hiding it afterwards gives the
-    same values, but above the diagonal the exponential can overflow, and its gradient is then NaN.
+    What is hidden gets minus infinity before the exponential. Hiding it afterwards gives the same
+    values, but above the diagonal the exponential can overflow, and its gradient is then NaN. All is
+    done in one buffer, since for each layer this is the largest one.
     """
-    exponents_dc = rows_d.unsqueeze(-1) - columns_c.unsqueeze(-2)
-    hidden_dc = torch.ones(
-        exponents_dc.shape[-2:], dtype=torch.bool, device=exponents_dc.device
-    ).triu(diagonal + 1)
-    return exponents_dc.masked_fill(hidden_dc, float("-inf")).exp()
+    exponents_dc = rows_d.unsqueeze(-1) + (-columns_c).unsqueeze(-2)
+    hidden_dc = exponents_dc.new_full(exponents_dc.shape[-2:], float("-inf")).triu(diagonal + 1)
+    return exponents_dc.add_(hidden_dc).exp_()
 
 
 def pad_to_multiple(x: Tensor, size: int) -> Tensor:

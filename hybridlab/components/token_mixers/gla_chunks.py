@@ -44,10 +44,12 @@ def gla(
         for part in (q_BLHK, k_BLHK, v_BLHV, log_decay_BLHK.clamp(min=SMALLEST_LOG))
     )
     total = log_decay.cumsum(-2)
-    last = total[..., -1:, :]
-    to_end = k * (last - total).exp().to(k.dtype)
-    before = states_before(to_end.transpose(-1, -2) @ v, last.squeeze(-2))
-    o = (q * total.exp().to(q.dtype)) @ before + _within(q, k, v, total)
+    o = _within(q, k, v, total)
+    if o.shape[2] > 1:
+        last = total[..., -1:, :]
+        to_end = k * (last - total).exp().to(k.dtype)
+        before = states_before(to_end.transpose(-1, -2) @ v, last.squeeze(-2))
+        o = o + (q * total.exp().to(q.dtype)) @ before
     return o.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length]
 
 

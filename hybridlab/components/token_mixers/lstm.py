@@ -15,7 +15,7 @@ from hybridlab.components.base import FLOAT32_BYTES, BuildContext, Component, co
     title="LSTM",
     summary="Reads position by position with a gated memory; strong at tracking state.",
     cost="linear",
-    paper="https://www.bioinf.jku.at/publications/older/2604.pdf",
+    paper="https://doi.org/10.1162/neco.1997.9.8.1735",
 )
 class LSTM(Component):
     """One LSTM layer, (B, L, D) to (B, L, D); S hidden features, projected where S is not the width.

@@ -53,6 +53,8 @@ def ssd(
     decays_BnHcc = lower_decays(total_BnHc, total_BnHc - log_step_BnHc)
     scores_BnGcc = read_BnGcS @ write_BnGcS.transpose(-1, -2)
     weights_BnHcc = _times_group(decays_BnHcc, scores_BnGcc)
+    if x_BnHcP.shape[1] == 1:
+        return (weights_BnHcc @ x_BnHcP).squeeze(1).transpose(1, 2)
 
     to_end_BnHc1 = (last_BnH1 - total_BnHc + log_step_BnHc).exp().unsqueeze(-1)
     written_BnHcS = _times_group(to_end_BnHc1, write_BnGcS)
