@@ -2,6 +2,7 @@
 import { useState } from "react";
 import { removeAll, wrap } from "./compose";
 import { duplicate, fold, move, repeat, tie, ungroup, type Commands } from "./keys";
+import { Icon, type IconName } from "./icons";
 import { nodeAt, walk } from "./tree";
 
 export function Bar({ commands }: { commands: Commands; version: number }): React.ReactNode {
@@ -13,8 +14,8 @@ export function Bar({ commands }: { commands: Commands; version: number }): Reac
   const path = paths.at(-1) ?? null;
   const node = path ? nodeAt(session.nodes, path) : null;
   const one = paths.length === 1 && path !== null;
-  const button = (label: string, face: string, click: () => void, on = true): React.ReactNode => (
-    <button type="button" className="hl-button" aria-label={label} title={label} disabled={!on} onClick={click}>{face}</button>
+  const button = (label: string, face: IconName, click: () => void, on = true): React.ReactNode => (
+    <button type="button" className="hl-button" aria-label={label} title={label} disabled={!on} onClick={click}><Icon name={face} /></button>
   );
   const find = (): void => {
     const wanted = words.toLowerCase().trim();
@@ -28,26 +29,27 @@ export function Bar({ commands }: { commands: Commands; version: number }): Reac
   };
   return (
     <div className="hl-bar-row" role="toolbar" aria-label="Canvas">
-      {button("Undo (Ctrl+Z)", "↶", () => session.undo(), data.can_undo || session.pending.length > 0)}
-      {button("Redo (Ctrl+Y)", "↷", () => session.redo(), data.can_redo)}
+      {button("Undo (Ctrl+Z)", "undo", () => session.undo(), data.can_undo || session.pending.length > 0)}
+      {button("Redo (Ctrl+Y)", "redo", () => session.redo(), data.can_redo)}
       <i />
-      {button("Duplicate (Ctrl+D)", "⧉", () => duplicate(session, make), paths.length > 0)}
-      {button("Move earlier (Alt+Up)", "↑", () => one && move(session, make, path, -1), one)}
-      {button("Move later (Alt+Down)", "↓", () => one && move(session, make, path, 1), one)}
-      {button("Wrap in a group (G)", "▣", () => make(wrap(session.nodes, paths, 1), "Grouped"), paths.length > 0)}
+      {button("Duplicate (Ctrl+D)", "copy", () => duplicate(session, make), paths.length > 0)}
+      {button("Move earlier (Alt+Up)", "up", () => one && move(session, make, path, -1), one)}
+      {button("Move later (Alt+Down)", "down", () => one && move(session, make, path, 1), one)}
+      {button("Wrap in a group (G)", "group", () => make(wrap(session.nodes, paths, 1), "Grouped"), paths.length > 0)}
       {node?.nodes && one && (
         <>
-          {button("Take the group apart (U)", "▢", () => ungroup(commands, path))}
-          {button("One repeat less (-)", "×−", () => repeat(commands, path, -1), node.repeat > 1)}
-          {button("One repeat more (+)", "×+", () => repeat(commands, path, 1))}
-          {button(node.tie ? "Own weights for each repeat (T)" : "Share weights between repeats (T)", "🔗", () => tie(commands, path))}
-          {button("Fold or unfold (Space)", "⇕", () => fold(session, path))}
+          {button("Take the group apart (U)", "ungroup", () => ungroup(commands, path))}
+          {button("One repeat less (-)", "less", () => repeat(commands, path, -1), node.repeat > 1)}
+          {button("One repeat more (+)", "more", () => repeat(commands, path, 1))}
+          {button(node.tie ? "Own weights for each repeat (T)" : "Share weights between repeats (T)", "tie", () => tie(commands, path))}
+          {button("Fold or unfold (Space)", "fold", () => fold(session, path))}
         </>
       )}
-      {button("Delete (Del)", "✕", () => commands.edge() || make(removeAll(session.nodes, paths), "Removed"), true)}
+      {button("Delete (Del)", "bin", () => commands.edge() || make(removeAll(session.nodes, paths), "Removed"), true)}
       <i />
-      {button("Fit everything in view (0)", "⤢", commands.fit)}
-      {button("Tidy: forget where nodes were put (L)", "≣", () => session.place(null), session.places.size > 0)}
+      {button(commands.wide ? "Back into the page (W)" : "Fill the window (W)", "window", commands.widen)}
+      {button("Fit everything in view (0)", "fit", commands.fit)}
+      {button("Tidy: forget where nodes were put (L)", "tidy", () => session.place(null), session.places.size > 0)}
       <input
         className="hl-field hl-find"
         type="search"
@@ -64,7 +66,7 @@ export function Bar({ commands }: { commands: Commands; version: number }): Reac
           if (event.key === "Escape") commands.refocus();
         }}
       />
-      {button("All keys (?)", "?", commands.help)}
+      {button("All keys (?)", "help", commands.help)}
       <span className="hl-state" role="status">{session.pending.length ? "saving …" : session.stale ? "working out costs …" : ""}</span>
     </div>
   );

@@ -20,7 +20,7 @@ import { MANY, view, within, type BoxNode, type WireEdge } from "./view";
 
 const NODE_TYPES = { box: Box, group_box: GroupBox, port: Port, end: End };
 const EDGE_TYPES = { wire: Wire };
-const EDGE_OPTIONS = { markerEnd: { type: MarkerType.ArrowClosed, width: 16, height: 16 } };
+const EDGE_OPTIONS = { markerEnd: { type: MarkerType.ArrowClosed, width: 12, height: 12, color: "#8791a3" } };
 const FIT = { padding: 0.12, maxZoom: 1.1, minZoom: 0.35, duration: 0 };
 
 export function Canvas({ session }: { session: Session }): React.ReactNode {
@@ -63,10 +63,19 @@ function Editor({ session }: { session: Session }): React.ReactNode {
   }, [drawn]);
 
   const seed = data.seed;
+  const [wide, setWide] = useState(false);
   useEffect(() => {
-    const timer = setTimeout(() => void flow.fitView(FIT), 60);
+    // Large enough to read, from the top; what does not fit is a drag away.
+    const timer = setTimeout(() => {
+      const pane = wrapper.current?.querySelector(".hl-flow")?.getBoundingClientRect();
+      const box = flow.getNodesBounds(flow.getNodes().filter((node) => !node.parentId));
+      if (!pane || !box.width) return;
+      const zoom = Math.max(0.72, Math.min(1.05, (pane.width - 40) / box.width, (pane.height - 40) / box.height));
+      const y = box.height * zoom > pane.height - 40 ? 20 : (pane.height - box.height * zoom) / 2;
+      void flow.setViewport({ x: pane.width / 2 - (box.x + box.width / 2) * zoom, y: y - box.y * zoom, zoom });
+    }, 80);
     return () => clearTimeout(timer);
-  }, [seed, flow]);
+  }, [seed, wide, flow]);
 
   useEffect(() => {
     let since = Date.now();
@@ -189,6 +198,12 @@ function Editor({ session }: { session: Session }): React.ReactNode {
       make(wire.target === null ? "This line marks the result: the last node's." : disconnect(session.nodes, wire.target, wire.name), "Disconnected");
       return true;
     },
+    wide,
+    widen: () => {
+      refocus();
+      setNodes((before) => [...before]);
+      setWide((now) => !now);
+    },
     escape: () => {
       setHelp(false);
       setFixes([]);
@@ -228,7 +243,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
     <ActionsContext.Provider value={actions}>
       <div
         ref={wrapper}
-        className={`hl-canvas${far ? " hl-far" : ""}`}
+        className={`hl-canvas${far ? " hl-far" : ""}${wide ? " hl-wide" : ""}`}
         tabIndex={0}
         role="application"
         aria-label={`Canvas of ${data.name}. Arrow keys walk the nodes, A adds, Delete removes, question mark lists all keys.`}

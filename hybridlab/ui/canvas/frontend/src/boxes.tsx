@@ -2,6 +2,7 @@
 import { BaseEdge, EdgeLabelRenderer, Handle, Position, getSmoothStepPath, type EdgeProps, type NodeProps } from "@xyflow/react";
 import { createContext, memo, useContext } from "react";
 import { bytes, count, ms } from "./format";
+import { Icon } from "./icons";
 import type { BoxData, BoxNode, WireEdge } from "./view";
 
 export interface Actions {
@@ -75,7 +76,7 @@ export const Box = memo(function Box({ id, data, selected }: NodeProps<BoxNode>)
       <div className="hl-title">
         <strong>{data.title}</strong>
         {data.times > 1 && <span className="hl-times">× {data.times}</span>}
-        {data.tie && <span title="All repeats share one set of weights">🔗</span>}
+        {data.tie && <span title="All repeats share one set of weights"><Icon name="tie" /></span>}
         <span className="hl-sub">{data.subtitle}</span>
         <Problems data={data} />
         {data.group && (

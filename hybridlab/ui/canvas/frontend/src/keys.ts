@@ -21,6 +21,8 @@ export interface Commands {
   /** Disconnect the selected line; false where none is. */
   edge(): boolean;
   escape(): void;
+  wide: boolean;
+  widen(): void;
 }
 
 /** A connection being made by keyboard: from this node, with the ends that may take it. */
@@ -84,6 +86,7 @@ function plainKey(event: React.KeyboardEvent, commands: Commands): boolean {
       return true;
     case "a": case "A": case "/": commands.palette(); return true;
     case "f": case "F": commands.find(); return true;
+    case "w": case "W": commands.widen(); return true;
     case "0": commands.fit(); return true;
     case "?": commands.help(); return true;
     case "Escape": commands.escape(); return true;

@@ -59,7 +59,7 @@ const KEYS: [string, string][] = [
   ["Ctrl+D, Delete", "duplicate, remove (readers are reconnected)"],
   ["Ctrl+C, X, V", "copy, cut, paste as YAML text"],
   ["Ctrl+Z, Ctrl+Y", "undo, redo"],
-  ["F, 0, L", "find a node, fit all in view, tidy the layout"],
+  ["F, 0, L, W", "find a node, fit all in view, tidy the layout, fill the window"],
 ];
 
 export function Help({ onClose }: { onClose(): void }): React.ReactNode {
