@@ -18,8 +18,11 @@ if design is None or state.keep("design_choosing", False):
     start.chooser()
 elif ready():
     known = look(design, state.shapes())
-    toolbar(design, known)
-    totals(known)
+    # In containers, so that a line that comes and goes here does not move, and so restart, the canvas below.
+    with st.container():
+        toolbar(design, known)
+    with st.container():
+        totals(known)
     view = chosen_view(known)
     if view == "Canvas":
         wide, right = st.columns([3.3, 1.1], gap="small")

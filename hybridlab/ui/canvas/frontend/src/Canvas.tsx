@@ -105,16 +105,24 @@ function Editor({ session }: { session: Session }): React.ReactNode {
     if (!wantFocus.current) return;
     wantFocus.current = false;
     const uid = [...session.selected][0];
-    requestAnimationFrame(() => {
+    // A new node is hidden, and so cannot take the focus, until React Flow has measured it.
+    const give = (left: number): void => {
       const box = uid ? wrapper.current?.querySelector<HTMLElement>(`[data-id="${uid}"] > [data-path]`) : null;
       (box ?? wrapper.current)?.focus({ preventScroll: true });
+      if (box && document.activeElement !== box) {
+        if (left) requestAnimationFrame(() => give(left - 1));
+        else wrapper.current?.focus({ preventScroll: true });
+        return;
+      }
       const pane = wrapper.current?.querySelector(".react-flow")?.getBoundingClientRect();
       const at = box?.getBoundingClientRect();
       if (uid && pane && at && (at.top < pane.top || at.top + Math.min(at.height, 90) > pane.bottom || at.left < pane.left || at.right > pane.right)) {
         const path = walk(session.nodes).find((visit) => visit.node.uid === uid)?.path;
         if (path) show(path);
       }
-    });
+    };
+    wrapper.current?.focus({ preventScroll: true });
+    requestAnimationFrame(() => give(20));
   }, [nodes, session, show]);
 
   const refocus = (): void => {
