@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from hybridlab.runs.supervisor import LOCK_NAME
 
 # Several processes test at once, so each computes with one thread; set before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,6 +37,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("browser"))
 
 
+def end_supervisor(home: Path) -> None:
+    """End the supervisor of a test's home, which would wait for more runs for minutes; its workers go with it."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        lock = json.loads((home / LOCK_NAME).read_text(encoding="utf-8"))
+        os.kill(int(lock["pid"]), signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def supervisor_ender() -> Callable[[Path], None]:
+    """Return the function that ends the supervisor of a home."""
+    return end_supervisor
+
+
 def pytest_sessionfinish() -> None:
     """Remove this process's home."""
+    end_supervisor(Path(os.environ["HYBRIDLAB_HOME"]))
     _HOME.cleanup()

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
+from hybridlab.architecture import recent
 from hybridlab.architecture.spec import (
     ARCHITECTURE_KEYS,
     MAX_DEPTH,
@@ -67,11 +68,13 @@ def loads(text: str) -> Architecture:
 
 def parse(text: str) -> tuple[Architecture | None, list[Problem]]:
     """Read YAML text; return the architecture, or None with every problem found."""
-    try:
-        raw = read_yaml(text)
-    except SpecError as error:
-        return None, list(error.problems)
-    content, problems = plain(raw)
+    content = recent.content_of(text)
+    problems: list[Problem] = []
+    if content is None:
+        try:
+            content, problems = plain(read_yaml(text))
+        except SpecError as error:
+            return None, list(error.problems)
     if problems:
         return None, problems
     if not isinstance(content, dict):

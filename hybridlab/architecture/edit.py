@@ -12,6 +12,7 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from hybridlab.architecture import recent
 from hybridlab.architecture.document import implied_ids, plain, read_yaml, write_yaml
 from hybridlab.architecture.spec import INPUT, NODE_KEYS
 from hybridlab.errors import Problem, SpecError
@@ -52,17 +53,16 @@ def remove(text: str, path: str) -> str:
     """Remove a node; nodes that named it in ``inputs`` read what it read, and a group left empty goes too."""
 
     def change(root: Any) -> None:
-        siblings, index = _place(root, path)
-        gone = siblings[index]
-        read = gone.get("id") in set(_names_read(siblings))
-        replacement = _read_by(siblings, index) if read else []
-        del siblings[index]
-        if read:
-            _rename_inputs(siblings, gone["id"], replacement)
-        parent = path.rpartition(".")[0]
-        if not siblings and parent:
-            outer, place = _place(root, parent)
-            del outer[place]
+        here = path
+        while here:
+            siblings, index = _place(root, here)
+            gone = siblings[index]
+            read = gone.get("id") in set(_names_read(siblings))
+            replacement = _read_by(siblings, index) if read else []
+            del siblings[index]
+            if read:
+                _rename_inputs(siblings, gone["id"], replacement)
+            here = "" if siblings else here.rpartition(".")[0]
 
     return _edited(text, change)
 
@@ -183,14 +183,20 @@ def read_field(text: str, path: str) -> dict[str, Any]:
 
 
 def _edited(text: str, change: Any) -> str:
-    root = read_yaml(text)
+    root = recent.take_root(text)
+    if root is None:
+        root = read_yaml(text)
     if not isinstance(root, dict):
         raise SpecError(
             Problem("", "this is not an architecture", "a mapping with name, width and nodes")
         )
     _pin(root.get("nodes"), set())
     change(root)
-    return write_yaml(root)
+    written = write_yaml(root)
+    content, problems = plain(root)
+    if not problems:
+        recent.remember(written, root, content)
+    return written
 
 
 def _pin(nodes: Any, around: set[str]) -> None:

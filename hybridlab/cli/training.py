@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from hybridlab.cli.output import File, Json
+from hybridlab.cli.output import File, Json, give, say, table
 from hybridlab.errors import Problem, SpecError
+from hybridlab.units import format_seconds
 
 
 def train(
@@ -73,6 +74,38 @@ def train(
     return finish(follow(run), json)
 
 
+def demo(
+    seed: Annotated[int, typer.Option(min=0, help="Decides everything that chance decides.")] = 0,
+    json: Json = False,
+) -> int:
+    """See why hybrids: train a hybrid and its two parents on two tasks, and compare them."""
+    from hybridlab.workflows.demo import demo as demonstrate
+
+    told: dict[tuple[str, str], str] = {}
+
+    def tell(summary: Mapping[str, Any]) -> None:
+        for task, captions in summary["captions"].items():
+            for model, caption in captions.items():
+                # Steps move all the time; what is worth a line is a beginning and an end.
+                kind = caption.split()[0]
+                if told.get((task, model)) != kind:
+                    told[task, model] = kind
+                    say(f"{task}, {model}: {caption}")
+
+    found = demonstrate(seed, tell)
+    if json:
+        give(found)
+    else:
+        models = list(next(iter(found["tasks"].values())))
+        rows = [
+            (task, *(found["captions"][task][model] for model in models)) for task in found["tasks"]
+        ]
+        table(
+            f"Why hybrids, seed {seed}, {format_seconds(found['seconds'])}", ("task", *models), rows
+        )
+    return 0 if found["done"] else 1
+
+
 def _settings(given: Sequence[str]) -> dict[str, Any]:
     """Read ``name=value`` pairs; a value is read as in YAML, and a dot reaches into a mapping.
 
@@ -99,4 +132,4 @@ def _settings(given: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-VERBS: dict[str, Callable[..., Any]] = {"train": train}
+VERBS: dict[str, Callable[..., Any]] = {"train": train, "demo": demo}

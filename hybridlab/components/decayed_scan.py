@@ -13,7 +13,7 @@ GROUP = 16
 """Chunks that one matrix product covers; the cost of a level is n x GROUP."""
 
 SMALLEST_LOG = -50.0
-"""A chunk that forgets more than e^-50 forgets all: the rest is far below what float32 resolves."""
+"""What keeps less than e^-50 of the state keeps nothing: the rest is far below float32's resolution."""
 
 
 def states_before(updates_nKV: Tensor, log_decay_nK: Tensor) -> Tensor:
@@ -42,11 +42,11 @@ def states_before(updates_nKV: Tensor, log_decay_nK: Tensor) -> Tensor:
     after_GcK = log_decay_GcK.cumsum(-2)
     before_GcK = after_GcK - log_decay_GcK
     if chunks <= size:
-        states_GcKV = _weighted(before_GcK, after_GcK, updates_GcKV, diagonal=-1)
+        states_GcKV = _weighted(before_GcK, after_GcK, updates_GcKV)
     else:
         # One row more than the group has chunks: the state that the group itself leaves behind.
         rows_GdK = torch.cat((before_GcK, after_GcK[..., -1:, :]), dim=-2)
-        local_GdKV = _weighted(rows_GdK, after_GcK, updates_GcKV, diagonal=-1)
+        local_GdKV = _weighted(rows_GdK, after_GcK, updates_GcKV)
         states_GcKV, left_G1KV = torch.split(local_GdKV, [size, 1], dim=-3)
         carried_GKV = states_before(left_G1KV.squeeze(-3), after_GcK[..., -1, :])
         carried_G1KV = carried_GKV.unsqueeze(-3)
@@ -55,9 +55,10 @@ def states_before(updates_nKV: Tensor, log_decay_nK: Tensor) -> Tensor:
     return states_GcKV.flatten(-4, -3)[..., :chunks, :, :]
 
 
-def _weighted(rows_dK: Tensor, after_cK: Tensor, updates_cKV: Tensor, diagonal: int) -> Tensor:
-    """Return sum over j <= i + diagonal of exp(rows_i - after_j) updates_j: (..., d, K, V)."""
-    weights_Kdc = lower_decays(rows_dK.transpose(-1, -2), after_cK.transpose(-1, -2), diagonal)
+def _weighted(rows_dK: Tensor, after_cK: Tensor, updates_cKV: Tensor) -> Tensor:
+    """Return the sum over j < i of exp(rows_i - after_j) updates_j: (..., d, K, V)."""
+    rows_Kd, after_Kc = rows_dK.transpose(-1, -2), after_cK.transpose(-1, -2)
+    weights_Kdc = lower_decays(rows_Kd, after_Kc, diagonal=-1)
     sums_KdV = weights_Kdc.to(updates_cKV.dtype) @ updates_cKV.transpose(-3, -2)
     return sums_KdV.transpose(-3, -2)
 
@@ -74,7 +75,7 @@ def lower_decays(rows_d: Tensor, columns_c: Tensor, diagonal: int = 0) -> Tensor
     return exponents_dc.add_(hidden_dc).exp_()
 
 
-def pad_to_multiple(x: Tensor, size: int) -> Tensor:
+def into_chunks(x: Tensor, size: int) -> Tensor:
     """Cut (B, L, ...) into chunks (B, n, size, ...), with zeros after the end."""
     padding = -x.shape[1] % size
     if padding:

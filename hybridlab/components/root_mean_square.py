@@ -32,12 +32,13 @@ class RootMeanSquare(nn.Module):
 def rms_norm(x: Tensor, scale: Tensor | None, eps: float) -> Tensor:
     """Return ``x / sqrt(mean(x^2) + eps) * scale`` over the last dimension, in the dtype of ``x``.
 
-    Accelerators have a fused kernel of their own, and 16-bit inputs need wider sums: they take
-    PyTorch's path, as does a norm without a scale.
+    Accelerators have a fused kernel of their own, a compiler fuses the parts itself, and 16-bit
+    inputs need wider sums: they take PyTorch's path, as does a norm without a scale.
     """
     if scale is not None and scale.dtype != x.dtype:
         scale = scale.to(x.dtype)
-    if x.device.type != "cpu" or scale is None or float_dtype(x) != x.dtype:
+    fused = x.device.type != "cpu" or torch.compiler.is_compiling()
+    if fused or scale is None or float_dtype(x) != x.dtype:
         return F.rms_norm(x, x.shape[-1:], scale, eps)
     y: Tensor = _RMSNorm.apply(x, scale, eps)  # type: ignore[no-untyped-call]
     return y

@@ -111,7 +111,8 @@ def _attempt(store: Store, run: Run, folder: Path, verbs: Verbs) -> int:
         _write_json(folder / "result.json", result)
         ending = RunState.DONE, "", result
     except BaseException as error:
-        _say(traceback.format_exc())
+        if not isinstance(error, Stopped):
+            _say(traceback.format_exc())
         step = context.step if context else step
         ending = (*verdict(error, step), None)
         full = is_disk_full(error)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from hybridlab.architecture.complete import complete
 from hybridlab.architecture.infer import Inference, infer
@@ -13,37 +15,28 @@ from hybridlab.components.types import TensorType
 from hybridlab.errors import Problem, SpecError, TaskError
 from hybridlab.tasks.base import Task
 
+_TOP = re.compile(r"nodes\[(\d+)\]")
+
 
 def fit(architecture: Architecture, task: Task) -> Architecture:
     """Return the architecture with the input and head that it leaves out, checked against the task.
 
     Raises:
-        SpecError: the architecture itself has errors.
+        SpecError: the architecture itself has errors; paths are those of the architecture as it was given.
         TaskError: it reads another kind of input, answers with other logits, or sees the answers ahead.
     """
     completed = complete(architecture, task.input_node(), task.head_node(), _kind_of)
-    first = [node for node in completed.nodes if _kind_of(node.use or "") == Kind.INPUT]
-    for node in first:
-        accepts = palette()[node.use or ""].cls.accepts
-        if task.input_type().kind not in accepts and node.inputs is None:
-            raise TaskError(
-                Problem(
-                    f"nodes.{node.id}",
-                    f"{node.use} cannot read the {task.input_type().kind} of {task.name}",
-                    " or ".join(sorted(accepts)),
-                    str(task.input_type()),
-                    f"use {task.input_node()['use']}, or remove the node and the task supplies it",
-                )
-            )
+    unread = list(_wrong_input(completed, task))
+    if unread:
+        raise TaskError(_as_given(unread, architecture, completed))
     inference = infer(completed, task.input_type(), length=task.length)
     if inference.errors:
-        raise SpecError(inference.errors)
-    problems = [
-        *_wrong_output(inference, task),
-        *(_sees_ahead(inference) if task.needs_causal else ()),
-    ]
+        raise SpecError(_as_given(inference.errors, architecture, completed))
+    problems = [*_wrong_output(completed, inference, task)]
+    if task.needs_causal:
+        problems += _sees_ahead(inference)
     if problems:
-        raise TaskError(problems)
+        raise TaskError(_as_given(problems, architecture, completed))
     return completed
 
 
@@ -52,13 +45,47 @@ def _kind_of(name: str) -> str | None:
     return info.kind if info is not None else None
 
 
-def _wrong_output(inference: Inference, task: Task) -> Iterator[Problem]:
+def _as_given(
+    problems: Iterable[Problem], given: Architecture, completed: Architecture
+) -> list[Problem]:
+    """Count the nodes as in the architecture that was given, without those that the task supplied."""
+    own = {node.id for node in given.nodes}
+    supplied = int(completed.nodes[0].id not in own)
+
+    def path(match: re.Match[str]) -> str:
+        index = int(match[1]) - supplied
+        if index < 0:
+            return "the task's input"
+        return f"nodes[{index}]" if index < len(given.nodes) else "the task's head"
+
+    return [replace(problem, path=_TOP.sub(path, problem.path, count=1)) for problem in problems]
+
+
+def _wrong_input(completed: Architecture, task: Task) -> Iterator[Problem]:
+    given = task.input_type()
+    for index, node in enumerate(completed.nodes):
+        info = palette().get(node.use or "")
+        reads_task = node.inputs is None and index == 0
+        if info is None or info.kind is not Kind.INPUT or not reads_task:
+            continue
+        if given.kind not in info.cls.accepts:
+            yield Problem(
+                f"nodes[{index}]",
+                f"{node.use} cannot read the {given.kind} of {task.name}",
+                " or ".join(sorted(info.cls.accepts)),
+                str(given),
+                f"use {task.input_node()['use']}, or remove the node and the task supplies it",
+            )
+
+
+def _wrong_output(completed: Architecture, inference: Inference, task: Task) -> Iterator[Problem]:
     wanted, given = task.output_type(), inference.output
     if given is None or _matches(given, wanted):
         return
     last = inference.scope.output if inference.scope is not None else ""
+    index = next((i for i, node in enumerate(completed.nodes) if node.id == last), -1)
     yield Problem(
-        f"nodes.{last}",
+        f"nodes[{index}]" if index >= 0 else "nodes",
         f"the output does not answer {task.name}",
         str(wanted),
         str(given),
@@ -81,7 +108,7 @@ def _sees_ahead(inference: Inference) -> Iterator[Problem]:
             told.add(slot.file_path)
             yield Problem(
                 slot.file_path,
-                f"{slot.info.name} sees positions further on, and a language model's answers stand there",
+                f"{slot.info.name} sees positions further on, where a language model's answers are",
                 "a causal component",
                 "one that is not causal",
                 "set causal: true"

@@ -21,11 +21,12 @@ _EVALUATION_BATCHES = {"val": 2, "test": 8}
 class MqarParams(Params):
     """What can be set about associative recall."""
 
-    pairs: int = field(
-        8, ge=1, le=1_024, help="Pairs of key and value at the start, each asked for once."
+    pairs: int = field(8, ge=1, le=1_024, help="Pairs of key and value at the start of a sequence.")
+    asks: int = field(
+        8, ge=1, le=1_024, help="How often each key is asked for, as far as the length leaves room."
     )
     vocab: int = field(
-        128, ge=5, le=65_536, help="Symbols: a blank, then keys, then as many values."
+        64, ge=5, le=65_536, help="Symbols: a blank, then keys, then as many values."
     )
     length: int = field(64, ge=3, le=16_384, unit="tokens", help="Tokens of a sequence.")
 
@@ -49,9 +50,11 @@ class MqarParams(Params):
     source="Generated, after the task of https://arxiv.org/abs/2312.04927",
 )
 class Mqar(Task):
-    """Keys and values alternate, then each key comes once more among blanks; its value is the answer there.
+    """Keys and values alternate, then every key comes again, equally often and at random places, blanks between.
 
-    Keys of one sequence differ; so do its values. Nothing else is scored, and answers are not shown.
+    Its value is the answer there; nothing else is scored, and answers are not shown. Keys of one sequence differ; so do
+    its values. The paper asks for each key once; more questions a sequence shorten the plateau on which a model knows
+    the values but not yet which belongs to which key.
     """
 
     Params = MqarParams
@@ -67,6 +70,13 @@ class Mqar(Task):
         """How many keys there are, and how many values."""
         symbols: int = (self.params.vocab - 1) // 2
         return symbols
+
+    @property
+    def asks(self) -> int:
+        """How often each key is asked for: as often as wanted and as there is room."""
+        pairs: int = self.params.pairs
+        wanted: int = self.params.asks
+        return min(wanted, (self.length - 2 * pairs) // pairs)
 
     def input_node(self) -> dict[str, Any]:
         """Return an embedding of the symbols."""
@@ -98,29 +108,30 @@ class Mqar(Task):
         return {"chance": 1 / self.symbols, "one of the values shown": 1 / self.params.pairs}
 
     def _sequences(self, rng: np.random.Generator, batch: int) -> Batch:
-        pairs, symbols = self.params.pairs, self.symbols
+        pairs, asks, symbols = self.params.pairs, self.asks, self.symbols
         keys = _distinct(rng, batch, symbols, pairs) + 1
         values = _distinct(rng, batch, symbols, pairs) + 1 + symbols
         inputs = np.full((batch, self.length), BLANK, dtype=np.int64)
         targets = np.full((batch, self.length), IGNORED, dtype=np.int64)
         inputs[:, 0 : 2 * pairs : 2], inputs[:, 1 : 2 * pairs : 2] = keys, values
-        places = _distinct(rng, batch, self.length - 2 * pairs, pairs) + 2 * pairs
+        places = _distinct(rng, batch, self.length - 2 * pairs, pairs * asks) + 2 * pairs
         rows = np.arange(batch)[:, None]
-        inputs[rows, places], targets[rows, places] = keys, values
+        inputs[rows, places] = np.tile(keys, (1, asks))
+        targets[rows, places] = np.tile(values, (1, asks))
         return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
 
     @classmethod
     def default_training(cls) -> dict[str, Any]:
         """Return settings under which a model that can look back learns in seconds."""
         return {
-            "steps": 1500,
+            "steps": 1000,
             "batch": 64,
             "learning_rate": 5e-3,
             "warmup_steps": 20,
             "weight_decay": 0.0,
             "eval_every": 50,
             "checkpoint_every": 250,
-            "target": 0.995,
+            "target": 0.999,
         }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,14 +70,6 @@ class Work:
     def moved_bytes(self) -> int:
         """Bytes read and written by all rows."""
         return sum(row.bytes_read + row.bytes_written for row in self.rows)
-
-    def seconds(self, flops_per_s: float, bytes_per_s: float, overhead_s: float) -> float:
-        """Estimate the time: each operator takes the longer of computing and moving, plus a fixed overhead."""
-        return math.fsum(
-            max(row.flops / flops_per_s, (row.bytes_read + row.bytes_written) / bytes_per_s)
-            + overhead_s
-            for row in self.rows
-        )
 
 
 class OpRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

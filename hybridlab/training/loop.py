@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.errors import DeviceError
+from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.base import Batch, Task
 from hybridlab.training import checkpoint, memory, random_state
 from hybridlab.training.evaluation import better, evaluate, reached
@@ -66,7 +67,7 @@ def train(
         on_metrics: is given (step, values) as they happen.
         should_stop: says ``cancel`` or ``interrupt`` to stop after the current step; a checkpoint is written.
         on_step: is told the number of updates after each one.
-        on_restored: is told the step that training goes on from, before it does.
+        on_restored: with ``resume``, is told the step that training goes on from (0: from the start), before it does.
         before_checkpoint: is called before each checkpoint, so that no metric is younger than it.
         resume: whether to look for a checkpoint.
 
@@ -75,13 +76,14 @@ def train(
         DeviceError: the device is not there, or the batch does not fit into its memory.
     """
     training = _Training(model, task, spec, folder, on_metrics, before_checkpoint)
-    if resume and training.restore():
+    if resume:
+        training.restore()
         on_restored(training.progress.step)
     failed = False
     try:
         stopped = training.run(should_stop, on_step)
     except (RuntimeError, MemoryError) as error:
-        if not memory.is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         failed = True
     if failed:  # outside the handler, so that the failed step's tensors are gone

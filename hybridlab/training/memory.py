@@ -23,17 +23,6 @@ _GRADIENT_SHARE = 1.5
 """What a step needs for each byte that its forward keeps: those bytes, and gradients and scratch in passing."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out, on any device."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        sign in text
-        for sign in ("can't allocate memory", "out of memory", "bad_alloc", "not enough memory")
-    )
-
-
 def free_bytes(device: torch.device) -> int | None:
     """Return the bytes that this process can still get on a device, its own limits included; None where unknown."""
     free = devices.free_bytes(device)

@@ -1,6 +1,7 @@
 """A worker process: ``python -m hybridlab.workflows RUN_ID``, or ``--wait`` for a run on standard input.
 
-The supervisor uses ``--wait``: the process imports torch and the workflows, and then stands ready.
+The supervisor uses ``--wait``: the process imports torch and the workflows, does once what is slow the first time,
+and then stands ready.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ VERBS: dict[str, worker.Verb | str] = {
 
 
 def warm() -> None:
-    """Import every workflow; what cannot be imported says so in the log of the run that needs it."""
+    """Import every workflow and let it warm up, by a function ``warm`` of its module; a failure waits for the run."""
     for name in sorted({str(verb).partition(":")[0] for verb in VERBS.values()}):
         try:
-            importlib.import_module(name)
+            module = importlib.import_module(name)
+            getattr(module, "warm", lambda: None)()
         except Exception as error:  # the run's own attempt repeats it, where its log can say so
-            print(f"{name} cannot be imported: {error!r}", file=sys.stderr, flush=True)
+            print(f"{name} cannot be made ready: {error!r}", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str]) -> int:

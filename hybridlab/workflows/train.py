@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -9,11 +10,19 @@ from typing import Any
 
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
-from hybridlab.errors import RunError
+from hybridlab.errors import RunError, StoreError
 from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.tasks.registry import fit, task
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
+
+_SMALL = "name: warm\nwidth: 8\nnodes:\n  - {use: lstm}\n  - {use: attention, heads: 2}\n"
+
+
+def warm() -> None:
+    """Fit and build a small model: shape inference imports half of torch, better before a run than in it."""
+    what = task("parity")
+    build(fit(loads(_SMALL), what), what.input_type(), seed=0)
 
 
 def run(context: RunContext) -> dict[str, Any]:
@@ -49,7 +58,12 @@ def run(context: RunContext) -> dict[str, Any]:
     def restored(step: int) -> None:
         context.truncate_metrics(step)
         context.progress(step, spec.steps)
-        print(f"going on from the checkpoint of step {step:,}", flush=True)
+        if step:
+            print(f"going on from the checkpoint of step {step:,}", flush=True)
+
+    def flush() -> None:
+        with contextlib.suppress(StoreError):  # it is tried again; a checkpoint is worth more now
+            context.flush()
 
     result = train(
         model,
@@ -60,7 +74,7 @@ def run(context: RunContext) -> dict[str, Any]:
         should_stop=context.stop_requested,
         on_step=lambda step: context.progress(step, spec.steps),
         on_restored=restored,
-        before_checkpoint=context.flush,
+        before_checkpoint=flush,
         resume=context.resumed,
     )
     if result.stop_reason in ("cancel", "interrupt"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,15 @@ class Said:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supervisor_ender: Callable[[Path], None]
+) -> Iterator[Path]:
     """A home folder of its own."""
     folder = tmp_path / "home"
     monkeypatch.setenv("HYBRIDLAB_HOME", str(folder))
     monkeypatch.delenv("HYBRIDLAB_STORE", raising=False)
-    return folder
+    yield folder
+    supervisor_ender(folder)
 
 
 @pytest.fixture

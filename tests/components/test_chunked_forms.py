@@ -179,3 +179,11 @@ def test_window_attention_is_linear_in_length(build: Build) -> None:
             module(torch.randn(1, length, 8))
         kept.append(sum(sizes))
     assert kept[1] < 8.5 * kept[0]
+
+
+@pytest.mark.parametrize("name", ["attention", "mamba2", "gated_linear_attention", "short_conv"])
+def test_compiles_as_one_graph(name: str, build: Build) -> None:
+    module = build(name, width=16)
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    x = torch.randn(2, 70, 16)
+    torch.testing.assert_close(compiled(x), module(x))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,11 +93,14 @@ def stop_app(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="session")
-def app_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+def app_server(
+    tmp_path_factory: pytest.TempPathFactory, supervisor_ender: Callable[[Path], None]
+) -> Iterator[AppServer]:
     """The app, started once for all browser tests of this process."""
     server = start_app(tmp_path_factory.mktemp("journeys") / "home")
     yield server
     stop_app(server.process)
+    supervisor_ender(server.home)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybridlab.components.decayed_scan import pad_to_multiple, states_before
+from hybridlab.components.decayed_scan import into_chunks, states_before
 
 BLOCK = 8
 SMALLEST_LOG = -16.0
@@ -40,7 +40,7 @@ def gla(
     length = q_BLHK.shape[1]
     chunk = max(BLOCK, _power_of_two(min(chunk, length)))
     q, k, v, log_decay = (
-        pad_to_multiple(part, chunk).permute(0, 3, 1, 2, 4)
+        into_chunks(part, chunk).permute(0, 3, 1, 2, 4)
         for part in (q_BLHK, k_BLHK, v_BLHV, log_decay_BLHK.clamp(min=SMALLEST_LOG))
     )
     total = log_decay.cumsum(-2)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from hybridlab.components.decayed_scan import (
     SMALLEST_LOG,
+    into_chunks,
     lower_decays,
-    pad_to_multiple,
     states_before,
 )
 
@@ -41,13 +41,13 @@ def ssd(
         (B, L, H, P).
     """
     chunk = min(chunk, x_BLHP.shape[1])
-    x_BnHcP = pad_to_multiple(x_BLHP, chunk).transpose(2, 3).contiguous()
-    write_BnGcS = pad_to_multiple(write_BLGS, chunk).transpose(2, 3)
-    read_BnGcS = pad_to_multiple(read_BLGS, chunk).transpose(2, 3)
+    x_BnHcP = into_chunks(x_BLHP, chunk).transpose(2, 3).contiguous()
+    write_BnGcS = into_chunks(write_BLGS, chunk).transpose(2, 3)
+    read_BnGcS = into_chunks(read_BLGS, chunk).transpose(2, 3)
     log_decay_BLH = log_decay_BLH.clamp(min=SMALLEST_LOG)
-    total_BnHc = pad_to_multiple(log_decay_BLH, chunk).cumsum(2).transpose(2, 3)
+    total_BnHc = into_chunks(log_decay_BLH, chunk).cumsum(2).transpose(2, 3)
     log_step_BLH = dt_BLH.clamp(min=SMALLEST_STEP).log()
-    log_step_BnHc = pad_to_multiple(log_step_BLH, chunk).transpose(2, 3)
+    log_step_BnHc = into_chunks(log_step_BLH, chunk).transpose(2, 3)
     last_BnH1 = total_BnHc[..., -1:]
 
     decays_BnHcc = lower_decays(total_BnHc, total_BnHc - log_step_BnHc)

@@ -66,14 +66,15 @@ function apply(nodes: TreeNode[], change: Change): void {
   const { siblings, index } = found;
   switch (change.do) {
     case "remove": {
-      const wanted = node.named && namesRead(siblings).includes(node.id);
-      const instead = wanted ? reads(siblings, index) : [];
-      if (wanted && !node.inputs && index) siblings[index - 1]!.named = true;
-      siblings.splice(index, 1);
-      if (wanted) renameInputs(siblings, node.id, instead);
-      if (!siblings.length && parentOf(change.path)) {
-        const outer = place(nodes, parentOf(change.path));
-        outer?.siblings.splice(outer.index, 1);
+      for (let here = change.path; here; ) {
+        const spot = place(nodes, here)!;
+        const gone = spot.siblings[spot.index]!;
+        const wanted = gone.named && namesRead(spot.siblings).includes(gone.id);
+        const instead = wanted ? reads(spot.siblings, spot.index) : [];
+        if (wanted && !gone.inputs && spot.index) spot.siblings[spot.index - 1]!.named = true;
+        spot.siblings.splice(spot.index, 1);
+        if (wanted) renameInputs(spot.siblings, gone.id, instead);
+        here = spot.siblings.length ? "" : parentOf(here);
       }
       break;
     }
