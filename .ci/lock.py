@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 HEADER = """\
-# Exact versions that HybridLab is tested with, made by `make lock`. Bounds for other installations are in pyproject.toml.
+# Exact versions that HybridLab is tested with, made by `make lock`; pyproject.toml has the bounds for others.
 # Versions are without a local suffix such as +cpu, so that any build of torch 2.13 fits.
 """
 

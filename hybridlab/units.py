@@ -7,7 +7,7 @@ import re
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DECIMAL = ("", "k", "M", "G", "T", "P", "E")
-_SIZES = {unit.lower(): 1024**power for power, unit in enumerate(_BINARY)} | {
+_SIZES: dict[str, int] = {unit.lower(): 1024**power for power, unit in enumerate(_BINARY)} | {
     unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb", "tb", "pb"))
 }
 _SIZE_TEXT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)\s*")

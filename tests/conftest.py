@@ -23,6 +23,7 @@ os.environ["HYBRIDLAB_HOME"] = str(Path(_HOME.name) / "home")
 os.environ.pop("HYBRIDLAB_STORE", None)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests of accelerators where there is none, and keep the browser's tests in one process."""
     gpu = [item for item in items if item.get_closest_marker("gpu")]

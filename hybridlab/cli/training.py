@@ -86,11 +86,11 @@ def demo(
     def tell(summary: Mapping[str, Any]) -> None:
         for task, captions in summary["captions"].items():
             for model, caption in captions.items():
-                # Steps move all the time; what is worth a line is a beginning and an end.
-                kind = caption.split()[0]
-                if told.get((task, model)) != kind:
-                    told[task, model] = kind
-                    say(f"{task}, {model}: {caption}")
+                # Steps move all the time; a line is worth the beginning and the end.
+                text = "trains" if caption.startswith("step ") else caption
+                if told.get((task, model)) != text:
+                    told[task, model] = text
+                    say(f"{task}, {model}: {text}")
 
     found = demonstrate(seed, tell)
     if json:

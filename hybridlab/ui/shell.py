@@ -37,6 +37,15 @@ def background() -> Literal["light", "dark"] | None:
     return kind if kind in ("light", "dark") else None
 
 
+def monospace(key: str) -> None:
+    """Show the text area of a key in letters of one width, as its content is code."""
+    name = "".join(c if c.isalnum() else "-" for c in key)
+    st.html(
+        f"<style>.st-key-{name} textarea {{font-family: 'Source Code Pro', monospace; "
+        "font-size: 0.85rem; white-space: pre; overflow-x: auto}</style>"
+    )
+
+
 def go(page: str, **query: str) -> None:
     """Switch to another page, with parameters in its address."""
     st.switch_page(page, query_params=query or None)

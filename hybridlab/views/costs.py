@@ -88,11 +88,11 @@ def costs_plot(info: CostsInfo) -> go.Figure:
     """Draw bars of parameters, operations, activations and time, one row a component."""
     panels: tuple[tuple[str, list[float], Callable[[float], str]], ...] = (
         ("Parameters", [row.params for row in info.rows], format_count),
-        ("FLOPs (forward)", [row.flops for row in info.rows], format_flops),
-        ("Activations (bytes)", [row.activation_bytes for row in info.rows], format_bytes),
-        ("Step (ms)", [row.ms for row in info.rows], lambda ms: format_seconds(ms / 1e3)),
+        ("FLOPs", [row.flops for row in info.rows], format_flops),
+        ("Activation bytes", [row.activation_bytes for row in info.rows], format_bytes),
+        ("Step, ms", [row.ms for row in info.rows], lambda ms: format_seconds(ms / 1e3)),
     )
-    figure = make_subplots(1, len(panels), shared_yaxes=True, horizontal_spacing=0.03)
+    figure = make_subplots(1, len(panels), shared_yaxes=True, horizontal_spacing=0.04)
     names = [row.path for row in info.rows]
     colours = [style.kind_colour(row.kind) for row in info.rows]
     for column, (title, values, written) in enumerate(panels, 1):
@@ -118,7 +118,7 @@ def costs_plot(info: CostsInfo) -> go.Figure:
             row=1,
             col=column,
         )
-        figure.update_xaxes(title_text=title, nticks=4, row=1, col=column)
+        figure.update_xaxes(title_text=title, nticks=3, row=1, col=column)
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_layout(
         **style.layout(_title(info), height=max(240, 22 * len(info.rows) + 120), bargap=0.3)

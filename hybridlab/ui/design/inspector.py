@@ -124,7 +124,7 @@ def _choose(path: str, use: str | None, names: Sequence[str]) -> None:
     st.selectbox(
         "Component",
         names,
-        index=None,
+        index=0 if use in names else None,
         key=key,
         format_func=lambda name: titles.get(name, name),
         on_change=changed,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import streamlit as st
 
 from hybridlab.architecture.graph import expanded_count
@@ -11,9 +9,9 @@ from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design import actions
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.design.text import yaml_view
+from hybridlab.ui.diagram.component import diagram
 from hybridlab.views.costs import costs_info, costs_plot
 from hybridlab.views.diagram import diagram_info
-from hybridlab.views.diagram_figure import diagram_plot
 
 _KEY = "design.diagram"
 _MOST = 300
@@ -73,31 +71,11 @@ def _diagram(design: state.Design, known: Look) -> None:
         predictions.components(),
         known.supplied,
     )
-    with st.container(height=560, border=True):
-        st.plotly_chart(
-            diagram_plot(info, actions.selected(), background=shell.background()),
-            key=_KEY,
-            on_select=_clicked,
-            selection_mode="points",
-            config={"displayModeBar": False},
-            alt=f"Diagram of {architecture.name} with {boxes} nodes",
-        )
+    diagram(_KEY, info, actions.selected(), actions.select)
     st.caption(
         "Click a box to select it. A cross in a circle adds the residual. "
         "Beside the lines stand shapes: B is the batch, L the length."
     )
-
-
-def _clicked() -> None:
-    """Select the box that was clicked; a second click on the same box comes as an empty selection."""
-    event = st.session_state.get(_KEY)
-    points = event["selection"]["points"] if isinstance(event, Mapping) else []
-    if points and (path := points[0].get("customdata")):
-        chosen = path[0] if isinstance(path, list) else path
-        state.put("last_clicked", chosen)
-        actions.select(chosen)
-    elif (last := state.keep("last_clicked", None)) and last != actions.selected():
-        actions.select(last)
 
 
 def _costs(known: Look) -> None:

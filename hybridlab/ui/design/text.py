@@ -15,6 +15,7 @@ def yaml_view(design: state.Design) -> None:
     if state.keep(_SHOWN, -1) != design.revision or _KEY not in st.session_state:
         st.session_state[_KEY] = design.text
         state.put(_SHOWN, design.revision)
+    shell.monospace(_KEY)
     st.text_area("Architecture (YAML)", key=_KEY, height=520, persist_state="session")
     with st.container(horizontal=True):
         st.button(

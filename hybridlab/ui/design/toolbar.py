@@ -8,14 +8,19 @@ from hybridlab.architecture import edit, library
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import shell, state
 from hybridlab.ui.design import actions
-from hybridlab.ui.design.look import Look
+from hybridlab.ui.design.look import Look, wait_for
 
 
 def toolbar(design: state.Design, known: Look) -> None:
     """Show the design's name and what can be done with it as a whole."""
     name = known.architecture.name if known.architecture else "This text cannot be read yet"
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(shell.escaped(name), anchor=False, width="stretch")
+        with st.container(horizontal=True, vertical_alignment="bottom", width="stretch"):
+            st.subheader(shell.escaped(name), anchor=False, width="content")
+            saved = ", not saved yet" if design.dirty else ""
+            st.caption(f"from {shell.escaped(design.origin)}{saved}", width="content")
+            if known.pending:
+                wait_for(known.pending)
         _button("Undo", "undo", bool(design.past), design.undo, "Ctrl+Z")
         _button("Redo", "redo", bool(design.future), design.redo, "Ctrl+Y")
         with st.popover("Save", icon=":material/save:"):
@@ -43,7 +48,6 @@ def toolbar(design: state.Design, known: Look) -> None:
         ):
             state.put("train_source", "current design")
             shell.go(shell.TRAIN)
-    st.caption(f"From {shell.escaped(design.origin)}{', not saved yet' if design.dirty else ''}")
 
 
 def _button(label: str, icon: str, enabled: bool, click: object, keys: str) -> None:

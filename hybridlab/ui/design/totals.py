@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import predictions, shell, state
-from hybridlab.ui.design.look import Look, wait_for
+from hybridlab.ui.design.look import Look
 from hybridlab.units import format_bytes, format_count, format_flops, format_seconds
 
 _HELP = {
@@ -37,8 +37,6 @@ def totals(known: Look) -> None:
         ]
     for place, (name, help), value in zip(places, _HELP.items(), values, strict=True):
         place.metric(name, value, help=help)
-    if known.pending:
-        wait_for(known.pending)
 
 
 def _choice(task_place: DeltaGenerator, batch_place: DeltaGenerator) -> None:

@@ -1,0 +1,50 @@
+"""The Streamlit side of the diagram."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from hybridlab.views import style
+from hybridlab.views.diagram import DiagramInfo
+
+_HERE = Path(__file__).parent
+_COLOURS = {**style.KIND_COLOURS, "": style.OTHER_COLOUR, "line": style.NEUTRAL}
+_mount = st.components.v2.component(
+    "hybridlab_diagram",
+    html=(
+        '<div class="frame"><div class="board"></div>\n'
+        '<button class="save" type="button" aria-label="Download the diagram as SVG">SVG</button></div>\n'
+    ),
+    css=(_HERE / "diagram.css").read_text(encoding="utf-8"),
+    js=(_HERE / "diagram.js").read_text(encoding="utf-8"),
+)
+
+
+def diagram(
+    key: str, info: DiagramInfo, selected: str | None, choose: Callable[[str], None]
+) -> None:
+    """Show a diagram; ``choose`` hears the address of a box that is clicked or entered."""
+
+    def chosen() -> None:
+        path = st.session_state[key].get("select")
+        if isinstance(path, str):
+            choose(path)
+
+    data: dict[str, Any] = {
+        "info": {
+            "boxes": [vars(box) for box in info.boxes],
+            "edges": [dataclasses.asdict(edge) for edge in info.edges],
+            "width": info.width,
+            "height": info.height,
+        },
+        "selected": selected,
+        "colours": _COLOURS,
+        "label": f"Diagram of {info.name}, {len(info.boxes)} boxes",
+        "file": f"{info.name}.svg",
+    }
+    _mount(key=key, data=data, on_select_change=chosen)
