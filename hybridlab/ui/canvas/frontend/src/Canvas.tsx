@@ -125,6 +125,19 @@ function Editor({ session }: { session: Session }): React.ReactNode {
     requestAnimationFrame(() => give(20));
   }, [nodes, session, show]);
 
+  // When what had the focus is gone, for instance after an undo, the focus falls to the page: take it back.
+  const inside = useRef(false);
+  useEffect(() => {
+    const outside = (event: PointerEvent): void => {
+      inside.current = event.target instanceof Node && (wrapper.current?.contains(event.target) ?? false);
+    };
+    document.addEventListener("pointerdown", outside, true);
+    return () => document.removeEventListener("pointerdown", outside, true);
+  }, []);
+  useEffect(() => {
+    if (inside.current && document.activeElement === document.body) wrapper.current?.focus({ preventScroll: true });
+  }, [nodes]);
+
   const refocus = (): void => {
     wantFocus.current = true;
   };
@@ -258,6 +271,12 @@ function Editor({ session }: { session: Session }): React.ReactNode {
         data-revision={data.revision}
         data-pending={session.pending.length}
         data-costs={session.stale ? "stale" : "current"}
+        onFocus={() => {
+          inside.current = true;
+        }}
+        onBlur={(event) => {
+          if (event.relatedTarget && !event.currentTarget.contains(event.relatedTarget)) inside.current = false;
+        }}
         onKeyDown={(event) => keyDown(event, commands)}
         onCopy={(event) => {
           if (inField(event) || !session.selectedPaths().length) return;
