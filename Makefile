@@ -65,10 +65,15 @@ wheel: dev
 	$(BIN)/python -m build --wheel
 
 bench: dev
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@failed=""
+	for file in $$(grep -l __main__ benchmarks/*.py); do
+		echo "== $$file"
+		$(BIN)/python "$$file" || failed="$$failed $$file"
+	done
+	if [ -n "$$failed" ]; then echo "lines not met:$$failed"; exit 1; fi
 
 faults: dev
-	$(BIN)/pytest tests/faults -n 0 $(PYTEST_FLAGS)
+	$(BIN)/pytest tests/faults -n 0 -s $(PYTEST_FLAGS)
 
 dev: $(VENV)/.dev-installed
 

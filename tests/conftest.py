@@ -17,6 +17,8 @@ from hybridlab.runs.supervisor import LOCK_NAME
 # Several processes test at once, so each computes with one thread; set before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+# Supervisors keep no warm workers: in a test they would import torch for nobody.
+os.environ.setdefault("HYBRIDLAB_SPARES", "0")
 # A test that forgets to set its own home must not write into the user's.
 _HOME = tempfile.TemporaryDirectory(prefix="hybridlab-tests-", ignore_cleanup_errors=True)
 os.environ["HYBRIDLAB_HOME"] = str(Path(_HOME.name) / "home")

@@ -114,13 +114,11 @@ def _must_be_free(address: str, port: int) -> None:
         HybridLabError: the app could not listen there.
     """
     try:
-        places = socket.getaddrinfo(
-            address or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        for family, kind, protocol, _, place in places:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(place)
+        # As Streamlit binds: a name such as localhost is looked up among IPv4 addresses alone.
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise HybridLabError(

@@ -18,7 +18,7 @@ from hybridlab.runs.database import StoreFullError
 from hybridlab.runs.home import home, home_id, prepare_home, run_folder, unwritable
 from hybridlab.runs.lock import is_locked
 from hybridlab.runs.metrics import Columns
-from hybridlab.runs.pool import child_environment, module_command
+from hybridlab.runs.pool import child_environment, module_command, spare_count
 from hybridlab.runs.record import Run, check_id, new_id
 from hybridlab.runs.reserve import spend_reserve
 from hybridlab.runs.slots import capacity
@@ -184,8 +184,8 @@ def ensure_supervisor(*, warm: bool = False) -> bool:
     """Start this home's supervisor if there is none and there is work for it; say whether one is there or coming.
 
     Every reader of active runs calls this, so that a supervisor that was killed is replaced and what died with it is
-    told within seconds. It looks at most once a second. With ``warm``, one is started even without work, so that the
-    first run begins at once.
+    told within seconds. It looks at most once a second. With ``warm``, one is started even without work, with two
+    workers that import torch beforehand, so that the first runs begin at once (``HYBRIDLAB_SPARES``: another number).
 
     Raises:
         RunError: the supervisor ended several times right after its start; the message has its last words.
@@ -194,7 +194,7 @@ def ensure_supervisor(*, warm: bool = False) -> bool:
     place = home()
     with _guard:
         now = time.monotonic()
-        if now - _looked.get(place, -_LOOK_SECONDS) < _LOOK_SECONDS:
+        if not warm and now - _looked.get(place, -_LOOK_SECONDS) < _LOOK_SECONDS:
             return True
         _looked[place] = now
     return _ensure(open_store(), place, warm=warm)
@@ -235,18 +235,18 @@ def _ensure(store: Store, place: Path, *, warm: bool) -> bool:
                     got=_last_words(place / SUPERVISOR_LOG_NAME),
                 )
             )
-        _spawned[place] = _spawn(prepare_home())
+        _spawned[place] = _spawn(prepare_home(), spare_count(default=2 if warm else 1))
         return True
 
 
-def _spawn(place: Path) -> subprocess.Popen[bytes]:
+def _spawn(place: Path, spares: int) -> subprocess.Popen[bytes]:
     log = place / SUPERVISOR_LOG_NAME
     try:
         if log.exists() and log.stat().st_size > _LONGEST_LOG_BYTES:
             log.replace(log.with_suffix(".old.log"))
         with log.open("ab") as output:
             return subprocess.Popen(
-                module_command("hybridlab.runs.supervisor"),
+                module_command("hybridlab.runs.supervisor", "--spares", str(spares)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -15,8 +15,15 @@ from typing import IO
 import hybridlab
 from hybridlab.runs.slots import worker_environment
 
+SPARES_VARIABLE = "HYBRIDLAB_SPARES"
 STAGGER_SECONDS = 4.0
 _PAUSE_AFTER_DEATH_SECONDS = 60.0
+
+
+def spare_count(default: int) -> int:
+    """Return how many workers to keep warm: ``HYBRIDLAB_SPARES``, or a default where it is no number."""
+    text = os.environ.get(SPARES_VARIABLE, "").strip()
+    return int(text) if text.isascii() and text.isdigit() else default
 
 
 def child_environment() -> dict[str, str]:
@@ -50,11 +57,12 @@ class WorkerPool:
             spare = self._spares.pop(0)
             if spare.poll() is None:
                 return spare
+        self._not_before = max(self._not_before, time.monotonic() + STAGGER_SECONDS)
         with log.open("ab") as output:
             return self._start(threads, output)
 
     def top_up(self) -> None:
-        """Start at most one spare that is missing, some time after the last, to leave the cores to those at work."""
+        """Start at most one spare that is missing, some time after the last start, which is still busy importing."""
         now = time.monotonic()
         alive = [spare for spare in self._spares if spare.poll() is None]
         if len(alive) < len(self._spares):

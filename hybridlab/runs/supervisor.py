@@ -26,7 +26,7 @@ from hybridlab.runs.database import StoreFullError
 from hybridlab.runs.home import home, home_id, prepare_home, run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.lock import Lock
-from hybridlab.runs.pool import WorkerPool, assign, dismiss, module_command
+from hybridlab.runs.pool import WorkerPool, assign, dismiss, module_command, spare_count
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.reserve import keep_reserve, spend_reserve
 from hybridlab.runs.slots import Capacity, capacity, startable, worker_environment
@@ -82,7 +82,9 @@ class Supervisor:
             if self._start(run, granted)
         ]
         self._known = [*still, *started]
-        self._pool.top_up()
+        idle_cores = self._given.cores - sum(run.threads for run in self._known)
+        if idle_cores > 0 or len(queue) > len(started):
+            self._pool.top_up()
         return bool(active)
 
     def close(self, *, kill: bool = False) -> None:
@@ -207,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.cores or measured.cores, options.slots or measured.slots, measured.devices
     )
     command = options.worker or module_command("hybridlab.workflows", "--wait")
-    spares = min(given.slots, 2) if options.spares is None else options.spares
+    spares = options.spares if options.spares is not None else spare_count(default=1)
     lock = Lock(prepare_home() / LOCK_NAME)
     while _lock_patiently(lock):
         supervise(lock, given, command, spares=spares, idle_seconds=options.idle_seconds)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import gc
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 import streamlit as st
 
 from hybridlab.errors import HybridLabError, Problem
+from hybridlab.runs.launcher import ensure_supervisor
 from hybridlab.ui import predictions
 
 ICON = str(Path(__file__).with_name("icon.png"))
@@ -27,8 +29,15 @@ def start() -> None:
     """Prepare the server process, once: warm a prediction process, keep the collector away from what stays."""
     for verb in ("catalogue", "tasks"):
         predictions.pool().submit(verb, {})
+    threading.Thread(target=_call_supervisor, daemon=True).start()
     gc.collect()
     gc.freeze()
+
+
+def _call_supervisor() -> None:
+    """Start the supervisor ahead of the first run; where that fails, the first run says why."""
+    with suppress(HybridLabError):
+        ensure_supervisor(warm=True)
 
 
 def background() -> Literal["light", "dark"] | None:

@@ -13,6 +13,26 @@ from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 
 
+def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that an architecture can be trained with settings; return a name for the run and the complete settings.
+
+    Keys: name, training. What ``settings`` leave out comes from the task.
+
+    Raises:
+        SpecError: the architecture or a setting is wrong.
+        TaskError: the task is unknown, or does not fit the architecture.
+        DeviceError: the device asked for is not here.
+    """
+    architecture = loads(text)
+    task, spec = prepare(settings)
+    fit(architecture, task)
+    choose(spec.device)
+    return {
+        "name": f"{architecture.name} on {task.name}",
+        "training": spec.model_dump(mode="json"),
+    }
+
+
 def start_training(
     text: str,
     settings: Mapping[str, Any],
@@ -31,15 +51,12 @@ def start_training(
         RunError: ``threads`` is not positive.
         StoreError: the run cannot be stored.
     """
-    architecture = loads(text)
-    task, spec = prepare(settings)
-    fit(architecture, task)
-    choose(spec.device)
+    made = prepared(text, settings)
     return submit(
         "train",
-        name or f"{architecture.name} on {task.name}",
-        {"architecture": text, "training": spec.model_dump(mode="json"), "preset": preset},
+        name or made["name"],
+        {"architecture": text, "training": made["training"], "preset": preset},
         threads=threads,
         owner=owner,
-        device=spec.device,
+        device=made["training"]["device"],
     )

@@ -24,12 +24,11 @@ from hybridlab.architecture.infer import infer
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.registry import catalogue, palette
 from hybridlab.errors import HybridLabError, Problem
-from hybridlab.hardware.devices import choose
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import catalogue as task_catalogue
-from hybridlab.tasks.registry import fit, task
+from hybridlab.tasks.registry import task
 from hybridlab.trace.predict import predict
-from hybridlab.training.defaults import prepare
+from hybridlab.workflows.launch import prepared
 
 Args = Mapping[str, Any]
 
@@ -87,14 +86,7 @@ def _length(args: Args, chosen: Task | None) -> int:
 
 def _prepare(args: Args) -> Any:
     """Check that the text's architecture can be trained with the settings; return them complete, ready to submit."""
-    architecture = loads(str(args["text"]))
-    chosen, spec = prepare(dict(args["settings"]))
-    fit(architecture, chosen)
-    choose(spec.device)
-    return {
-        "name": f"{architecture.name} on {chosen.name}",
-        "training": spec.model_dump(mode="json"),
-    }
+    return prepared(str(args["text"]), dict(args["settings"]))
 
 
 def _task(args: Args) -> Task | None:
@@ -169,7 +161,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     with contextlib.redirect_stdout(sys.stderr):
         os.dup2(2, 1)
-        serve(sys.stdin, answers)
+        with contextlib.suppress(BrokenPipeError):  # whoever asked has gone
+            serve(sys.stdin, answers)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HYBRIDLAB_HOME", str(folder))
     monkeypatch.delenv("HYBRIDLAB_STORE", raising=False)
     monkeypatch.delenv("HYBRIDLAB_SLOTS", raising=False)
+    monkeypatch.setenv("HYBRIDLAB_SPARES", "0")
     return folder
 
 

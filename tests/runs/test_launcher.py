@@ -140,10 +140,36 @@ def test_a_reader_brings_the_supervisor_back_and_learns_the_truth(home):
         assert time.monotonic() - began < 10
         assert runs.facts()["supervisor_pid"] not in {first, None}
     finally:
-        pid = runs.facts()["supervisor_pid"]
-        if pid:
-            os.kill(pid, signal.SIGTERM)
-            until(lambda: not is_locked(home / "supervisor.lock"))
+        end_supervisor(home)
+
+
+def test_a_page_server_that_is_killed_takes_nothing_with_it(home):
+    code = (
+        "import time\n"
+        "from hybridlab import runs\n"
+        "print(runs.submit('no_such_kind', 'x', {}).id, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        run_id = server.stdout.readline().strip()
+        until(lambda: runs.facts()["supervisor_pid"])
+        supervisor = runs.facts()["supervisor_pid"]
+        server.kill()
+        server.communicate()
+        ended = runs.wait(run_id, timeout=60)
+        assert ended.state is RunState.FAILED
+        assert "no such kind of run" in ended.error
+        assert runs.facts()["supervisor_pid"] == supervisor
+    finally:
+        end_supervisor(home)
+
+
+def end_supervisor(home):
+    pid = runs.facts()["supervisor_pid"]
+    if pid:
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not is_locked(home / "supervisor.lock"))
 
 
 def until(condition, seconds=15.0):

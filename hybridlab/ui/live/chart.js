@@ -57,7 +57,10 @@ class LiveChart {
     const many = this.runs.length > 1;
     if (many) {
       const legend = document.createElement("div"); legend.className = "legend";
+      const named = new Set();
       for (const run of this.runs) {
+        if (named.has(run.name + run.colour)) continue;
+        named.add(run.name + run.colour);
         const item = document.createElement("span"), dot = document.createElement("i");
         dot.dataset.colour = run.colour; dot.style.background = this.colour(run.colour);
         item.append(dot, document.createTextNode(run.name)); legend.append(item);
@@ -89,7 +92,7 @@ class LiveChart {
       if (panel.smooth) {
         series.push({ stroke: stroke(line), width: 1, alpha: 0.28, spanGaps: true, points: { show: false } });
         series.push({ stroke: stroke(line), width: 2.2, spanGaps: true, points: { show: false } });
-      } else series.push({ stroke: stroke(line), width: 2, dash, spanGaps: true, points: { show: panel.points ? undefined : false, size: 6 } });
+      } else series.push({ stroke: stroke(line), width: 2, dash, spanGaps: true, points: { show: (u, i) => panel.points && u.data[i].reduce((n, y) => n + (y != null), 0) <= 80, size: 6 } });
     }
     const axis = { stroke: () => this.ink(), font: "12px sans-serif", labelFont: "12px sans-serif", labelSize: 18,
       grid: { stroke: "rgba(128,136,149,0.20)", width: 1 }, ticks: { stroke: "rgba(128,136,149,0.35)", width: 1, size: 4 }, gap: 4 };
@@ -97,7 +100,7 @@ class LiveChart {
     const label = panel.label + (panel.unit ? ` (${panel.unit})` : "");
     const options = {
       width: Math.max(160, canvas.clientWidth || 300), height, series, legend: { show: false },
-      scales: { x: { time: false }, y: { range: (u, low, high) => this.range(panel, low, high), distr: panel.log ? 3 : 1 } },
+      scales: { x: { time: false, range: (u, low, high) => [0, high || 1] }, y: { range: (u, low, high) => this.range(panel, low, high), distr: panel.log ? 3 : 1 } },
       axes: [ { ...axis, label: "step", size: 30, space: 60 },
         { ...axis, label, size: 56, space: height < 180 ? 26 : 36, values: (u, ticks) => ticks.map((t) => (t == null ? "" : number.format(t))) } ],
       cursor: { sync: { key: "hybridlab" }, points: { size: 7 }, drag: { x: false, y: false } },

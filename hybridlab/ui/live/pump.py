@@ -10,6 +10,8 @@ from hybridlab.ui.live.reader import reader
 
 _MOST_FULL = 800
 _MOST_NEW = 200
+_FULL_MESSAGES = 2
+"""So many messages carry everything at first: of two that are not sent yet only the later one arrives."""
 _OVERLAP = 3
 """Each message repeats the points of the messages before it: the server may join two that are not sent yet."""
 
@@ -24,7 +26,9 @@ def send(channel: str, panels: list[Panel], run_ids: list[str]) -> None:
     """Send what is new on the runs of a channel; call it from a fragment that runs every second."""
     sent = state.keep(_key(channel), _nothing_sent())
     generation = [reader(run_id).generation for run_id in run_ids]
-    full = sent["full"] or generation != sent["generation"]
+    if generation != sent["generation"]:
+        sent["full"] = _FULL_MESSAGES
+    full = sent["full"] > 0
     names = frozenset(name for panel in panels for name in panel.metrics)
     parts: dict[str, Any] = {}
     for run_id in run_ids:
@@ -33,17 +37,21 @@ def send(channel: str, panels: list[Panel], run_ids: list[str]) -> None:
         last, points = reader(run_id).since(after, names, _MOST_FULL if full else _MOST_NEW)
         parts[run_id] = {"after": after, "last": last, "points": points}
         sent["sent"][run_id] = [*marks, last][-_OVERLAP:]
-    sent |= {"number": sent["number"] + 1, "full": False, "generation": generation}
+    sent |= {
+        "number": sent["number"] + 1,
+        "full": max(0, sent["full"] - 1),
+        "generation": generation,
+    }
     message = {"number": sent["number"], "full": full, "generation": generation, "parts": parts}
 
     def lost() -> None:
-        sent["full"] = True
+        sent["full"] = _FULL_MESSAGES
 
     feed(channel, {**message, "generation": str(generation)}, lost)
 
 
 def _nothing_sent() -> dict[str, Any]:
-    return {"number": 0, "sent": {}, "full": True, "generation": None}
+    return {"number": 0, "sent": {}, "full": _FULL_MESSAGES, "generation": None}
 
 
 def _key(channel: str) -> str:
