@@ -24,6 +24,7 @@ help:
 	@echo "make format  format and mend what can be mended  make wheel   build dist/hybridlab-*.whl"
 	@echo "make bench   run the benchmarks                  make faults  kill trainings at random moments"
 	@echo "make canvas  build the canvas from its sources (needs Node 20 or newer)"
+	@echo "make canvas-check    the canvas's own lint and tests; make check runs them too"
 	@echo "make lock    resolve the dependencies again into constraints.txt"
 
 app: $(VENV)/.app-installed
