@@ -1,0 +1,261 @@
+"""The Design page: starting, editing by list, form and text, and what happens to bad input."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from hybridlab.architecture import edit, library
+from hybridlab.architecture.document import loads
+from hybridlab.ui import predictions
+from hybridlab.ui.predictions import Shapes
+from hybridlab.units import format_count
+
+START = "lstm_attention_mini"
+NASTY = "<img src=x onerror=alert(1)> **bold** [link](http://x)"
+BARE_HTML = re.compile(r"(?<!\\)<img")
+
+
+def uses(visitor) -> list[str | None]:
+    return [node.use for node in loads(visitor.design.text).nodes]
+
+
+def opened(visitor, text: str):
+    """Open the page on a text, as if it had been a file."""
+    visitor.open("1_Design")
+    visitor.press("Start empty")
+    visitor.design.change(text)
+    visitor.at.run()
+    return visitor._whole()
+
+
+def test_a_newcomer_is_offered_every_preset_and_an_empty_design(visitor) -> None:
+    at = visitor.open("1_Design")
+    assert [title.value for title in at.title] == ["Design a hybrid"]
+    offered = {b.key for b in at.button if b.key and b.key.startswith("preset.")}
+    assert offered == {f"preset.{entry.name}" for entry in library.presets()}
+    assert len(offered) >= 7
+    assert "Nothing saved yet. Save a design and it appears here." in visitor.words()
+    assert "Train this" not in visitor.words()
+
+
+def test_a_preset_opens_with_its_diagram_its_nodes_and_its_cost(visitor) -> None:
+    visitor.open("1_Design")
+    at = visitor.press(f"preset.{START}")
+    assert [s.value for s in at.subheader] == [r"lstm\-attention\-mini"]
+    assert visitor.design.text == library.find(START).read_text(encoding="utf-8")
+    assert at.radio(key="design.tree").options == [":blue[●] lstm", ":blue[●] attention"]
+    at = visitor.until(lambda at: at.metric[0].value != "–")
+    cost = predictions.predict(visitor.design.text, Shapes("digits_sequence"), "", 60)
+    assert cost is not None
+    assert at.metric[0].value == format_count(cost.value["params"])
+    assert 40_000 < cost.value["params"] < 70_000, "two layers of width 64 with input and head"
+    assert [m.value.split()[1] for m in at.metric[1:]] == ["MFLOPs", "MiB", "ms"]
+    assert ":material/check: valid" in visitor.words()
+    info = visitor.component("design.diagram")["info"]
+    assert [box["path"] for box in info["boxes"]][1:3] == ["nodes[0]", "nodes[1]"]
+    assert [box["supplied"] for box in info["boxes"]] == [True, False, False, True]
+
+
+def test_nodes_are_added_removed_and_brought_back(visitor) -> None:
+    visitor.open("1_Design")
+    visitor.press("Start empty")
+    assert "No nodes yet. Add the first one from the palette below." in visitor.words()
+    visitor.press("add.attention")
+    at = visitor.press("add.mamba2")
+    assert uses(visitor) == ["attention", "mamba2"]
+    assert at.radio(key="design.tree").value == "nodes[1]"
+    visitor.press("node.arrow_upward")
+    assert uses(visitor) == ["mamba2", "attention"]
+    visitor.press("node.content_copy")
+    assert uses(visitor) == ["mamba2", "mamba2", "attention"]
+    visitor.press("node.delete")
+    visitor.press("node.delete")
+    assert uses(visitor) == ["mamba2"]
+    for left in (["mamba2", "attention"], ["mamba2", "mamba2", "attention"]):
+        visitor.press("design.undo")
+        assert uses(visitor) == left
+    visitor.press("design.redo")
+    assert uses(visitor) == ["mamba2", "attention"]
+    visitor.press("add.gru")
+    assert visitor.button("design.redo").disabled
+
+
+def test_undo_all_the_way_gives_the_first_text_to_the_letter(visitor) -> None:
+    visitor.open("1_Design")
+    visitor.press(f"preset.{START}")
+    before = visitor.design.text
+    visitor.press("add.gru")
+    visitor.press("node.repeat")
+    assert loads(visitor.design.text).nodes[2].is_group
+    visitor.press("design.undo")
+    visitor.press("design.undo")
+    assert visitor.design.text == before
+    assert visitor.button("design.undo").disabled
+
+
+def test_a_branch_beside_a_node_is_joined_by_a_sum(visitor) -> None:
+    visitor.open("1_Design")
+    at = visitor.press(f"preset.{START}")
+    at = visitor.give(at.radio(key="design.tree"), "nodes[1]")
+    visitor.give(at.button_group(key="palette.where.2"), "beside")
+    visitor.press("add.mamba2")
+    nodes = loads(visitor.design.text).nodes
+    assert [node.use for node in nodes] == ["lstm", "attention", "mamba2", "sum"]
+    assert nodes[2].inputs == ("lstm",)
+    assert nodes[3].inputs == ("attention", "mamba2")
+
+
+def test_the_form_writes_the_text_and_the_text_fills_the_form(visitor) -> None:
+    visitor.open("1_Design")
+    at = visitor.press(f"preset.{START}")
+    at = visitor.give(at.radio(key="design.tree"), "nodes[1]")
+    heads = "form.nodes[1].attention.heads"
+    assert at.number_input(key=heads).value == 2
+    at = visitor.give(at.number_input(key=heads), 4)
+    assert "- {use: attention, heads: 4, qk_norm: true}" in visitor.design.text
+    assert visitor.design.text.startswith("# The smallest telling hybrid"), "comments stay"
+    at = visitor.give(at.button_group(key="design.view"), "YAML")
+    assert at.text_area(key="design.yaml").value == visitor.design.text
+    written = visitor.design.text.replace("heads: 4", "heads: 8  # by hand\n   ")
+    written = written.replace("heads: 8  # by hand\n   ", "heads: 8")
+    visitor.give(at.text_area(key="design.yaml"), written)
+    at = visitor.press("yaml.apply")
+    assert visitor.design.text == written
+    assert at.number_input(key=heads).value == 8
+    at = visitor.press("design.undo")
+    assert at.number_input(key=heads).value == 4
+    assert "heads: 4" in at.text_area(key="design.yaml").value
+
+
+def test_a_group_repeats_as_often_as_its_form_says(visitor) -> None:
+    visitor.open("1_Design")
+    at = visitor.press("preset.hymba_mini")
+    at = visitor.give(at.radio(key="design.tree"), "nodes[0]")
+    at = visitor.give(at.number_input(key="group.nodes[0].repeat"), 5)
+    assert loads(visitor.design.text).nodes[0].repeat == 5
+    assert at.radio(key="design.tree").options[0] == "▾ **block × 5**"
+    assert "block × 5" in [box["title"] for box in visitor.component("diagram")["info"]["boxes"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("nodes: [", r"this is not YAML"),
+        ("just words", r"mapping"),
+        ("name: x\nwidth: .nan\nnodes: [{use: lstm}]", r"width"),
+        ("name: x\nwidth: 64\nnodes: [{use: lstm}]\ncolour: red", r"colour"),
+        ("name: x\nwidth: 64\nnodes:\n- {id: a, repeat: 0, nodes: [{use: lstm}]}", r"repeat"),
+    ],
+)
+def test_text_that_cannot_be_read_is_told_and_nothing_is_lost(visitor, text, sentence) -> None:
+    visitor.open("1_Design")
+    at = visitor.press(f"preset.{START}")
+    before = visitor.design.text
+    at = visitor.give(at.button_group(key="design.view"), "YAML")
+    visitor.give(at.text_area(key="design.yaml"), text)
+    at = visitor.press("yaml.apply")
+    said = [error.value for error in at.error]
+    assert said, "nothing is told"
+    assert any(re.search(sentence, line.replace("\\", "")) for line in said), said
+    assert visitor.design.text == before, "the design is as it was"
+    assert at.text_area(key="design.yaml").value == text, "the words can be put right"
+    assert at.radio(key="design.tree").options == [":blue[●] lstm", ":blue[●] attention"]
+    at = visitor.press("yaml.revert")
+    assert at.text_area(key="design.yaml").value == before
+    assert not at.error
+
+
+def test_a_value_that_does_not_fit_is_told_beside_its_node_and_stops_training(visitor) -> None:
+    visitor.open("1_Design")
+    at = visitor.press(f"preset.{START}")
+    at = visitor.give(at.radio(key="design.tree"), "nodes[1]")
+    visitor.give(at.number_input(key="form.nodes[1].attention.heads"), 5)
+    at = visitor.until(lambda at: at.error)
+    assert all("heads" in error.value for error in at.error)
+    assert len(at.error) == 2, "once in the list of problems, once beside the form"
+    assert at.radio(key="design.tree").options[1].startswith(":red[⚠]")
+    assert ":material/error: 1 error" in visitor.words()
+    assert visitor.button("Train this").disabled
+    wrong = [b["path"] for b in visitor.component("diagram")["info"]["boxes"] if b["errors"]]
+    assert wrong == ["nodes[1]"]
+    visitor.press("design.undo")
+    visitor.until(lambda at: "valid" in visitor.words())
+    assert not visitor.button("Train this").disabled
+
+
+def test_an_unknown_component_and_an_unknown_key_can_be_put_right_on_the_page(visitor) -> None:
+    text = "name: x\nwidth: 64\nnodes:\n  - {use: lstm, sause: 3}\n  - {use: attentoin}\n"
+    opened(visitor, text)
+    at = visitor.until(lambda at: len(at.error) >= 2)
+    said = "\n".join(error.value for error in at.error)
+    assert "sause" in said
+    assert "attentoin" in said
+    visitor.give(at.radio(key="design.tree"), "nodes[0]")
+    visitor.press("unknown.nodes[0].sause")
+    assert "sause" not in visitor.design.text
+
+
+def test_html_and_markdown_in_names_are_shown_as_text(visitor) -> None:
+    text = edit.set_field(library.find(START).read_text(encoding="utf-8"), "name", NASTY)
+    at = opened(visitor, text)
+    (title,) = [s.value for s in at.subheader]
+    assert title.startswith(r"\<img src=x onerror=alert\(1\)\> \*\*bold\*\* \[link\]")
+    assert not BARE_HTML.search(visitor.words())
+    assert at.text_input(key="design.name").value == NASTY
+    visitor.press("design.save")
+    visitor.press("Open")
+    assert not BARE_HTML.search(visitor.words())
+    assert any(b.label.startswith(r"\<img") for b in visitor.at.button), "listed as saved"
+
+
+def test_a_design_is_saved_found_again_and_deleted_only_after_a_question(visitor) -> None:
+    visitor.open("1_Design")
+    at = visitor.press(f"preset.{START}")
+    visitor.press("add.gru")
+    assert "not saved yet" in visitor.words()
+    at = visitor.give(next(t for t in at.text_input if t.label == "Name of the design"), "mine")
+    visitor.press("design.save")
+    assert [entry.name for entry in library.designs()] == ["mine"]
+    assert library.designs()[0].text() == visitor.design.text
+    visitor.at.run()
+    assert "from design mine" in visitor.words()
+    assert "not saved yet" not in visitor.words()
+    visitor.press("Open")
+    visitor.press("drop.mine")
+    assert "will be removed from this machine" in visitor.words()
+    assert [entry.name for entry in library.designs()] == ["mine"], "not before the answer"
+    visitor.press("Keep it")
+    visitor.press("drop.mine")
+    dialog = [b for b in visitor.at.button if b.label == "Delete" and not b.key]
+    assert len(dialog) == 1
+    dialog[0].click().run()
+    assert library.designs() == []
+
+
+def test_the_palette_is_searched_by_word(visitor) -> None:
+    visitor.open("1_Design")
+    at = visitor.press(f"preset.{START}")
+    at = visitor.give(at.text_input(key="palette.search"), "mamba")
+    assert [b.key for b in at.button if b.key and b.key.startswith("add.")] == ["add.mamba2"]
+    visitor.give(at.text_input(key="palette.search"), "no such thing")
+    assert "Nothing found. Try another word, or choose another kind." in visitor.words()
+
+
+def test_the_cost_follows_the_batch(visitor) -> None:
+    visitor.open("1_Design")
+    visitor.press(f"preset.{START}")
+    at = visitor.until(lambda at: at.metric[0].value != "–")
+    small = [m.value for m in at.metric]
+    visitor.give(at.number_input(key="shapes.batch"), 256)
+    at = visitor.until(lambda at: at.metric[2].value != small[2])
+    assert [m.value for m in at.metric][:2] == small[:2], "per sample it costs the same"
+    assert float(at.metric[2].value.split()[0]) > 3 * float(small[2].split()[0])
+
+
+def test_a_design_too_large_to_draw_is_told_not_drawn(visitor) -> None:
+    nodes = "".join(f"  - {{id: n{i}, use: swiglu}}\n" for i in range(301))
+    opened(visitor, f"name: big\nwidth: 64\nnodes:\n{nodes}")
+    assert "301 nodes (301 with repeats) are too many to draw; at most 300." in visitor.words()
+    assert not visitor.at.get("bidi_component")

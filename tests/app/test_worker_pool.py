@@ -1,0 +1,125 @@
+"""The warm processes: answers are kept and shared, nobody waits for ever, and what dies is started again."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+import pytest
+
+from hybridlab.ui.worker_pool import WorkerPool
+
+WORKER = """
+import json, os, sys, time
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["verb"] == "die":
+        os._exit(3)
+    if asked["verb"] == "wrong":
+        answer = {"problems": [{"path": "nodes[0]", "message": "is wrong"}]}
+    else:
+        time.sleep(asked["args"].get("s", 0))
+        answer = {"value": {"pid": os.getpid(), "at": time.monotonic(), **asked["args"]}}
+    print(json.dumps({"id": asked["id"], **answer}), flush=True)
+"""
+
+
+@pytest.fixture
+def pool():
+    made = WorkerPool(command=[sys.executable, "-c", WORKER], timeout_s=30)
+    yield made
+    made.close()
+
+
+def test_an_answer_is_kept(pool) -> None:
+    first = pool.submit("x", {"a": 1}).result(30)
+    assert first.value["a"] == 1
+    assert pool.ask("x", {"a": 1}) is first
+
+
+def test_the_same_question_is_worked_on_once(pool) -> None:
+    futures = [pool.submit("x", {"s": 0.3}, owner=f"session {n}") for n in range(8)]
+    assert len({id(future.result(30)) for future in futures}) == 1
+
+
+def test_nobody_waits_longer_than_asked(pool) -> None:
+    pool.submit("warm", {}).result(30)
+    began = time.monotonic()
+    assert pool.ask("x", {"s": 1.0}, wait_s=0.05) is None
+    assert time.monotonic() - began < 0.8
+
+
+def test_a_long_question_does_not_hold_up_another_session(pool) -> None:
+    pool.submit("warm", {"n": 1}).result(30)
+    slow = pool.submit("x", {"s": 3.0}, owner="one")
+    quick = pool.submit("x", {"s": 0.0}, owner="two").result(30)
+    assert quick.value["s"] == 0.0
+    assert not slow.done()
+
+
+def test_a_newer_question_of_a_session_replaces_its_waiting_one() -> None:
+    pool = WorkerPool(size=1, command=[sys.executable, "-c", WORKER])
+    try:
+        pool.submit("x", {"s": 0.5, "n": 0})
+        time.sleep(0.1)
+        older = pool.submit("x", {"n": 1}, owner="me")
+        shared = pool.submit("x", {"n": 2}, owner="me")
+        also = pool.submit("x", {"n": 2}, owner="you")
+        newest = pool.submit("x", {"n": 3}, owner="me")
+        assert "replaced" in older.result(5).sentence
+        assert newest.result(30).value["n"] == 3
+        assert shared is also
+        assert also.result(30).value["n"] == 2
+    finally:
+        pool.close()
+
+
+def test_a_process_that_dies_is_told_and_started_again(pool) -> None:
+    before = pool.submit("x", {"n": 1}).result(30).value["pid"]
+    assert "ended unexpectedly" in pool.submit("die", {}).result(30).sentence
+    assert pool.submit("x", {"n": 2}).result(30).value["pid"] != before
+
+
+def test_failures_are_not_kept(pool) -> None:
+    assert pool.submit("die", {}).result(30).problems
+    assert pool.ask("die", {}) is None
+
+
+def test_problems_arrive_as_problems(pool) -> None:
+    answer = pool.submit("wrong", {}).result(30)
+    assert answer.value is None
+    assert answer.sentence == "nodes[0]: is wrong"
+
+
+def test_a_question_that_takes_too_long_is_stopped_with_a_sentence(pool) -> None:
+    answer = pool.submit("x", {"s": 60}, timeout_s=1).result(30)
+    assert "took longer than 1 s" in answer.sentence
+    assert pool.submit("x", {"n": 1}).result(30).value["n"] == 1
+
+
+def test_a_program_that_does_not_start_is_a_sentence() -> None:
+    pool = WorkerPool(command=["/does/not/exist"])
+    try:
+        assert "could not be started" in pool.submit("x", {}).result(30).sentence
+    finally:
+        pool.close()
+
+
+def test_a_closed_pool_answers_at_once(pool) -> None:
+    pool.close()
+    assert pool.submit("x", {}).result(5).problems
+
+
+def test_many_sessions_at_once_all_get_their_own_answer(pool) -> None:
+    got: dict[int, int] = {}
+
+    def session(number: int) -> None:
+        got[number] = pool.submit("x", {"n": number}, owner=str(number)).result(60).value["n"]
+
+    threads = [threading.Thread(target=session, args=(n,)) for n in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == {n: n for n in range(30)}
