@@ -19,12 +19,12 @@ _MOST = 300
 
 
 def chosen_view(known: Look) -> str:
-    """Let the user choose how to see the design, and say whether it is right."""
+    """Let the user choose how to see the design, and say whether it is right; the session keeps the first view."""
     with st.container(horizontal=True, vertical_alignment="center"):
         view = st.segmented_control(
             "View",
             ["Canvas", "Diagram", "YAML", "Costs"],
-            default="Canvas",
+            default=state.keep("design_first_view", "Canvas"),
             required=True,
             key="design.view",
             label_visibility="collapsed",
