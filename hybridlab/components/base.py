@@ -202,3 +202,9 @@ def registered() -> dict[str, ComponentInfo]:
 def float_dtype(tensor: Tensor) -> torch.dtype:
     """Return the dtype in which reductions of this tensor should be kept: float32 for 16-bit inputs."""
     return torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.dtype
+
+
+def undecayed(parameter: nn.Parameter) -> nn.Parameter:
+    """Mark a parameter of two or more dimensions that weight decay must leave alone; vectors are spared anyway."""
+    parameter._no_weight_decay = True  # type: ignore[attr-defined]
+    return parameter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -139,17 +140,16 @@ class Task(ABC):
         logits = output.reshape(-1, output.shape[-1])
         return F.cross_entropy(logits, batch.targets.reshape(-1), ignore_index=IGNORED)
 
-    def score(self, output: Tensor, batch: Batch) -> tuple[Tensor, int]:
-        """Return the sum of the measure over the scored answers (scalar) and how many there are.
+    def score(self, output: Tensor, batch: Batch) -> Tensor:
+        """Return the sum of the measure over the scored answers (scalar, on the device).
 
-        The sum counts correct answers, or bits for ``bits_per_byte``; sums of several batches add up.
+        It counts correct answers, or bits for ``bits_per_byte``; over all answers it is the metric.
         """
-        count = int(batch.mask.sum())
         if self.measure == "accuracy":
-            return (output.argmax(-1) == batch.targets).sum(), count
+            return output.argmax(-1).eq(batch.targets).sum()
         logits, targets = output.reshape(-1, output.shape[-1]).float(), batch.targets.reshape(-1)
         nats = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
-        return nats / np.log(2.0), count
+        return nats / math.log(2.0)
 
 
 _REGISTRY: dict[str, type[Task]] = {}

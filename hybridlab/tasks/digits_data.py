@@ -76,7 +76,7 @@ class DigitsParams(Params):
     """What can be set about the digits."""
 
     augment: bool = field(
-        True, help="Move each training image by up to one pixel, drawn anew at every step."
+        False, help="Move each training image by up to one pixel, drawn anew at every step."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,11 +13,12 @@ from hybridlab.training.precision import Numerics
 
 
 def evaluate(
-    model: nn.Module, task: Task, splits: Sequence[str], numerics: Numerics
+    model: nn.Module, task: Task, splits: Sequence[str], numerics: Numerics, largest: int
 ) -> dict[str, float]:
     """Return the metric of each split by its name, such as ``val_accuracy``; draws no random numbers.
 
-    The model is put into evaluation mode and back. Sums stay on the device until the split is through.
+    At most ``largest`` samples are in memory at once. The model is put into evaluation mode and back. Sums stay on the
+    device until the split is through.
     """
     metrics = {}
     training = model.training
@@ -24,16 +26,16 @@ def evaluate(
     try:
         with torch.no_grad():
             for split in splits:
-                total = torch.zeros((), dtype=torch.float64)
-                sums, count = [], 0
+                sums, answers = [], 0
                 for batch in task.evaluation(split):
-                    with numerics.autocast():
-                        output = model(batch.inputs.to(numerics.device, non_blocking=True))
-                    part, answers = task.score(output, batch.to(numerics.device))
-                    sums.append(part)
-                    count += answers
+                    for piece in batch.split(math.ceil(len(batch.inputs) / largest)):
+                        answers += int(piece.mask.sum())
+                        there = piece.to(numerics.device)
+                        with numerics.autocast():
+                            output = model(there.inputs)
+                        sums.append(task.score(output, there))
                 total = torch.stack(sums).cpu().double().sum()
-                metrics[task.metric_name(split)] = float(total) / max(1, count)
+                metrics[task.metric_name(split)] = float(total) / max(1, answers)
     finally:
         model.train(training)
     return metrics

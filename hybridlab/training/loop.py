@@ -187,7 +187,7 @@ class _Training:
     def validate(self) -> None:
         """Score the validation splits; note the best, and whether that ends the training."""
         progress, spec, splits = self.progress, self.spec, self.task.val_splits
-        progress.metrics = evaluate(self.model, self.task, splits, self.numerics)
+        progress.metrics = self.scores(splits)
         self.meter.scores(progress.step, progress.metrics, self.model)
         value = progress.metrics[self.task.metric_name(splits[0])]
         if better(self.task, value, progress.best):
@@ -199,6 +199,11 @@ class _Training:
             progress.ended = "target"
         elif spec.patience is not None and progress.stale >= spec.patience:
             progress.ended = progress.ended or "patience"
+
+    def scores(self, splits: tuple[str, ...]) -> dict[str, float]:
+        """Score splits; without gradients, four times the samples of an update's part take less memory than it did."""
+        at_once = 4 * math.ceil(self.spec.batch / self.spec.accumulation)
+        return evaluate(self.model, self.task, splits, self.numerics, at_once)
 
     def save(self) -> None:
         """Write a checkpoint, and the best weights if they are newer than those on disk."""
@@ -257,7 +262,7 @@ class _Training:
         progress = self.progress
         metrics = dict(progress.metrics)
         if reason not in _STATES:
-            metrics |= evaluate(self.model, self.task, self.task.test_splits, self.numerics)
+            metrics |= self.scores(self.task.test_splits)
             self.meter.scores(progress.step, metrics, self.model)
         best = (
             {}

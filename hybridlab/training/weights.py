@@ -132,6 +132,8 @@ def cannot_write(path: Path, error: OSError) -> Problem:
     """Return the problem of a file that could not be written, with what helps against a full disk."""
     text = str(error).lower()
     full = "no space" in text or "quota" in text or "too large" in text
-    reason = "the disk is full (no space left on device)" if full else (error.strerror or str(error))
+    reason = (
+        "the disk is full (no space left on device)" if full else (error.strerror or str(error))
+    )
     fix = "free some space and resume the run" if full else "check the folder and resume the run"
     return Problem(str(path), f"cannot be written: {reason}", fix=fix)

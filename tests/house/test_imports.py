@@ -30,7 +30,8 @@ TORCH_FREE = [
     "hybridlab.architecture.complete",
     "hybridlab.components.types",
     "hybridlab.training.spec",
-    "hybridlab.views.diagram_figure",
+    "hybridlab.views.diagram",
+    "hybridlab.views.diagram_svg",
     "hybridlab.views.curves",
 ]
 

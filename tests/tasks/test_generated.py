@@ -17,7 +17,7 @@ GOLDEN = {
     "mqar": "335b950abc0fe765",
     "parity": "a4dce368c515ba29",
     "selective_copying": "cc9e1ba65393f2b0",
-    "digits_sequence": "6d4fb87f16512f29",
+    "digits_sequence": "9e972b8d855bc462",
 }
 
 

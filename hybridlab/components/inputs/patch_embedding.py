@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import BuildContext, Component, component, field, must_divide
+from hybridlab.components.base import (
+    BuildContext,
+    Component,
+    component,
+    field,
+    must_divide,
+    undecayed,
+)
 from hybridlab.components.types import TensorKind
 from hybridlab.errors import Problem
 
@@ -51,7 +58,8 @@ class PatchEmbedding(Component):
         self.projection = nn.Linear(context.features * params.patch**2, context.width)
         self.learned_positions: nn.Parameter | None = None
         if params.positions == "learned":
-            self.learned_positions = nn.Parameter(0.2 * torch.randn(rows * columns, context.width))
+            table = nn.Parameter(0.2 * torch.randn(rows * columns, context.width))
+            self.learned_positions = undecayed(table)
         fixed = _sincos(rows, columns, context.width) if params.positions == "sincos" else None
         self.register_buffer("fixed_positions", fixed, persistent=False)
 

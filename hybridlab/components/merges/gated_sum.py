@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import BuildContext, Component, component, field
+from hybridlab.components.base import BuildContext, Component, component, field, undecayed
 from hybridlab.components.merges.agreement import must_agree
 from hybridlab.components.root_mean_square import rms_norm
 from hybridlab.errors import Problem
@@ -51,10 +51,10 @@ class GatedSum(Component):
         """Create the gates, which start at zero, and the norms' scales, which start at one."""
         super().__init__(params, context)
         branches, features = len(context.inputs), context.features
-        self.gates = nn.Parameter(
-            torch.zeros(branches, features if params.gate == "channel" else 1)
-        )
-        self.scales = nn.Parameter(torch.ones(branches, features)) if params.norm else None
+        gates = torch.zeros(branches, features if params.gate == "channel" else 1)
+        self.gates = undecayed(nn.Parameter(gates))
+        ones = torch.ones(branches, features)
+        self.scales = undecayed(nn.Parameter(ones)) if params.norm else None
 
     def forward(self, *branches_BLD: Tensor) -> Tensor:
         """Average branches, each (B, L, D)."""

@@ -102,7 +102,7 @@ def _other() -> None:
         )
         if file is not None:
             _take(file.name, file.getvalue())
-        if st.button("Start empty", icon=":material/add:"):
+        if st.button("Start empty", key="start.empty", icon=":material/add:"):
             state.open_design(edit.EMPTY, "an empty design")
             st.rerun()
 

@@ -36,6 +36,7 @@ def toolbar(design: state.Design, known: Look) -> None:
         )
         st.button(
             "Open",
+            key="design.open",
             icon=":material/folder_open:",
             on_click=_leave,
             help="Start from another preset, saved design or file",
@@ -68,7 +69,12 @@ def _leave() -> None:
 
 def _save(design: state.Design, name: str) -> None:
     """Save under a name; a saved design of that name is replaced only when asked to."""
-    given = st.text_input("Name of the design", value=design.saved_as or name, max_chars=80)
+    given = st.text_input(
+        "Name of the design",
+        value=design.saved_as or name,
+        max_chars=80,
+        key="design.name_to_save",
+    )
     replace = st.checkbox("Replace a saved design of that name", value=given == design.saved_as)
     with st.container(horizontal=True):
         if st.button("Save", key="design.save", type="primary"):

@@ -38,7 +38,7 @@ def home(warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     folder = tmp_path / "home"
     monkeypatch.setenv("HYBRIDLAB_HOME", str(folder))
     monkeypatch.delenv("HYBRIDLAB_STORE", raising=False)
-    monkeypatch.setattr(launcher, "_spawn", lambda place: SimpleNamespace(poll=lambda: None))
+    monkeypatch.setattr(launcher, "_spawn", lambda *given: SimpleNamespace(poll=lambda: None))
     monkeypatch.setattr(shell, "start", lambda: None)
     folder.mkdir()
     yield folder
@@ -69,6 +69,15 @@ class Visitor:
         assert len(found) == 1, (key_or_label, [(b.key, b.label) for b in self.at.button])
         assert not found[0].disabled, f"{key_or_label} is greyed out"
         return self._drawn(found[0].click())
+
+    def answer(self, opener: str, key_or_label: str) -> AppTest:
+        """Press a button of the dialog that ``opener`` opened.
+
+        A browser would run the dialog alone; here the page runs, so the button that opens it is pressed with it.
+        """
+        self.button(opener).click()
+        found = [b for b in self.at.button if key_or_label in (b.key, b.label) and b.key != opener]
+        return self._drawn(found[-1].click())
 
     def give(self, widget: Any, value: Any) -> AppTest:
         """Give a widget a value."""
@@ -110,7 +119,17 @@ class Visitor:
 
     def words(self) -> str:
         """Everything the page says, line by line, as it is sent to the browser."""
-        kinds = "title subheader header markdown caption error warning info code".split()
+        kinds = [
+            "title",
+            "subheader",
+            "header",
+            "markdown",
+            "caption",
+            "error",
+            "warning",
+            "info",
+            "code",
+        ]
         said = [str(element.value) for kind in kinds for element in self.at.get(kind)]
         labels = [button.label for button in self.at.button]
         options = [option for radio in self.at.radio for option in radio.options]

@@ -1,0 +1,295 @@
+"""The designer: list, form and text are three views of one architecture, and undo goes through all of them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from hybridlab.architecture import library
+from hybridlab.architecture.document import loads
+from hybridlab.architecture.spec import MAX_NODES
+from hybridlab.ui import predictions
+
+ATTENTION = "nodes[0].nodes[0].nodes[0]"
+
+
+@pytest.fixture
+def design(open_page):
+    """Return a function that opens the designer with a preset or a text."""
+
+    def opened(preset: str = "hymba_mini", text: str | None = None):
+        page = open_page("1_Design")
+        if text is None:
+            page.button(key=f"preset.{preset}").click().run()
+        else:
+            page.button(key="start.empty").click().run()
+            apply(page, text)
+        assert not page.exception
+        return page
+
+    return opened
+
+
+def text_of(page) -> str:
+    return page.session_state["hl_design"].text
+
+
+def view(page, name: str):
+    page.button_group(key="design.view").set_value(name).run()
+    assert not page.exception
+
+
+def apply(page, text: str) -> None:
+    view(page, "YAML")
+    page.text_area(key="design.yaml").set_value(text)
+    page.button(key="yaml.apply").click().run()
+
+
+def select(page, path: str) -> None:
+    page.radio(key="design.tree").set_value(path).run()
+    assert not page.exception
+
+
+def settle(page):
+    """Draw the page again until shapes and cost are known."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        page.run()
+        if "Working out" not in "".join(item.value for item in page.caption):
+            return page
+    raise AssertionError("shapes and cost never came")
+
+
+def test_an_empty_design_says_what_to_do_and_takes_its_first_node(open_page, said) -> None:
+    page = open_page("1_Design")
+    page.button(key="start.empty").click().run()
+    assert "Add the first one from the palette" in said(page)
+    page.button(key="add.attention").click().run()
+    assert [node.use for node in loads(text_of(page)).nodes] == ["attention"]
+    assert page.session_state["hl_design"].selected == "nodes[0]"
+
+
+def test_totals_are_the_prediction_and_follow_an_edit(design) -> None:
+    page = settle(design("lstm_attention_mini"))
+    before = {metric.label: metric.value for metric in page.metric}
+    assert set(before) == {
+        "Parameters",
+        "FLOPs per sample",
+        "Peak memory, predicted",
+        "Step time, predicted",
+    }
+    shapes = page.session_state["hl_shapes"]
+    answer = predictions.predict(text_of(page), shapes, "test", 60)
+    assert answer is not None
+    assert before["Parameters"] == f"{answer.value['params'] / 1000:.1f} k"
+    select(page, "nodes[0]")
+    page.button(key="node.content_copy").click().run()
+    after = {metric.label: metric.value for metric in settle(page).metric}
+    assert float(after["Parameters"].split()[0]) > float(before["Parameters"].split()[0])
+
+
+def test_the_text_reaches_the_form(design) -> None:
+    page = design()
+    apply(page, "# fewer\n" + text_of(page).replace("heads: 4", "heads: 2"))
+    assert not page.error
+    select(page, ATTENTION)
+    assert page.number_input(key=f"form.{ATTENTION}.attention.heads").value == 2
+    assert "# fewer" in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: x\nnodes:\n  - {use: attention\n", "line 4"),
+        ("name: x\nnodes:\n  - {use: attention, repeat: 0}\n", "nodes[0].repeat"),
+        ("name: x\nwidth: wide\nnodes:\n  - {use: attention}\n", "width"),
+        ("just text", "this is not an architecture"),
+        ("name: x\nnodes: []\n", "at least one node"),
+        ("name: x\nnodes:\n  - &n {use: attention}\n  - *n\n", "aliases"),
+        ("name: x\nnodes:\n" + "  - {use: swiglu}\n" * (MAX_NODES + 1), "too many nodes"),
+        ("[" * 300, "nested too deeply"),
+    ],
+    ids=["yaml", "repeat", "width", "text", "empty", "alias", "many", "deep"],
+)
+def test_text_that_is_no_architecture_is_told_with_its_place_and_not_applied(
+    design, said, text, expected
+) -> None:
+    page = design()
+    before = text_of(page)
+    apply(page, text)
+    assert not page.exception
+    assert any(expected in error.value.replace("\\", "") for error in page.error)
+    assert text_of(page) == before
+    assert page.text_area(key="design.yaml").value == text
+    page.button(key="yaml.revert").click().run()
+    assert page.text_area(key="design.yaml").value == before
+    assert not page.error
+
+
+def test_an_error_stands_at_its_node_in_the_list_and_beside_the_form(design, said) -> None:
+    page = design(
+        text="name: bad\nwidth: 64\nnodes:\n  - {use: swiglu}\n  - {use: attention, heads: 5}\n"
+    )
+    settle(page)
+    view(page, "Diagram")
+    assert any("5 does not divide" in error.value for error in page.error)
+    options = page.radio(key="design.tree").options
+    assert [":red[⚠]" in option for option in options] == [False, True]
+    page.button(key="problem.0").click().run()
+    assert page.session_state["hl_design"].selected == "nodes[1]"
+    told = [error.value for error in page.error if "try 4 or 8" in error.value]
+    assert len(told) == 2, "once beside the form and once in the list of problems"
+    train = next(button for button in page.button if button.label == "Train this")
+    assert train.disabled
+
+
+def test_undo_and_redo_go_through_every_kind_of_change(design) -> None:
+    page = design()
+    states = [text_of(page)]
+    select(page, ATTENTION)
+    page.number_input(key=f"form.{ATTENTION}.attention.heads").set_value(8).run()
+    states.append(text_of(page))
+    page.button(key="node.content_copy").click().run()
+    states.append(text_of(page))
+    apply(page, text_of(page).replace("width: 64", "width: 128"))
+    states.append(text_of(page))
+    assert len(set(states)) == 4
+    for expected in reversed(states[:-1]):
+        page.button(key="design.undo").click().run()
+        assert text_of(page) == expected
+    assert page.button(key="design.undo").disabled
+    for expected in states[1:]:
+        page.button(key="design.redo").click().run()
+        assert text_of(page) == expected
+
+
+def test_nodes_move_wrap_unwrap_and_go(design) -> None:
+    page = design(
+        text="name: x\nwidth: 64\nnodes:\n  - {use: lstm}\n  - {use: attention}\n  - {use: swiglu}\n"
+    )
+    uses = lambda: [node.use for node in loads(text_of(page)).nodes]  # noqa: E731
+    select(page, "nodes[0]")
+    page.button(key="node.arrow_downward").click().run()
+    assert uses() == ["attention", "lstm", "swiglu"]
+    assert page.session_state["hl_design"].selected == "nodes[1]"
+    page.button(key="node.repeat").click().run()
+    assert uses() == ["attention", None, "swiglu"]
+    page.number_input(key="group.nodes[1].repeat").set_value(3).run()
+    page.toggle(key="group.nodes[1].tie").set_value(True).run()
+    group = loads(text_of(page)).nodes[1]
+    assert (group.repeat, group.tie) == (3, True)
+    page.button(key="node.unfold_less").click().run()
+    assert uses() == ["attention", "lstm", "swiglu"]
+    page.button(key="node.delete").click().run()
+    assert uses() == ["attention", "swiglu"]
+
+
+def test_beside_adds_a_branch_and_a_join(design) -> None:
+    page = design(text="name: x\nwidth: 64\nnodes:\n  - {use: swiglu}\n  - {use: attention}\n")
+    select(page, "nodes[1]")
+    page.button_group(key="palette.where.2").set_value("beside").run()
+    page.button(key="add.mamba2").click().run()
+    nodes = loads(text_of(page)).nodes
+    assert [node.use for node in nodes] == ["swiglu", "attention", "mamba2", "sum"]
+    assert nodes[2].inputs == ("swiglu",)
+    assert nodes[3].inputs == ("attention", "mamba2")
+    assert not settle(page).error
+
+
+def test_inside_adds_to_the_end_of_a_group(design) -> None:
+    page = design("jamba_mini")
+    select(page, "nodes[0]")
+    page.button_group(key="palette.where.3").set_value("inside").run()
+    page.button(key="add.gru").click().run()
+    assert loads(text_of(page)).nodes[0].nodes[-1].use == "gru"
+
+
+def test_every_component_of_the_palette_can_be_added(design) -> None:
+    page = design("lstm_attention_mini")
+    page.text_input(key="palette.search").set_value("a").run()
+    page.button_group(key="palette.kind").set_value(None).run()
+    page.text_input(key="palette.search").set_value("").run()
+    for entry in predictions.components():
+        select(page, "nodes[1]")
+        page.button(key=f"add.{entry['name']}").click().run()
+        assert not page.exception, entry["name"]
+        assert loads(text_of(page)).nodes[2].use == entry["name"]
+        page.button(key="design.undo").click().run()
+
+
+def test_rename_wire_and_residual(design) -> None:
+    page = design(
+        text="name: x\nwidth: 64\nnodes:\n  - {use: lstm}\n  - {use: attention}\n  - {use: swiglu}\n"
+    )
+    select(page, "nodes[2]")
+    page.multiselect(key="inputs.nodes[2]").set_value(["lstm"]).run()
+    page.selectbox(key="residual.nodes[2]").set_value("post").run()
+    select(page, "nodes[0]")
+    page.text_input(key="id.nodes[0]").set_value("first").run()
+    nodes = loads(text_of(page)).nodes
+    assert nodes[0].id == "first"
+    assert nodes[2].inputs == ("first",)
+    assert nodes[2].residual == "post"
+
+
+def test_another_component_keeps_what_both_know(design) -> None:
+    page = design(
+        text="name: x\nwidth: 64\nnodes:\n  - {id: mix, use: attention, heads: 8, rotary: false}\n"
+    )
+    select(page, "nodes[0]")
+    page.selectbox(key="use.nodes[0]").set_value("gated_linear_attention").run()
+    node = loads(text_of(page)).nodes[0]
+    assert (node.id, node.use, node.params) == ("mix", "gated_linear_attention", {"heads": 8})
+
+
+def test_reset_brings_every_default_back(design) -> None:
+    page = design()
+    select(page, ATTENTION)
+    page.button(key="node.reset").click().run()
+    assert loads(text_of(page)).nodes[0].nodes[0].nodes[0].params == {}
+
+
+def test_the_draft_survives_other_pages(design) -> None:
+    page = design()
+    select(page, ATTENTION)
+    page.number_input(key=f"form.{ATTENTION}.attention.heads").set_value(2).run()
+    page.switch_page("pages/3_Runs.py").run()
+    page.switch_page("pages/1_Design.py").run()
+    assert "heads: 2" in text_of(page)
+    assert page.session_state["hl_design"].selected == ATTENTION
+    assert page.number_input(key=f"form.{ATTENTION}.attention.heads").value == 2
+
+
+def test_save_open_copy_and_delete(design, said) -> None:
+    page = design()
+    page.text_input(key="design.name_to_save").set_value("my hybrid")
+    page.button(key="design.save").click().run()
+    assert [entry.name for entry in library.designs()] == ["my_hybrid"]
+    assert library.designs()[0].text() == text_of(page)
+    page.button(key="design.copy").click().run()
+    assert {entry.name for entry in library.designs()} == {"my_hybrid", "my_hybrid_copy"}
+    page.button(key="design.open").click().run()
+    page.button(key="saved.my_hybrid").click().run()
+    assert page.session_state["hl_design"].saved_as == "my_hybrid"
+
+
+def test_a_taken_name_is_told_and_nothing_is_lost(design) -> None:
+    library.save_design("taken", "name: kept\nnodes:\n  - {use: attention}\n")
+    page = design()
+    page.text_input(key="design.name_to_save").set_value("taken")
+    page.button(key="design.save").click().run()
+    assert any("saved already" in error.value for error in page.error)
+    assert "name: kept" in library.designs()[0].text()
+
+
+def test_a_dead_prediction_process_is_a_sentence(design, monkeypatch) -> None:
+    from hybridlab.errors import Problem
+    from hybridlab.ui.worker_pool import Answer
+
+    page = design()
+    broken = Answer(problems=(Problem("", "the prediction process ended unexpectedly"),))
+    monkeypatch.setattr(predictions, "check", lambda *args, **named: broken)
+    page.run()
+    assert not page.exception
+    assert any("ended unexpectedly" in error.value for error in page.error)

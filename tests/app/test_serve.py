@@ -1,0 +1,84 @@
+"""The real page server: bookmarks work from the first visit on, torch stays outside, names of hosts are its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import websockets
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def server(home: Path):
+    """Start a fresh server, to which nobody has come yet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    home.mkdir()
+    environment = {**os.environ, "HYBRIDLAB_HOME": str(home)}
+    command = [sys.executable, "-m", "hybridlab.ui.serve", f"--server.port={port}"]
+    with (home / "app.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log)
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=2):
+                break
+        except OSError:
+            time.sleep(0.2)
+    yield process, port
+    process.terminate()
+    process.wait(20)
+
+
+async def first_visit(port: int, page: str) -> list[ForwardMsg]:
+    """Open a page as the first visitor and return all that the server sends."""
+    messages = []
+    address = f"ws://localhost:{port}/_stcore/stream"
+    async with websockets.connect(address, subprotocols=["streamlit"], max_size=None) as link:
+        asked = BackMsg()
+        asked.rerun_script.page_name = page
+        asked.rerun_script.query_string = "run=1qgw8hhn6e5a"
+        await link.send(asked.SerializeToString())
+        while True:
+            message = ForwardMsg()
+            message.ParseFromString(await asyncio.wait_for(link.recv(), 90))
+            messages.append(message)
+            if message.WhichOneof("type") == "script_finished":
+                return messages
+
+
+@pytest.mark.timeout(300)
+def test_a_bookmark_works_for_the_first_visitor_and_torch_stays_out(
+    server, supervisor_ender, home
+) -> None:
+    process, port = server
+    messages = asyncio.run(first_visit(port, "runs"))
+    kinds = [message.WhichOneof("type") for message in messages]
+    assert "page_not_found" not in kinds
+    said = " ".join(
+        message.delta.new_element.heading.body
+        for message in messages
+        if message.WhichOneof("type") == "delta"
+    )
+    assert "Runs" in said
+    icon = next(
+        m.page_config_changed.favicon for m in messages if m.HasField("page_config_changed")
+    )
+    assert icon.startswith("/media/"), "the icon must not come from another host"
+    maps = Path(f"/proc/{process.pid}/maps")
+    if maps.exists():
+        assert not re.search(r"libtorch|torch/_C", maps.read_text())
+    supervisor_ender(home)

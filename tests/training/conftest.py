@@ -1,0 +1,74 @@
+"""Small models and tasks that train in a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hybridlab.architecture.document import loads
+from hybridlab.architecture.model import GraphModel, build
+from hybridlab.tasks.base import Task
+from hybridlab.tasks.registry import fit, task
+from hybridlab.training.spec import TrainSpec, make
+
+Tiny = Callable[..., GraphModel]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def parity() -> Task:
+    return task("parity", length=8, longer=12)
+
+
+@pytest.fixture
+def tiny() -> Tiny:
+    """Build a model of the given nodes, 8 wide, for a task."""
+
+    def made(what: Task, *nodes: str, seed: int = 0, width: int = 8) -> GraphModel:
+        body = "".join(f"  - {{{node}}}\n" for node in nodes or ("use: lstm",))
+        fitted = fit(loads(f"name: tiny\nwidth: {width}\nnodes:\n{body}"), what)
+        return build(fitted, what.input_type(), seed=seed)
+
+    return made
+
+
+@pytest.fixture
+def settings() -> Callable[..., TrainSpec]:
+    """Return a short training on the tiny parity, with anything else as given."""
+
+    def made(**changes: Any) -> TrainSpec:
+        base = {
+            "task": "parity",
+            "task_params": {"length": 8, "longer": 12},
+            "steps": 12,
+            "batch": 6,
+            "learning_rate": 1e-2,
+            "warmup_steps": 3,
+            "eval_every": 5,
+            "checkpoint_every": 4,
+            "device": "cpu",
+        }
+        return make(changes, base)
+
+    return made
+
+
+class Noisy(nn.Module):
+    """A model with dropout behind it, so that it draws random numbers while training."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.dropout(self.inner(x))
+        return result

@@ -1,0 +1,206 @@
+"""A training that was broken off and resumed ends with the same bits as one that was not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hybridlab.errors import RunError
+from hybridlab.tasks.base import Task
+from hybridlab.tasks.registry import task
+from hybridlab.training.checkpoint import MODEL, latest
+from hybridlab.training.loop import CHECKPOINTS, train
+from hybridlab.training.result import TrainResult
+from hybridlab.training.spec import TrainSpec
+from tests.training.conftest import Noisy, Tiny
+
+Settings = Callable[..., TrainSpec]
+DESIGNS = {
+    "lstm": ["use: lstm"],
+    "gru": ["use: gru"],
+    "moe": ["use: attention, heads: 2", "use: moe, experts: 3, top_k: 1"],
+    "mamba2": ["use: mamba2, state: 4, heads: 2", "use: swiglu"],
+    "noisy": ["use: lstm"],
+}
+
+
+class Killed(Exception):  # noqa: N818  (it is no error: the process is gone)
+    """Stands for kill -9: nothing after it runs."""
+
+
+def _model(tiny: Tiny, what: Task, design: str) -> nn.Module:
+    model = tiny(what, *DESIGNS[design])
+    return Noisy(model) if design == "noisy" else model
+
+
+def _broken(model: nn.Module, what: Task, spec: TrainSpec, folder: Path, step: int) -> None:
+    """Train until ``step`` updates are made, then die without a word."""
+
+    def die(done: int) -> None:
+        if done == step:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(model, what, spec, folder=folder, on_step=die, resume=True)
+
+
+@pytest.mark.parametrize("design", sorted(DESIGNS))
+def test_killed_at_random_steps_and_resumed_bit_by_bit(
+    tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task, design: str
+) -> None:
+    spec = settings(steps=20, checkpoint_every=4, eval_every=5)
+    wanted = train(_model(tiny, parity, design), parity, spec, folder=tmp_path / "whole")
+    kills = sorted(random.Random(design).sample(range(1, 20), 3))
+    for kill in kills:
+        torch.manual_seed(kill)  # whatever another process would have drawn
+        _broken(_model(tiny, parity, design), parity, spec, tmp_path / "broken", kill)
+    restored: list[int] = []
+    found = train(
+        _model(tiny, parity, design),
+        parity,
+        spec,
+        folder=tmp_path / "broken",
+        on_restored=restored.append,
+        resume=True,
+    )
+    assert restored == [(kills[-1] - 1) // 4 * 4], "the kill came before that step's checkpoint"
+    _same(wanted, found)
+
+
+def _same(wanted: TrainResult, found: TrainResult) -> None:
+    assert found.weights_sha256 == wanted.weights_sha256
+    assert found.metrics == wanted.metrics
+    assert found.best == wanted.best
+    assert (found.steps, found.stop_reason) == (wanted.steps, wanted.stop_reason)
+
+
+@pytest.mark.parametrize("wish", ["cancel", "interrupt"])
+def test_stopped_on_request_and_resumed(
+    tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task, wish: str
+) -> None:
+    spec = settings()
+    wanted = train(tiny(parity), parity, spec, folder=tmp_path / "whole")
+    for stop in (3, 2, 5):  # steps of each attempt
+        calls = iter(range(100))
+        train(
+            tiny(parity),
+            parity,
+            spec,
+            folder=tmp_path / "broken",
+            should_stop=lambda calls=calls, stop=stop: wish if next(calls) == stop else None,
+            resume=True,
+        )
+    found = latest(tmp_path / "broken" / CHECKPOINTS)
+    assert found is not None and found.step == 10
+    seconds = found.content["progress"]["seconds"]
+    result = train(tiny(parity), parity, spec, folder=tmp_path / "broken", resume=True)
+    _same(wanted, result)
+    assert result.seconds > seconds > 0, "earlier attempts count"
+
+
+def test_metrics_after_the_resume_are_those_of_the_whole_run(
+    tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task
+) -> None:
+    def curve(points: list[tuple[int, str, float]]) -> list[tuple[int, str, float]]:
+        return [point for point in points if point[1] != "samples_per_s"]
+
+    def note(points: list[tuple[int, str, float]]) -> Callable[[int, dict[str, float]], None]:
+        return lambda step, values: points.extend(
+            (step, name, value) for name, value in values.items()
+        )
+
+    whole: list[tuple[int, str, float]] = []
+    late: list[tuple[int, str, float]] = []
+    spec = settings(steps=11, checkpoint_every=3)
+    train(tiny(parity), parity, spec, folder=tmp_path / "a", on_metrics=note(whole))
+    _broken(tiny(parity), parity, spec, tmp_path / "b", 8)
+    train(tiny(parity), parity, spec, folder=tmp_path / "b", on_metrics=note(late), resume=True)
+    assert curve(late) == [point for point in curve(whole) if point[0] > 6]
+
+
+@pytest.mark.parametrize("end", [{"patience": 1, "learning_rate": 1e-12}, {"target": 0.1}])
+def test_stopping_early_is_remembered_through_a_resume(
+    tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task, end: dict[str, float]
+) -> None:
+    spec = settings(steps=40, eval_every=4, checkpoint_every=3, **end)
+    wanted = train(tiny(parity), parity, spec, folder=tmp_path / "whole")
+    assert wanted.stop_reason in end
+    _broken(tiny(parity), parity, spec, tmp_path / "broken", wanted.steps - 1)
+    _same(wanted, train(tiny(parity), parity, spec, folder=tmp_path / "broken", resume=True))
+    steps: list[int] = []
+    again = train(
+        tiny(parity), parity, spec, folder=tmp_path / "broken", on_step=steps.append, resume=True
+    )
+    assert not steps, "a training that has ended is not continued"
+    _same(wanted, again)
+
+
+def test_without_resume_a_folder_with_checkpoints_is_started_over(
+    tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task
+) -> None:
+    wanted = train(tiny(parity), parity, settings(), folder=tmp_path)
+    steps: list[int] = []
+    again = train(tiny(parity), parity, settings(), folder=tmp_path, on_step=steps.append)
+    assert steps == list(range(1, 13))
+    assert again.weights_sha256 == wanted.weights_sha256
+
+
+def test_resume_in_an_empty_folder_starts_at_the_beginning(
+    tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task
+) -> None:
+    restored: list[int] = []
+    result = train(
+        tiny(parity), parity, settings(), folder=tmp_path, on_restored=restored.append, resume=True
+    )
+    assert result.steps == 12 and restored == [0]
+
+
+def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(
+    tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task
+) -> None:
+    spec = settings(steps=14, checkpoint_every=4)
+    wanted = train(tiny(parity), parity, spec, folder=tmp_path / "whole")
+    _broken(tiny(parity), parity, spec, tmp_path / "broken", 9)
+    newest = tmp_path / "broken" / CHECKPOINTS / "step-00000008" / MODEL
+    newest.write_bytes(newest.read_bytes()[:-7])
+    restored: list[int] = []
+    found = train(
+        tiny(parity),
+        parity,
+        spec,
+        folder=tmp_path / "broken",
+        on_restored=restored.append,
+        resume=True,
+    )
+    assert restored == [4]
+    _same(wanted, found)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(
+    tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task
+) -> None:
+    train(tiny(parity), parity, settings(), folder=tmp_path)
+    for other in (tiny(parity, width=16), tiny(parity, "use: gru")):
+        with pytest.raises(RunError, match="another architecture"):
+            train(other, parity, settings(), folder=tmp_path, resume=True)
+
+
+def test_accumulation_and_bfloat16_resume_too(
+    tiny: Tiny, settings: Settings, tmp_path: Path
+) -> None:
+    what = task("mqar", pairs=2, length=8, vocab=16)
+    spec = settings(
+        task="mqar",
+        task_params={"pairs": 2, "length": 8, "vocab": 16},
+        accumulation=4,
+        precision="bfloat16",
+    )
+    nodes = ["use: attention, heads: 2", "use: swiglu"]
+    wanted = train(tiny(what, *nodes), what, spec, folder=tmp_path / "whole")
+    _broken(tiny(what, *nodes), what, spec, tmp_path / "broken", 7)
+    _same(wanted, train(tiny(what, *nodes), what, spec, folder=tmp_path / "broken", resume=True))

@@ -1,0 +1,151 @@
+"""The training workflow: what it reads from a run's record, what it leaves in the folder, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybridlab.architecture.document import loads
+from hybridlab.errors import HybridLabError, RunError, SpecError, StoreError, TaskError
+from hybridlab.runs.context import Stopped
+from hybridlab.tasks.registry import task
+from hybridlab.training.checkpoint import latest
+from hybridlab.training.spec import make
+from hybridlab.training.weights import read_tensors
+from hybridlab.workflows import train
+
+DESIGN = "name: small\nwidth: 8\nnodes:\n  # a comment\n  - {use: lstm}\n"
+TRAINING = {
+    "task": "parity",
+    "task_params": {"length": 8, "longer": 12},
+    "steps": 10,
+    "batch": 4,
+    "eval_every": 5,
+    "checkpoint_every": 3,
+    "device": "cpu",
+}
+
+
+class Record:
+    """A run's record, as far as the workflow reads it."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self.id = "abc"
+        self.spec = spec
+
+
+class Context:
+    """A run's context that remembers what it was told."""
+
+    def __init__(
+        self, folder: Path, spec: Mapping[str, Any], *, resumed: bool = False, stop_at: int = -1
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.run, self.resumed, self.stop_at = folder, Record(spec), resumed, stop_at
+        self.points: list[tuple[int, str, float]] = []
+        self.told: list[tuple[int, int]] = []
+        self.truncated: list[int] = []
+        self.flushes = 0
+
+    def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
+        self.points += [(step, name, value) for name, value in values.items()]
+
+    def progress(self, step: int, steps: int) -> None:
+        self.told.append((step, steps))
+
+    def stop_requested(self) -> str | None:
+        return "cancel" if self.told and self.told[-1][0] == self.stop_at else None
+
+    def truncate_metrics(self, after_step: int) -> None:
+        self.truncated.append(after_step)
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+def _spec(**changes: Any) -> dict[str, Any]:
+    settings = make({**TRAINING, **changes}).model_dump(mode="json")
+    return {"architecture": DESIGN, "training": json.loads(json.dumps(settings)), "preset": None}
+
+
+def test_a_run_ends_with_metrics_weights_and_its_settings(tmp_path: Path) -> None:
+    context = Context(tmp_path, _spec())
+    result = train.run(context)  # type: ignore[arg-type]
+    assert json.loads(json.dumps(result)) == result
+    assert {
+        "steps",
+        "seconds",
+        "metrics",
+        "weights_sha256",
+        "stop_reason",
+        "baselines",
+        "params",
+    } <= set(result)
+    assert result["steps"] == 10 and result["baselines"] == {"chance": 0.5}
+    assert {"test_accuracy", "test_accuracy_12"} <= set(result["metrics"])
+    assert (tmp_path / "architecture.yaml").read_text() == DESIGN
+    assert make(json.loads((tmp_path / "training.json").read_text())) == make(TRAINING)
+    weights = read_tensors(tmp_path / "weights.safetensors")
+    assert sum(tensor.numel() for tensor in weights.values()) == result["params"]
+    names = {name for _, name, _ in context.points}
+    assert {"loss", "learning_rate", "grad_norm", "val_accuracy", "test_accuracy"} <= names
+    assert context.told == [(step, 10) for step in range(11)]
+    assert context.flushes == 4, "before each checkpoint: 3, 6, 9 and the last"
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_a_cancelled_run_says_so_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    whole = train.run(Context(tmp_path / "whole", _spec()))  # type: ignore[arg-type]
+    first = Context(tmp_path / "run", _spec(), stop_at=5)
+    with pytest.raises(Stopped) as caught:
+        train.run(first)  # type: ignore[arg-type]
+    assert caught.value.reason == "cancel"
+    found = latest(tmp_path / "run" / "checkpoints")
+    assert found is not None and found.step == 5
+    second = Context(tmp_path / "run", _spec(), resumed=True)
+    result = train.run(second)  # type: ignore[arg-type]
+    assert second.truncated == [5] and second.told[0] == (5, 10)
+    assert min(step for step, _, _ in second.points) == 6
+    assert result["weights_sha256"] == whole["weights_sha256"]
+    assert result["metrics"] == whole["metrics"]
+
+
+def test_a_store_that_is_busy_does_not_end_the_training(tmp_path: Path) -> None:
+    class Busy(Context):
+        def flush(self) -> None:
+            raise StoreError("the store is locked")
+
+    assert train.run(Busy(tmp_path, _spec()))["steps"] == 10  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"architecture": "name: x\nnodes: []\n"}, SpecError),
+        ({"architecture": DESIGN.replace("lstm", "lstn")}, SpecError),
+        ({"training": {"task": "pairity"}}, TaskError),
+        ({"training": {"task": "parity", "steps": 0}}, SpecError),
+        ({"training": None}, RunError),
+        ({"training": {**TRAINING, "device": "cuda:7"}}, HybridLabError),
+    ],
+)
+def test_a_record_that_is_not_right_is_refused(
+    tmp_path: Path, change: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        train.run(Context(tmp_path, {**_spec(), **change}))  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="no architecture"):
+        train.run(Context(tmp_path, {}))  # type: ignore[arg-type]
+
+
+def test_the_seed_decides_weights_and_data(tmp_path: Path) -> None:
+    digests = [
+        train.run(Context(tmp_path / name, _spec(seed=seed)))["weights_sha256"]  # type: ignore[arg-type]
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+    assert loads(DESIGN).nodes and task("parity")
