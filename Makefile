@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help app test check format lock wheel bench faults dev python
+.PHONY: help app test check format lock wheel bench faults dev python canvas canvas-check
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -13,6 +13,7 @@ PORT ?= 8501
 ADDRESS ?= localhost
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
+CANVAS := hybridlab/ui/canvas/frontend
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
@@ -22,6 +23,8 @@ help:
 	@echo "make test    run all tests, with a browser       make check   format, lint, types and imports"
 	@echo "make format  format and mend what can be mended  make wheel   build dist/hybridlab-*.whl"
 	@echo "make bench   run the benchmarks                  make faults  kill trainings at random moments"
+	@echo "make canvas  build the canvas from its sources (needs Node 20 or newer)"
+	@echo "make canvas-check    the canvas's own lint and tests; make check runs them too"
 	@echo "make lock    resolve the dependencies again into constraints.txt"
 
 app: $(VENV)/.app-installed
@@ -37,6 +40,20 @@ check: dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory canvas-check
+
+# The bundle is committed, so only those who change the canvas need Node; whether it is up to date is a Python test.
+canvas:
+	@cd $(CANVAS) && npm ci --no-audit --no-fund && npm run build
+
+canvas-check:
+	@if ! command -v npm >/dev/null; then
+		echo "The canvas's lint and tests were left out: there is no Node here."
+		exit 0
+	fi
+	cd $(CANVAS)
+	[ -d node_modules ] || npm ci --no-audit --no-fund
+	npm run -s lint && npm run -s test
 
 format: dev
 	$(BIN)/ruff check --fix .

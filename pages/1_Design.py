@@ -1,13 +1,14 @@
-"""The designer: an architecture as diagram, list, form and text, with its cost."""
+"""The designer: an architecture as canvas, diagram, form and text, with its cost."""
 
 import streamlit as st
 
 from hybridlab.ui import state
+from hybridlab.ui.canvas.component import canvas
 from hybridlab.ui.design import start
 from hybridlab.ui.design.inspector import inspector
 from hybridlab.ui.design.look import look
 from hybridlab.ui.design.palette import palette
-from hybridlab.ui.design.picture import picture, problem_list
+from hybridlab.ui.design.picture import chosen_view, notices, picture, problem_list
 from hybridlab.ui.design.toolbar import toolbar
 from hybridlab.ui.design.totals import ready, totals
 from hybridlab.ui.design.tree import tree, tree_height
@@ -17,16 +18,26 @@ if design is None or state.keep("design_choosing", False):
     start.chooser()
 elif ready():
     known = look(design, state.shapes())
-    toolbar(design, known)
-    totals(known)
-    parts, middle, right = st.columns([1.1, 2, 1.2], gap="medium")
-    with parts:
-        with st.container(height=tree_height(), border=True):
-            tree(design, known)
-        with st.container(height=620 - tree_height(), border=True):
-            palette()
-    with middle:
-        picture(design, known)
-        problem_list(known)
+    # In containers, so that a line that comes and goes here does not move, and so restart, the canvas below.
+    with st.container():
+        toolbar(design, known)
+    with st.container():
+        totals(known)
+    view = chosen_view(known)
+    if view == "Canvas":
+        wide, right = st.columns([3.3, 1.1], gap="small")
+        with wide:
+            canvas(design, known)
+            notices()
+    else:
+        parts, middle, right = st.columns([1.1, 2, 1.2], gap="medium")
+        with parts:
+            with st.container(height=tree_height(), border=True):
+                tree(design, known)
+            with st.container(height=620 - tree_height(), border=True):
+                palette()
+        with middle:
+            picture(design, known, view)
+            problem_list(known)
     with right, st.container(border=True):
         inspector(design, known)

@@ -14,7 +14,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from hybridlab.architecture import recent
 from hybridlab.architecture.document import implied_ids, plain, read_yaml, write_yaml
-from hybridlab.architecture.spec import NODE_KEYS
+from hybridlab.architecture.spec import INPUT, NODE_KEYS
 from hybridlab.errors import Problem, SpecError
 
 _STEP = re.compile(r"nodes\[(\d+)\]")
@@ -56,9 +56,11 @@ def remove(text: str, path: str) -> str:
         here = path
         while here:
             siblings, index = _place(root, here)
-            gone, replacement = siblings[index], _read_by(siblings, index)
+            gone = siblings[index]
+            read = gone.get("id") in set(_names_read(siblings))
+            replacement = _read_by(siblings, index) if read else []
             del siblings[index]
-            if gone.get("id"):
+            if read:
                 _rename_inputs(siblings, gone["id"], replacement)
             here = "" if siblings else here.rpartition(".")[0]
 
@@ -115,20 +117,27 @@ def duplicate(text: str, path: str) -> str:
     return _edited(text, change)
 
 
-def wrap(text: str, path: str, *, repeat: int = 2, group_id: str | None = None) -> str:
-    """Put a node into a new group that repeats."""
+def wrap(
+    text: str, path: str, *, repeat: int = 2, group_id: str | None = None, count: int = 1
+) -> str:
+    """Put a node, and as many of those after it as ``count`` says, into a new group that repeats."""
 
     def change(root: Any) -> None:
         siblings, index = _place(root, path)
-        node = siblings[index]
+        inner = siblings[index : index + max(1, count)]
+        first, last = inner[0], inner[-1]
         taken = {item.get("id") for item in siblings if isinstance(item, dict)}
-        group = CommentedMap({"id": group_id or _fresh("stage", taken), "repeat": repeat})
-        if "inputs" in node:
-            group["inputs"] = node.pop("inputs")
-        group["nodes"] = CommentedSeq([node])
+        group = CommentedMap({"id": group_id or _fresh("stage", taken)})
+        if repeat != 1:
+            group["repeat"] = repeat
+        if isinstance(first.get("inputs"), str) or len(first.get("inputs") or ()) == 1:
+            group["inputs"] = first.pop("inputs")
+        group["nodes"] = CommentedSeq(inner)
+        for place in reversed(range(index + 1, index + len(inner))):
+            del siblings[place]
         siblings[index] = group
-        if node.get("id"):
-            _rename_inputs(siblings, node["id"], [group["id"]])
+        if last.get("id"):
+            _rename_inputs([n for n in siblings if n is not group], last["id"], [group["id"]])
 
     return _edited(text, change)
 
@@ -147,8 +156,9 @@ def unwrap(text: str, path: str) -> str:
         del siblings[index]
         for offset, child in enumerate(children):
             _insert(siblings, index + offset, child)
-        if group.get("id") and children:
-            _rename_inputs(siblings, group["id"], [_id_of(children[-1])])
+        if children and group.get("id") in set(_names_read(siblings)):
+            _name(children, len(children) - 1, siblings)
+            _rename_inputs(siblings, group["id"], [children[-1]["id"]])
 
     return _edited(text, change)
 
@@ -158,7 +168,7 @@ def rename(text: str, path: str, new_id: str) -> str:
 
     def change(root: Any) -> None:
         siblings, index = _place(root, path)
-        old = siblings[index].get("id") or _id_of(siblings[index])
+        old = implied_ids(siblings)[index]
         siblings[index]["id"] = new_id
         if "id" in siblings[index]:
             siblings[index].move_to_end("id", last=False)
@@ -268,10 +278,6 @@ def _fresh(base: str, taken: set[Any]) -> str:
     return name
 
 
-def _id_of(node: Any) -> str:
-    return str(node.get("id") or node.get("use") or "group")
-
-
 def _read_by(siblings: Any, index: int) -> list[str]:
     """Return the names that a node reads: its inputs, or the node above."""
     node = siblings[index]
@@ -280,7 +286,19 @@ def _read_by(siblings: Any, index: int) -> list[str]:
         return [wanted]
     if wanted:
         return list(wanted)
-    return [_id_of(siblings[index - 1])] if index else ["input"]
+    if not index:
+        return [INPUT]
+    _name(siblings, index - 1)
+    return [str(siblings[index - 1]["id"])]
+
+
+def _name(siblings: Any, index: int, beside: Any = ()) -> None:
+    """Write out the id that a node's place implies, since others are about to refer to it."""
+    node = siblings[index]
+    if "id" not in node:
+        taken = {item.get("id") for item in beside if isinstance(item, dict)}
+        node["id"] = _fresh(implied_ids(siblings)[index], taken)
+        node.move_to_end("id", last=False)
 
 
 def _rename_inputs(nodes: Any, old: str, new: list[str]) -> None:

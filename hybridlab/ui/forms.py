@@ -28,7 +28,7 @@ def parameter(
         "key": key,
         "help": field.explanation,
         "on_change": _changed,
-        "args": (field, key, change),
+        "args": (field, key, change, value),
         "disabled": disabled,
     }
     if field.kind == "boolean":
@@ -59,8 +59,11 @@ def parameters(
             parameter(field, values.get(field.name, field.default), f"{key}.{field.name}", change)
 
 
-def _changed(field: Field, key: str, change: Change) -> None:
-    """Take a widget's new value if the schema allows it, else say why not."""
+def _changed(field: Field, key: str, change: Change, shown_before: Any) -> None:
+    """Take a widget's new value if the schema allows it, else say why not.
+
+    Where a rerun was cut short, a browser reports a widget that nobody touched: its value is no change.
+    """
     value = st.session_state.get(key)
     if field.kind == "list" and isinstance(value, str):
         value = _list(value)
@@ -68,6 +71,8 @@ def _changed(field: Field, key: str, change: Change) -> None:
         value = None
     elif field.kind == "number" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if value == shown_before and type(value) is type(shown_before):
+        return
     if refusal := field.refusal(value):
         st.session_state[f"{key}:refused"] = refusal
     else:

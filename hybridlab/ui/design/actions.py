@@ -102,7 +102,21 @@ def unwrap(path: str) -> None:
 
 def set_value(path: str, key: str, value: Any) -> None:
     """Set a parameter or a field of a node; None brings back its default."""
-    apply(lambda text: edit.set_parameter(text, path, key, value))
+    if not _is(nodes().get(path), key, value):
+        apply(lambda text: edit.set_parameter(text, path, key, value))
+
+
+def _is(node: Node | None, key: str, value: Any) -> bool:
+    """Say whether a node has this value: a browser whose page was drawn anew may report what nobody touched."""
+    if node is None:
+        return False
+    if key in ("id", "residual"):
+        return value == (str(getattr(node, key)) if getattr(node, key) else None)
+    if key == "inputs":
+        return list(value or ()) == list(node.inputs or ())
+    if key in ("repeat", "tie"):
+        return bool((value or Node.model_fields[key].default) == getattr(node, key))
+    return key in node.params and node.params[key] == value
 
 
 def reset(path: str) -> None:
@@ -120,7 +134,8 @@ def reset(path: str) -> None:
 
 def rename(path: str, new_id: str) -> None:
     """Give a node another id."""
-    apply(lambda text: edit.rename(text, path, new_id))
+    if not _is(nodes().get(path), "id", new_id):
+        apply(lambda text: edit.rename(text, path, new_id))
 
 
 def replace(path: str, use: str) -> None:

@@ -31,6 +31,8 @@ class Look:
     prediction: Mapping[str, Any] | None = None
     """The predicted cost of this text, or of the one before while this one is being worked out."""
     pending: str = ""
+    input: str = ""
+    """What enters, such as ``series (B, L, 1) float32``; empty while unknown."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -62,6 +64,7 @@ def look(design: state.Design, shapes: Shapes) -> Look:
         known,
         problems=tuple(predictions.problems_of(checked.value)),
         edges=checked.value["edges"],
+        input=checked.value["input"],
     )
     if known.errors:
         return known

@@ -1,4 +1,4 @@
-"""The middle of the designer: diagram, YAML or costs."""
+"""The views of the designer beside the canvas: diagram, YAML and costs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ _MOST = 300
 """More boxes than this are no longer a picture."""
 
 
-def picture(design: state.Design, known: Look) -> None:
-    """Show the architecture as a diagram, as text, or as costs by component."""
+def chosen_view(known: Look) -> str:
+    """Let the user choose how to see the design, and say whether it is right; the session keeps the first view."""
     with st.container(horizontal=True, vertical_alignment="center"):
         view = st.segmented_control(
             "View",
-            ["Diagram", "YAML", "Costs"],
-            default="Diagram",
+            ["Canvas", "Diagram", "YAML", "Costs"],
+            default=state.keep("design_first_view", "Canvas"),
             required=True,
             key="design.view",
             label_visibility="collapsed",
             persist_state="session",
         )
         _badge(known)
+    return str(view)
+
+
+def picture(design: state.Design, known: Look, view: str) -> None:
+    """Show the architecture as a diagram, as text, or as costs by component."""
     if view == "YAML":
         yaml_view(design)
     elif view == "Costs":
@@ -96,9 +101,14 @@ def _costs(known: Look) -> None:
     )
 
 
+def notices() -> None:
+    """Tell what the last change could not do."""
+    shell.problems(actions.notice())
+
+
 def problem_list(known: Look) -> None:
     """List every problem with its place and a way to it."""
-    shell.problems(actions.notice())
+    notices()
     nodes = actions.nodes()
     for index, problem in enumerate(known.problems):
         path = next(

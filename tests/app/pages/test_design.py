@@ -17,6 +17,12 @@ NASTY = "<img src=x onerror=alert(1)> **bold** [link](http://x)"
 BARE_HTML = re.compile(r"(?<!\\)<img")
 
 
+@pytest.fixture(autouse=True)
+def diagram_first(visitor) -> None:
+    """The canvas needs a browser (tests/journeys); here the page begins with the diagram, the list and the palette."""
+    visitor.at.session_state["hl_design_first_view"] = "Diagram"
+
+
 def uses(visitor) -> list[str | None]:
     return [node.use for node in loads(visitor.design.text).nodes]
 
@@ -258,3 +264,15 @@ def test_a_design_too_large_to_draw_is_told_not_drawn(visitor) -> None:
     opened(visitor, f"name: big\nwidth: 64\nnodes:\n{nodes}")
     assert "301 nodes (301 with repeats) are too many to draw; at most 300." in visitor.words()
     assert not visitor.at.get("bidi_component")
+
+
+def test_the_canvas_comes_first_and_is_told_what_it_draws(visitor) -> None:
+    visitor.at.session_state["hl_design_first_view"] = "Canvas"
+    visitor.open("1_Design")
+    at = visitor.press(f"preset.{START}")
+    assert at.button_group(key="design.view").value == "Canvas"
+    told = visitor.component("design.canvas")
+    assert [node["use"] for node in told["nodes"]] == ["lstm", "attention"]
+    assert [item["place"] for item in told["supplied"]] == ["first", "last"]
+    assert told["revision"] == 0
+    assert len(told["catalogue"]) > 15

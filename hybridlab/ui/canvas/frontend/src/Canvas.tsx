@@ -1,0 +1,365 @@
+/** The canvas: palette, toolbar, the graph itself, problems; everything goes through the session. */
+import {
+  Background, BackgroundVariant, MarkerType, MiniMap, ReactFlow, ReactFlowProvider, applyNodeChanges, useReactFlow, useStore,
+  type Connection, type FinalConnectionState, type NodeChange,
+} from "@xyflow/react";
+import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { ActionsContext, Box, End, GroupBox, Port, Wire } from "./boxes";
+import { Bar } from "./Bar";
+import { append, beside, disconnect, ontoEdge, replaceBy, type Gesture } from "./compose";
+import { keyDown, type Commands } from "./keys";
+import { judge, legalTargets, type Fix, type World } from "./legality";
+import { Palette, type How, type PaletteHandle } from "./Palette";
+import { Callout, Empty, Help, ProblemList } from "./panels";
+import { SILENCE_MS, type Point, type Session } from "./session";
+import { nodeAt, parentOf, walk } from "./tree";
+import type { Entry } from "./types";
+import { pasteAt, yamlOf, removeAll } from "./compose";
+import { usePaletteDrag, type Drop } from "./drag";
+import { MANY, view, within, type BoxNode, type WireEdge } from "./view";
+
+const NODE_TYPES = { box: Box, group_box: GroupBox, port: Port, end: End };
+const EDGE_TYPES = { wire: Wire };
+const EDGE_OPTIONS = { markerEnd: { type: MarkerType.ArrowClosed, width: 12, height: 12, color: "#8791a3" } };
+const FIT = { padding: 0.12, maxZoom: 1.1, minZoom: 0.35, duration: 0 };
+
+export function Canvas({ session }: { session: Session }): React.ReactNode {
+  return (
+    <ReactFlowProvider>
+      <Editor session={session} />
+    </ReactFlowProvider>
+  );
+}
+
+function Editor({ session }: { session: Session }): React.ReactNode {
+  const version = useSyncExternalStore(session.subscribe, session.snapshot);
+  const flow = useReactFlow<BoxNode, WireEdge>();
+  const wrapper = useRef<HTMLDivElement>(null);
+  const palette = useRef<PaletteHandle>(null);
+  const [nodes, setNodes] = useState<BoxNode[]>([]);
+  const [lit, setLit] = useState<Set<string> | null>(null);
+  const [fixes, setFixes] = useState<Fix[]>([]);
+  const [help, setHelp] = useState(false);
+  const [edge, setEdge] = useState<string | null>(null);
+  const [status, setStatus] = useState("");
+  const wantFocus = useRef(false);
+  const far = useStore((state) => state.transform[2] < 0.5);
+  const data = session.data!;
+  // eslint-disable-next-line react-hooks/exhaustive-deps -- the session tells by its version that it changed
+  const drawn = useMemo(() => view(session), [version]);
+  const catalogue = useMemo(() => new Map(data.catalogue.map((entry) => [entry.name, entry])), [data.catalogue]);
+  const plain = drawn.nodes.length > MANY;
+  const world = (): World => ({ nodes: session.nodes, catalogue, flows: data.flows, input: data.input });
+  const pathOf = (id: string): string => drawn.paths.get(id) ?? "";
+
+  useEffect(() => {
+    setNodes((before) => {
+      const known = new Map(before.map((node) => [node.id, node]));
+      return drawn.nodes.map((node) => {
+        const old = known.get(node.id);
+        return { ...node, ...(old?.measured ? { measured: old.measured } : {}), ...(old?.dragging ? { position: old.position, dragging: true } : {}) };
+      });
+    });
+  }, [drawn]);
+
+  const seed = data.seed;
+  const [wide, setWide] = useState(false);
+  useEffect(() => {
+    // Large enough to read, from the top; what does not fit is a drag away.
+    const timer = setTimeout(() => {
+      const pane = wrapper.current?.querySelector(".hl-flow")?.getBoundingClientRect();
+      const box = flow.getNodesBounds(flow.getNodes().filter((node) => !node.parentId));
+      if (!pane || !box.width) return;
+      const zoom = Math.max(0.72, Math.min(1.05, (pane.width - 40) / box.width, (pane.height - 40) / box.height));
+      const y = box.height * zoom > pane.height - 40 ? 20 : (pane.height - box.height * zoom) / 2;
+      void flow.setViewport({ x: pane.width / 2 - (box.x + box.width / 2) * zoom, y: y - box.y * zoom, zoom });
+    }, 80);
+    return () => clearTimeout(timer);
+  }, [seed, wide, flow]);
+
+  useEffect(() => {
+    let since = Date.now();
+    let oldest = 0;
+    const timer = setInterval(() => {
+      const first = session.pending[0]?.id ?? 0;
+      if (first !== oldest) [oldest, since] = [first, Date.now()];
+      else if (first && Date.now() - since > SILENCE_MS) {
+        since = Date.now();
+        session.send(true);
+      }
+    }, 500);
+    return () => clearInterval(timer);
+  }, [session]);
+
+  const show = useCallback((path: string): void => {
+    const uid = nodeAt(session.nodes, path)?.uid;
+    const node = uid ? flow.getInternalNode(uid) : undefined;
+    if (!node) return;
+    const { x, y } = node.internals.positionAbsolute;
+    const width = node.measured.width ?? 200;
+    const height = Math.min(node.measured.height ?? 80, 400);
+    void flow.setCenter(x + width / 2, y + height / 2, { zoom: Math.max(flow.getZoom(), 0.7), duration: 200 });
+  }, [flow, session]);
+
+  useEffect(() => {
+    if (!wantFocus.current) return;
+    wantFocus.current = false;
+    const uid = [...session.selected][0];
+    // A new node is hidden, and so cannot take the focus, until React Flow has measured it.
+    const give = (left: number): void => {
+      const box = uid ? wrapper.current?.querySelector<HTMLElement>(`[data-id="${uid}"] > [data-path]`) : null;
+      (box ?? wrapper.current)?.focus({ preventScroll: true });
+      if (box && document.activeElement !== box) {
+        if (left) requestAnimationFrame(() => give(left - 1));
+        else wrapper.current?.focus({ preventScroll: true });
+        return;
+      }
+      const pane = wrapper.current?.querySelector(".react-flow")?.getBoundingClientRect();
+      const at = box?.getBoundingClientRect();
+      if (uid && pane && at && (at.top < pane.top || at.top + Math.min(at.height, 90) > pane.bottom || at.left < pane.left || at.right > pane.right)) {
+        const path = walk(session.nodes).find((visit) => visit.node.uid === uid)?.path;
+        if (path) show(path);
+      }
+    };
+    wrapper.current?.focus({ preventScroll: true });
+    requestAnimationFrame(() => give(20));
+  }, [nodes, session, show]);
+
+  // When what had the focus is gone, for instance after an undo, the focus falls to the page: take it back.
+  const inside = useRef(false);
+  useEffect(() => {
+    const outside = (event: PointerEvent): void => {
+      inside.current = event.target instanceof Node && (wrapper.current?.contains(event.target) ?? false);
+    };
+    document.addEventListener("pointerdown", outside, true);
+    return () => document.removeEventListener("pointerdown", outside, true);
+  }, []);
+  useEffect(() => {
+    if (inside.current && document.activeElement === document.body) wrapper.current?.focus({ preventScroll: true });
+  }, [nodes]);
+
+  const refocus = (): void => {
+    wantFocus.current = true;
+  };
+  const make = (gesture: Gesture | string, said = ""): void => {
+    setFixes([]);
+    setEdge(null);
+    if (typeof gesture === "string") {
+      session.say(gesture);
+      return;
+    }
+    refocus();
+    session.edit(gesture.changes, gesture.select);
+    setStatus(said);
+  };
+  const tell = (why: string, more: Fix[]): void => {
+    setFixes(more);
+    session.say(why);
+  };
+  const chosen = (): string | null => session.selectedPaths().at(-1) ?? null;
+  const take = (entry: Entry, how: How): void => {
+    const path = chosen();
+    const said = `${entry.title} ${how === "replace" ? "put in its place" : "added"}`;
+    if (how === "after" || path === null) make(append(session.nodes, entry, path), said);
+    else make(how === "replace" ? replaceBy(session.nodes, entry, path) : beside(session.nodes, entry, path), said);
+  };
+  const connect = (source: string, target: string): void => {
+    const verdict = judge(world(), source, target);
+    if (!verdict.ok) tell(verdict.why, verdict.fixes);
+    else {
+      make({ changes: verdict.changes, select: target }, "Connected");
+      if (verdict.offer) tell("Connected in place of what it read before.", [{ ...verdict.offer, changes: [{ do: "undo" }, ...verdict.offer.changes] }]);
+    }
+  };
+  const takeFix = (fix: Fix): void => {
+    const undo = fix.changes.find((change) => change.do === "undo");
+    if (undo) session.edit([undo]);
+    make({ changes: fix.changes.filter((change) => change.do !== "undo"), select: fix.select }, fix.label);
+  };
+  const drop = (entry: Entry, at: Drop): void => {
+    const said = `${entry.title} added`;
+    if (at.node && nodeAt(session.nodes, at.node)?.nodes === null) make(replaceBy(session.nodes, entry, at.node), `${entry.title} put in its place`);
+    else if (at.edge) {
+      const wire = drawn.edges.find((each) => each.id === at.edge)?.data;
+      if (wire) make(ontoEdge(session.nodes, entry, wire.source, wire.target, wire.name), said);
+    } else if (at.node) {
+      const inside = `${at.node}.nodes[${nodeAt(session.nodes, at.node)?.nodes?.length ?? 0}]`;
+      const last = inside.replace(/\d+(?=\]$)/, (digits) => String(Math.max(0, Number(digits) - 1)));
+      make(append(session.nodes, entry, last), said);
+    } else {
+      const gesture = append(session.nodes, entry, null);
+      const { x, y } = flow.screenToFlowPosition({ x: at.x, y: at.y });
+      const empty = !session.nodes.length;
+      make(gesture, said);
+      const uid = nodeAt(session.nodes, gesture.select!)?.uid;
+      if (uid && !empty) session.place(new Map([[uid, [Math.round(x - 113), Math.round(y - 20)] as Point]]));
+      else setTimeout(() => void flow.fitView(FIT), 80);
+    }
+  };
+  const drag = usePaletteDrag(wrapper, pathOf, drop, (entry) => take(entry, "after"));
+
+  const commands: Commands = {
+    session, make, show, refocus, connect,
+    world,
+    selectPath: (path, more) => {
+      const uid = nodeAt(session.nodes, path)?.uid;
+      if (!uid) return;
+      refocus();
+      session.select(more ? [...session.selected, uid] : [uid]);
+    },
+    palette: () => palette.current?.focus(),
+    find: () => wrapper.current?.querySelector<HTMLInputElement>(".hl-find")?.focus(),
+    fit: () => void flow.fitView({ ...FIT, duration: 200 }),
+    help: () => setHelp((open) => !open),
+    tell: (text) => tell(text, []),
+    light: (path) => setLit(path === null ? null : ids(legalTargets(world(), path))),
+    edge: () => {
+      const wire = drawn.edges.find((each) => each.id === edge)?.data;
+      if (!wire) return false;
+      make(wire.target === null ? "This line marks the result: the last node's." : disconnect(session.nodes, wire.target, wire.name), "Disconnected");
+      return true;
+    },
+    wide,
+    widen: () => {
+      refocus();
+      setNodes((before) => [...before]);
+      setWide((now) => !now);
+    },
+    escape: () => {
+      setHelp(false);
+      setFixes([]);
+      setEdge(null);
+      session.say(null);
+    },
+  };
+  const ids = (paths: Set<string>): Set<string> => new Set([...paths].map((path) => nodeAt(session.nodes, path)!.uid!));
+
+  const onNodesChange = useCallback((changes: NodeChange<BoxNode>[]): void => {
+    const picked = changes.filter((change) => change.type === "select");
+    if (picked.length) {
+      const next = new Set(session.selected);
+      for (const change of picked) {
+        if (change.selected) next.add(change.id);
+        else next.delete(change.id);
+      }
+      session.select(next);
+    }
+    setNodes((before) => applyNodeChanges(changes.filter((change) => change.type !== "remove"), before));
+  }, [session]);
+  const onConnectEnd = (event: MouseEvent | TouchEvent, state: FinalConnectionState): void => {
+    setLit(null);
+    if (state.isValid || !state.fromNode) return;
+    const point = "changedTouches" in event ? event.changedTouches[0]! : event;
+    const under = document.elementsFromPoint(point.clientX, point.clientY).map((each) => each.closest<HTMLElement>("[data-path]")).find(Boolean);
+    const target = under?.dataset.path;
+    const source = pathOf(state.fromNode.id);
+    if (!target || !source || target === source || (parentOf(source) !== "" && target === parentOf(source))) return;
+    connect(source, target.endsWith(":out") ? "" : target);
+  };
+  const actions = useMemo(() => ({ toggle: (id: string) => session.toggle(id), lit, plain }), [session, lit, plain]);
+  const edges = useMemo(() => drawn.edges.map((each) => (each.id === edge ? { ...each, selected: true } : each)), [drawn.edges, edge]);
+  const inField = (event: { target: EventTarget }): boolean => event.target instanceof HTMLElement && /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
+
+  return (
+    <ActionsContext.Provider value={actions}>
+      <div
+        ref={wrapper}
+        className={`hl-canvas${far ? " hl-far" : ""}${wide ? " hl-wide" : ""}`}
+        tabIndex={0}
+        role="application"
+        aria-label={`Canvas of ${data.name}. Arrow keys walk the nodes, A adds, Delete removes, question mark lists all keys.`}
+        data-revision={data.revision}
+        data-pending={session.pending.length}
+        data-costs={session.stale ? "stale" : "current"}
+        onFocus={() => {
+          inside.current = true;
+        }}
+        onBlur={(event) => {
+          if (event.relatedTarget && !event.currentTarget.contains(event.relatedTarget)) inside.current = false;
+        }}
+        onKeyDown={(event) => keyDown(event, commands)}
+        onCopy={(event) => {
+          if (inField(event) || !session.selectedPaths().length) return;
+          event.clipboardData.setData("text/plain", yamlOf(session.nodes, session.selectedPaths()));
+          event.preventDefault();
+          setStatus("Copied as YAML");
+        }}
+        onCut={(event) => {
+          const paths = session.selectedPaths();
+          if (inField(event) || !paths.length) return;
+          event.clipboardData.setData("text/plain", yamlOf(session.nodes, paths));
+          event.preventDefault();
+          make(removeAll(session.nodes, paths), "Cut");
+        }}
+        onPaste={(event) => {
+          if (inField(event)) return;
+          const yaml = event.clipboardData.getData("text/plain");
+          event.preventDefault();
+          const at = pasteAt(session.nodes, session.selectedPaths());
+          if (yaml.trim()) make({ changes: [{ do: "paste", at, yaml: yaml.slice(0, 100_000) }], select: at }, "Pasted");
+        }}
+      >
+        <Palette ref={palette} catalogue={data.catalogue} kinds={data.kinds} onTake={take} onDrag={drag.start} onLeave={() => {
+          refocus();
+          setNodes((before) => [...before]);
+        }} />
+        <div className="hl-main">
+          <Bar commands={commands} version={version} />
+          <div className="hl-flow">
+            <ReactFlow<BoxNode, WireEdge>
+              nodes={nodes}
+              edges={edges}
+              nodeTypes={NODE_TYPES}
+              edgeTypes={EDGE_TYPES}
+              defaultEdgeOptions={EDGE_OPTIONS}
+              onNodesChange={onNodesChange}
+              onNodeDragStop={(_, __, moved) => {
+                const at = moved.filter((node) => !node.data.supplied).map((node): [string, Point] => [node.id, [Math.round(node.position.x), Math.round(node.position.y)]]);
+                if (at.length) session.place(new Map(at));
+              }}
+              onConnectStart={(_, { nodeId, handleType }) => {
+                if (nodeId && handleType === "source") setLit(ids(legalTargets(world(), pathOf(nodeId))));
+              }}
+              isValidConnection={(connection) => lit?.has(connection.target) ?? false}
+              onConnect={(connection: Connection) => connect(pathOf(connection.source), pathOf(connection.target))}
+              onConnectEnd={onConnectEnd}
+              onEdgeClick={(_, each) => setEdge(each.id)}
+              onPaneClick={() => {
+                setEdge(null);
+                wrapper.current?.focus({ preventScroll: true });
+              }}
+              onNodeClick={() => refocus()}
+              nodesFocusable={false}
+              edgesFocusable={false}
+              disableKeyboardA11y
+              deleteKeyCode={null}
+              multiSelectionKeyCode={["Shift", "Control", "Meta"]}
+              connectionRadius={34}
+              minZoom={0.08}
+              maxZoom={2}
+              zoomOnDoubleClick={false}
+              onlyRenderVisibleElements={plain}
+              proOptions={{ hideAttribution: true }}
+            >
+              <Background variant={BackgroundVariant.Dots} gap={22} size={1} />
+              {!plain && drawn.nodes.length > 8 && <MiniMap pannable zoomable nodeColor={(node) => (node.type === "group_box" ? "transparent" : (node as BoxNode).data.colour)} ariaLabel="Overview" />}
+            </ReactFlow>
+            {!session.nodes.length && <Empty readable={data.readable} />}
+            {plain && <p className="hl-plain" role="status">{drawn.nodes.length.toLocaleString("en")} boxes: too many to draw in full. Fold groups, or use a group with repeat, and details come back.</p>}
+            {help && <Help onClose={() => setHelp(false)} />}
+            <Callout text={session.notice} fixes={fixes} onFix={takeFix} onClose={commands.escape} />
+          </div>
+          <ProblemList problems={data.problems} onShow={(problem) => {
+            const visit = walk(session.nodes).findLast((each) => within(problem.path, each.path));
+            if (visit) {
+              commands.selectPath(visit.path, false);
+              show(visit.path);
+            }
+          }} />
+        </div>
+        {drag.ghost}
+        <span className="hl-quiet" role="status" aria-live="polite">{status}</span>
+      </div>
+    </ActionsContext.Provider>
+  );
+}

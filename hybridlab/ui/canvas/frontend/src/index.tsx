@@ -1,0 +1,62 @@
+/** The component's door: Streamlit calls the default export on every change of its data. */
+import "@xyflow/react/dist/base.css";
+import "./canvas.css";
+import { createRoot, type Root } from "react-dom/client";
+import { Canvas } from "./Canvas";
+import { Session, type Ways } from "./session";
+import type { FromPython } from "./types";
+
+interface Call {
+  data: FromPython;
+  parentElement: HTMLElement;
+  setStateValue(name: string, value: unknown): void;
+}
+interface Mounted {
+  root: Root;
+  host: HTMLElement;
+  session: Session;
+  seed: string;
+}
+const mounted = new WeakMap<HTMLElement, Mounted>();
+/** Sessions by design: a canvas that is taken down and put up again goes on where it was. */
+const sessions = new Map<string, Session>();
+const MOST_SESSIONS = 4;
+
+function sessionFor(seed: string, ways: Ways): Session {
+  const session = sessions.get(seed) ?? new Session(ways);
+  sessions.delete(seed);
+  sessions.set(seed, session);
+  for (const old of sessions.keys()) if (sessions.size > MOST_SESSIONS) sessions.delete(old);
+  return session;
+}
+
+export default function canvas({ data, parentElement, setStateValue }: Call): () => void {
+  const ways: Ways = {
+    edits: (sent) => setStateValue("edits", sent),
+    selection: (path) => setStateValue("selection", { path, at: Date.now() }),
+    places: (seed, at) => setStateValue("places", { seed, at }),
+  };
+  let here = mounted.get(parentElement);
+  if (!here) {
+    const host = document.createElement("div");
+    host.className = "hl-host";
+    parentElement.appendChild(host);
+    here = { root: createRoot(host), host, seed: data.seed, session: sessionFor(data.seed, ways) };
+    mounted.set(parentElement, here);
+  }
+  if (here.seed !== data.seed) Object.assign(here, { seed: data.seed, session: sessionFor(data.seed, ways) });
+  const { session, root, host } = here;
+  if (!host.isConnected) parentElement.appendChild(host);
+  session.connect(ways);
+  session.receive(data);
+  root.render(<Canvas key={data.seed} session={session} />);
+  return () => {
+    // Called before each change too, so only what has left the page is taken down.
+    setTimeout(() => {
+      if (!host.isConnected) {
+        root.unmount();
+        mounted.delete(parentElement);
+      }
+    }, 1_000);
+  };
+}

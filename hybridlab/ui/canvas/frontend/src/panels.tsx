@@ -1,0 +1,79 @@
+/** Small panels over and under the graph. */
+import type { Fix } from "./legality";
+import type { Problem } from "./types";
+
+export function Callout({ text, fixes, onFix, onClose }: { text: string | null; fixes: Fix[]; onFix(fix: Fix): void; onClose(): void }): React.ReactNode {
+  if (!text) return null;
+  return (
+    <div className="hl-callout" role="alert">
+      <p>{text}</p>
+      {fixes.map((fix) => (
+        <button type="button" className="hl-button hl-fix" key={fix.label} onClick={() => onFix(fix)}>{fix.label}</button>
+      ))}
+      <button type="button" className="hl-button" aria-label="Close" onClick={onClose}>✕</button>
+    </div>
+  );
+}
+
+export function ProblemList({ problems, onShow }: { problems: Problem[]; onShow(problem: Problem): void }): React.ReactNode {
+  if (!problems.length) return null;
+  return (
+    <div className="hl-problems" role="region" aria-label={`${problems.length} problems`}>
+      {problems.map((problem, index) => (
+        <button type="button" key={index} className={`hl-problem hl-${problem.severity}`} onClick={() => onShow(problem)}>
+          <b>{problem.severity === "error" ? "✕" : "!"}</b> {problem.sentence}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+export function Empty({ readable }: { readable: boolean }): React.ReactNode {
+  return (
+    <div className="hl-empty-canvas">
+      {readable ? (
+        <>
+          <strong>An empty canvas</strong>
+          <p>Drag a component here from the palette, or click one. With the keyboard: press A, type a name, press Enter.</p>
+          <p>Each next one goes after the selected node; drop it on a line to put it in between, on a node to replace that.</p>
+        </>
+      ) : (
+        <>
+          <strong>This text cannot be drawn yet</strong>
+          <p>Put it right in the YAML view; the problems are listed below.</p>
+        </>
+      )}
+    </div>
+  );
+}
+
+const KEYS: [string, string][] = [
+  ["Arrows", "walk the nodes, into and out of groups"],
+  ["A or /", "palette: Enter adds after, Shift+Enter replaces, Ctrl+Enter adds beside"],
+  ["C", "connect from the selected node: arrows choose, Enter connects"],
+  ["Shift+Up, Shift+Down", "select more"],
+  ["G, U", "wrap in a group, take a group apart"],
+  ["+, −, T", "repeats of a group, shared weights"],
+  ["Space", "fold or unfold a group"],
+  ["Alt+Up, Alt+Down", "move among its neighbours"],
+  ["Ctrl+D, Delete", "duplicate, remove (readers are reconnected)"],
+  ["Ctrl+C, X, V", "copy, cut, paste as YAML text"],
+  ["Ctrl+Z, Ctrl+Y", "undo, redo"],
+  ["F, 0, L, W", "find a node, fit all in view, tidy the layout, fill the window"],
+];
+
+export function Help({ onClose }: { onClose(): void }): React.ReactNode {
+  return (
+    <div className="hl-help" role="dialog" aria-label="Keys of the canvas">
+      <button type="button" className="hl-button" aria-label="Close" onClick={onClose}>✕</button>
+      <dl>
+        {KEYS.map(([key, what]) => (
+          <div key={key}>
+            <dt>{key}</dt>
+            <dd>{what}</dd>
+          </div>
+        ))}
+      </dl>
+    </div>
+  );
+}

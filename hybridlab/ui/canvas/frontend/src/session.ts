@@ -1,0 +1,232 @@
+/** What one canvas holds: the tree Python sent, the edits it has not seen yet, and what is the browser's alone. */
+import { applyAll, carryUids, newUid } from "./edits";
+import { nodeAt, walk } from "./tree";
+import type { Change, Edit, FromPython, Sent, TreeNode } from "./types";
+
+export type Point = [number, number];
+interface Move {
+  revision: number;
+  before: Map<string, Point>;
+  after: Map<string, Point>;
+}
+
+export interface Ways {
+  edits(sent: Sent): void;
+  selection(path: string | null): void;
+  places(seed: string, at: Record<string, Point>): void;
+}
+
+/** After this silence edits are sent again: the connection may have been lost. */
+export const SILENCE_MS = 4_000;
+
+export class Session {
+  readonly client = `c${Math.random().toString(36).slice(2, 10)}`;
+  data: FromPython | null = null;
+  /** The tree as it is shown: Python's with the edits on their way. */
+  nodes: TreeNode[] = [];
+  pending: Edit[] = [];
+  selected = new Set<string>();
+  collapsed = new Set<string>();
+  places = new Map<string, Point>();
+  notice: string | null = null;
+  version = 0;
+  private base: TreeNode[] = [];
+  private nextId = 1;
+  private again = 0;
+  private moves: Move[] = [];
+  private undone: Move[] = [];
+  private lastWish = 0;
+  private seenRefusals = new Set<number>();
+  private listeners = new Set<() => void>();
+
+  constructor(private ways: Ways) {}
+
+  /** The ways change with every call of the component; the state stays. */
+  connect(ways: Ways): void {
+    this.ways = ways;
+  }
+
+  subscribe = (listener: () => void): (() => void) => {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  };
+
+  snapshot = (): number => this.version;
+
+  /** Take what Python sent; tells whether another design has been opened. */
+  receive(data: FromPython): boolean {
+    const opened = this.data?.seed !== data.seed;
+    if (!opened && this.data && data.revision < this.data.revision) return false;
+    if (opened) {
+      this.pending = [];
+      this.selected.clear();
+      this.collapsed.clear();
+      this.places.clear();
+      this.moves = [];
+      this.undone = [];
+      this.lastWish = 0;
+      this.base = [];
+      this.nodes = [];
+    }
+    const acknowledged = data.acknowledged[this.client] ?? 0;
+    const before = this.nodes;
+    this.pending = this.pending.filter((edit) => edit.id > acknowledged);
+    this.data = data;
+    this.base = carryUids(before, structuredClone(data.nodes));
+    this.rebuild();
+    if (opened) this.takePlaces(data.places);
+    for (const refusal of data.refused) {
+      if (refusal.client === this.client && !this.seenRefusals.has(refusal.id)) {
+        this.seenRefusals.add(refusal.id);
+        this.notice = refusal.sentence;
+      }
+    }
+    this.dropGone();
+    if (data.wish && data.wish.stamp !== this.lastWish) {
+      this.lastWish = data.wish.stamp;
+      const uid = nodeAt(this.nodes, data.wish.path)?.uid;
+      if (uid) {
+        this.selected = new Set([uid]);
+        this.unfoldAround(uid);
+      }
+    }
+    this.changed();
+    return opened;
+  }
+
+  /** Make an edit: shown at once, sent to Python, one step of undo. */
+  edit(changes: Change[], select: string | null = null): void {
+    if (!changes.length) return;
+    const guards = changes
+      .slice(0, 1)
+      .flatMap((change) => ("path" in change ? [change.path] : []))
+      .flatMap((path) => {
+        const node = nodeAt(this.nodes, path);
+        return node ? [{ path, id: node.id }] : [];
+      });
+    const edit = { id: this.nextId, base: this.data?.revision ?? 0, changes, guards, select };
+    this.nextId += 1;
+    this.pending = [...this.pending, edit];
+    this.notice = null;
+    this.nodes = applyAll(this.nodes, changes);
+    if (changes.some((change) => change.do === "undo" || change.do === "redo")) this.rebuild();
+    this.dropGone();
+    const uid = select === null ? undefined : nodeAt(this.nodes, select)?.uid;
+    if (uid) {
+      this.selected = new Set([uid]);
+      this.unfoldAround(uid);
+    }
+    this.changed();
+    this.send();
+  }
+
+  /** Send what Python has not acknowledged; `again` makes the same edits a new message. */
+  send(again = false): void {
+    if (again) this.again += 1;
+    this.ways.edits({ client: this.client, edits: this.pending, again: this.again });
+  }
+
+  undo(): void {
+    const move = this.moves.at(-1);
+    if (move && move.revision === this.data?.revision && !this.pending.length) {
+      this.moves.pop();
+      this.undone.push(move);
+      this.places = new Map(move.before);
+      this.reportPlaces();
+    } else if (this.data?.can_undo || this.pending.length) this.edit([{ do: "undo" }]);
+  }
+
+  redo(): void {
+    const move = this.undone.at(-1);
+    if (move && move.revision === this.data?.revision && !this.pending.length) {
+      this.undone.pop();
+      this.moves.push(move);
+      this.places = new Map(move.after);
+      this.reportPlaces();
+    } else if (this.data?.can_redo) this.edit([{ do: "redo" }]);
+  }
+
+  /** Keep where the user put nodes; null forgets all places, so that the layout decides. */
+  place(at: Map<string, Point> | null): void {
+    const before = new Map(this.places);
+    this.places = at ? new Map([...this.places, ...at]) : new Map();
+    this.moves.push({ revision: this.data?.revision ?? 0, before, after: new Map(this.places) });
+    this.undone = [];
+    this.reportPlaces();
+  }
+
+  select(uids: Iterable<string>): void {
+    const next = new Set(uids);
+    if (next.size === this.selected.size && [...next].every((uid) => this.selected.has(uid))) return;
+    this.selected = next;
+    this.changed();
+    this.ways.selection(this.selectedPaths()[0] ?? null);
+  }
+
+  /** Addresses of the selected nodes in reading order, without those inside selected groups. */
+  selectedPaths(): string[] {
+    const paths = walk(this.nodes).filter((visit) => this.selected.has(visit.node.uid!)).map((visit) => visit.path);
+    return paths.filter((path) => !paths.some((other) => path.startsWith(`${other}.`)));
+  }
+
+  toggle(uid: string): void {
+    if (!this.collapsed.delete(uid)) this.collapsed.add(uid);
+    this.changed();
+  }
+
+  say(notice: string | null): void {
+    this.notice = notice;
+    this.changed();
+  }
+
+  /** Whether costs and shapes belong to another text than the one shown. */
+  get stale(): boolean {
+    return this.pending.length > 0 || this.data?.costs_revision !== this.data?.revision;
+  }
+
+  private rebuild(): void {
+    const made: Edit[] = [];
+    for (const edit of this.pending) {
+      if (edit.changes.some((change) => change.do === "undo")) made.pop();
+      else made.push(edit);
+    }
+    const before = this.nodes;
+    const rebuilt = made.reduce((nodes, edit) => applyAll(nodes, edit.changes), this.base);
+    this.nodes = made.length ? carryUids(before, structuredClone(rebuilt)) : this.base;
+  }
+
+  private dropGone(): void {
+    const known = new Set(walk(this.nodes).map((visit) => visit.node.uid!));
+    for (const uid of this.selected) if (!known.has(uid)) this.selected.delete(uid);
+    for (const visit of walk(this.nodes)) visit.node.uid ??= newUid();
+  }
+
+  private unfoldAround(uid: string): void {
+    const path = walk(this.nodes).find((visit) => visit.node.uid === uid)?.path ?? "";
+    for (const visit of walk(this.nodes)) {
+      if (path.startsWith(`${visit.path}.`)) this.collapsed.delete(visit.node.uid!);
+    }
+  }
+
+  private takePlaces(at: Record<string, Point>): void {
+    for (const visit of walk(this.nodes)) {
+      const point = at[visit.ids];
+      if (point) this.places.set(visit.node.uid!, point);
+    }
+  }
+
+  private reportPlaces(): void {
+    const at: Record<string, Point> = {};
+    for (const visit of walk(this.nodes)) {
+      const point = this.places.get(visit.node.uid!);
+      if (point) at[visit.ids] = point;
+    }
+    this.changed();
+    this.ways.places(this.data?.seed ?? "", at);
+  }
+
+  private changed(): void {
+    this.version += 1;
+    for (const listener of this.listeners) listener();
+  }
+}

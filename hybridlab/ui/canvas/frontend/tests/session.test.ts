@@ -1,0 +1,86 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { Session } from "../src/session";
+import type { Sent } from "../src/types";
+import { said, tree } from "./world";
+
+const A = tree({ use: "attention" });
+const AB = tree({ use: "attention" }, { use: "mamba2" });
+const ABC = tree({ use: "attention" }, { use: "mamba2" }, { use: "swiglu" });
+let sent: Sent[] = [];
+let session: Session;
+const uses = (): (string | null)[] => session.nodes.map((node) => node.use);
+
+beforeEach(() => {
+  sent = [];
+  session = new Session({ edits: (each) => sent.push(structuredClone(each)), selection: () => undefined, places: () => undefined });
+  session.receive(said(structuredClone(A)));
+});
+
+describe("a session", () => {
+  it("shows an edit at once and sends it with its revision", () => {
+    session.edit([{ do: "insert", at: "nodes[1]", node: { use: "mamba2" } }], "nodes[1]");
+    expect(uses()).toEqual(["attention", "mamba2"]);
+    expect(sent.at(-1)!.edits).toMatchObject([{ id: 1, base: 0, select: "nodes[1]" }]);
+    expect([...session.selected]).toEqual([session.nodes[1]!.uid]);
+  });
+  it("keeps newer edits when a late answer comes", () => {
+    session.edit([{ do: "insert", at: "nodes[1]", node: { use: "mamba2" } }]);
+    session.edit([{ do: "insert", at: "nodes[2]", node: { use: "swiglu" } }]);
+    session.receive(said(structuredClone(AB), { revision: 1, acknowledged: { [session.client]: 1 } }));
+    expect(uses()).toEqual(["attention", "mamba2", "swiglu"]);
+    expect(session.pending.map((edit) => edit.id)).toEqual([2]);
+    session.receive(said(structuredClone(ABC), { revision: 2, acknowledged: { [session.client]: 2 } }));
+    expect(session.pending).toEqual([]);
+    expect(uses()).toEqual(["attention", "mamba2", "swiglu"]);
+  });
+  it("ignores an answer older than the one it has", () => {
+    session.receive(said(structuredClone(AB), { revision: 2 }));
+    session.receive(said(structuredClone(A), { revision: 1 }));
+    expect(uses()).toEqual(["attention", "mamba2"]);
+  });
+  it("sends again what was not acknowledged, as a new message", () => {
+    session.edit([{ do: "duplicate", path: "nodes[0]" }]);
+    session.send(true);
+    expect(sent[1]!.edits).toEqual(sent[0]!.edits);
+    expect(sent[1]!.again).not.toBe(sent[0]!.again);
+  });
+  it("takes back a bulk edit as one step, even before Python has it", () => {
+    session.edit([{ do: "duplicate", path: "nodes[0]" }, { do: "duplicate", path: "nodes[0]" }]);
+    expect(uses()).toHaveLength(3);
+    session.undo();
+    expect(uses()).toEqual(["attention"]);
+  });
+  it("says why an edit was refused, once, and shows the text as it is", () => {
+    session.edit([{ do: "remove", path: "nodes[0]" }]);
+    const refused = [{ client: session.client, id: 1, sentence: "no" }];
+    session.receive(said(structuredClone(A), { acknowledged: { [session.client]: 1 }, refused }));
+    expect(session.notice).toBe("no");
+    expect(uses()).toEqual(["attention"]);
+    session.say(null);
+    session.receive(said(structuredClone(A), { acknowledged: { [session.client]: 1 }, refused }));
+    expect(session.notice).toBeNull();
+  });
+  it("undoes and redoes where a node was put", () => {
+    const uid = session.nodes[0]!.uid!;
+    session.place(new Map([[uid, [5, 6]]]));
+    session.place(new Map([[uid, [7, 8]]]));
+    session.undo();
+    expect(session.places.get(uid)).toEqual([5, 6]);
+    session.redo();
+    expect(session.places.get(uid)).toEqual([7, 8]);
+    expect(sent).toEqual([]);
+  });
+  it("starts anew with another design", () => {
+    session.edit([{ do: "duplicate", path: "nodes[0]" }]);
+    expect(session.receive(said(structuredClone(ABC), { seed: "other" }))).toBe(true);
+    expect(uses()).toEqual(["attention", "mamba2", "swiglu"]);
+    expect(session.pending).toEqual([]);
+  });
+  it("keeps a node's own name and place while others come and go around it", () => {
+    const uid = session.nodes[0]!.uid!;
+    session.edit([{ do: "insert", at: "nodes[0]", node: { use: "mamba2" } }]);
+    expect(session.nodes[1]!.uid).toBe(uid);
+    session.receive(said(tree({ use: "mamba2" }, { use: "attention" }), { revision: 1, acknowledged: { [session.client]: 1 } }));
+    expect(session.nodes[1]!.uid).toBe(uid);
+  });
+});
