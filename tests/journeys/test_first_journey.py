@@ -24,7 +24,8 @@ def metric(page: Page, label: str) -> str:
 
 def settled(page: Page) -> None:
     """Wait until the server has nothing more to draw."""
-    page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')")
+    page.wait_for_timeout(300)
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
 
 
 @pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
@@ -88,6 +89,7 @@ def test_design_train_and_see(
     steps = page.get_by_label(re.compile("^Steps"))
     steps.fill(str(STEPS))
     steps.press("Enter")
+    settled(page)
     page.get_by_label(re.compile("^Eval every")).fill("20")
     page.get_by_label(re.compile("^Eval every")).press("Enter")
     settled(page)
@@ -98,7 +100,9 @@ def test_design_train_and_see(
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"run="))
     run_id = parse_qs(urlsplit(page.url).query)["run"][0]
-    expect(page.get_by_text(re.compile(rf"Step [\d,]+ of {STEPS}"))).to_be_visible(timeout=120_000)
+    expect(page.get_by_text(re.compile(rf"Step [\d,]+ of {STEPS}\b"))).to_be_visible(
+        timeout=120_000
+    )
     shoot(page, f"journey-{scheme}-5-live")
 
     # The page is closed and opened again; the result stands there in the end, beside its baselines.
@@ -121,6 +125,7 @@ def test_design_train_and_see(
     rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
     mine = next(row for row in rows if run_id in row.values())
     assert any("done" in value.lower() for value in mine.values())
+    assert any(str(STEPS) in value for value in mine.values())
     shoot(page, f"journey-{scheme}-7-runs")
     assert outside == []
     assert broken == []
