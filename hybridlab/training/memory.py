@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import math
 import sys
@@ -19,8 +21,8 @@ from hybridlab.units import format_bytes
 
 _HEADROOM = 0.8
 """Share of the free memory that a suggested batch may take."""
-_GRADIENT_SHARE = 1.5
-"""What a step needs for each byte that its forward keeps: those bytes, and gradients and scratch in passing."""
+_TIMES_KEPT = 2.0
+"""What a suggested batch is given for each byte that a forward keeps: those bytes, gradients and scratch."""
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -36,7 +38,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def bytes_per_sample(model: nn.Module, task: Task, numerics: Numerics, seed: int) -> float:
-    """Return the bytes that one more sample needs during an update, measured on a forward of one and of two samples.
+    """Return the bytes that a forward keeps for each sample, measured on one and on two samples.
 
     Leaves weights, buffers and random states as they were.
     """
@@ -49,7 +51,7 @@ def bytes_per_sample(model: nn.Module, task: Task, numerics: Numerics, seed: int
             buffer.copy_(before)
     sample = task.train_batch(0, 1, seed)
     own = sample.inputs.nbytes + sample.targets.nbytes
-    return own + _GRADIENT_SHARE * max(two - one, two / 4)
+    return own + max(two - one, two / 4)
 
 
 def _kept_bytes(model: nn.Module, task: Task, numerics: Numerics, seed: int, samples: int) -> int:
@@ -96,25 +98,27 @@ def explain(model: nn.Module, task: Task, spec: TrainSpec, numerics: Numerics) -
 
 
 def too_large(spec: TrainSpec, each: float, free: int | None, device: torch.device) -> Problem:
-    """Return the problem of a batch whose samples take ``each`` bytes where ``free`` bytes are left, and a way out."""
+    """Return the problem of a batch that keeps ``each`` bytes a sample where ``free`` are left, and a way out."""
     samples = math.ceil(spec.batch / spec.accumulation)
     message = f"{samples} samples at once do not fit into the memory of {device}"
     if free is None:
         return Problem("batch", message, fix=f"try batch {max(1, samples // 2)}")
     room = f"{format_bytes(free)} at most"
-    if each > free * _HEADROOM:
+    if _TIMES_KEPT * each > free * _HEADROOM:
         fix = "not even one sample fits; choose a smaller model or a shorter sequence"
         return Problem("batch", message, room, fix=fix)
-    fitting = min(int(free * _HEADROOM / each), samples - 1)
+    fitting = min(int(free * _HEADROOM / (_TIMES_KEPT * each)), samples - 1)
     fitting = 2 ** int(math.log2(max(1, fitting)))
     parts = math.ceil(spec.batch / fitting)
     fix = f"batch {fitting} fits; or keep batch {spec.batch} and set accumulation to {parts}"
-    return Problem("batch", message, room, f"about {format_bytes(each * samples)}", fix)
+    return Problem("batch", message, room, f"at least {format_bytes(each * samples)}", fix)
 
 
 def release(model: nn.Module) -> None:
     """Let go of gradients and of memory that is kept for reuse."""
     model.zero_grad(set_to_none=True)
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc has it, others need it less
+        ctypes.CDLL(None).malloc_trim(0)
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()

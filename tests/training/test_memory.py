@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -65,10 +66,13 @@ REAL = """
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_running_out_of_memory_names_a_batch_that_fits(tmp_path: Path, when: str) -> None:
+    # blocks of their own go back to the system, so that the limit on addresses measures what is in use
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(REAL), str(tmp_path), when],
         capture_output=True,
         text=True,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     message, outcome = done.stdout.strip().splitlines()
@@ -91,7 +95,7 @@ def test_what_a_sample_needs_is_foreseen_within_a_factor(tiny: Tiny, settings: S
     batch = what.train_batch(0, 64, 0)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = what.loss(model(batch.inputs), batch)
-    assert sum(kept.values()) / 64 < each < 3 * sum(kept.values()) / 64
+    assert each == pytest.approx(sum(kept.values()) / 64, rel=0.25)
     del loss
 
 
@@ -104,7 +108,7 @@ def test_measuring_changes_nothing(tiny: Tiny, settings: Settings, parity: Task)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize(("free", "fitting"), [(10_000, 64), (1_000_000, 511), (1_300, 8)])
+@pytest.mark.parametrize(("free", "fitting"), [(10_000, 32), (1_000_000, 256), (2_300, 8)])
 def test_the_batch_that_is_named_fits_and_is_a_power_of_two(
     settings: Settings, free: int, fitting: int
 ) -> None:
@@ -114,8 +118,8 @@ def test_the_batch_that_is_named_fits_and_is_a_power_of_two(
     )
     assert found is not None
     batch, parts = int(found[1]), int(found[2])
-    assert batch <= fitting < 2 * batch + 1 or batch == 256
-    assert batch * 100 <= free and -(-512 // parts) * 100 <= free
+    assert batch == fitting
+    assert 2 * batch * 100 <= free and 2 * -(-512 // parts) * 100 <= free
 
 
 def test_a_sample_that_does_not_fit_at_all_is_said(settings: Settings) -> None:
