@@ -37,4 +37,5 @@ with right:
                 disabled=found.blocked,
             ):
                 setup.start(text, preset, settings)
+        setup.preview(text, task)
     running_now()

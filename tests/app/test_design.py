@@ -20,6 +20,7 @@ def design(open_page):
 
     def opened(preset: str = "hymba_mini", text: str | None = None):
         page = open_page("1_Design")
+        page.session_state["hl_design_first_view"] = "Diagram"
         if text is None:
             page.button(key=f"preset.{preset}").click().run()
         else:
@@ -63,6 +64,7 @@ def settle(page):
 
 def test_an_empty_design_says_what_to_do_and_takes_its_first_node(open_page, said) -> None:
     page = open_page("1_Design")
+    page.session_state["hl_design_first_view"] = "Diagram"
     page.button(key="start.empty").click().run()
     assert "Add the first one from the palette" in said(page)
     page.button(key="add.attention").click().run()

@@ -111,12 +111,12 @@ def _is(node: Node | None, key: str, value: Any) -> bool:
     if node is None:
         return False
     if key in ("id", "residual"):
-        return value == (str(getattr(node, key)) if getattr(node, key) else None)
+        return bool(value == (str(getattr(node, key)) if getattr(node, key) else None))
     if key == "inputs":
         return list(value or ()) == list(node.inputs or ())
     if key in ("repeat", "tie"):
         return bool((value or Node.model_fields[key].default) == getattr(node, key))
-    return key in node.params and node.params[key] == value
+    return key in node.params and bool(node.params[key] == value)
 
 
 def reset(path: str) -> None:

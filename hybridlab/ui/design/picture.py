@@ -9,13 +9,11 @@ from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design import actions
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.design.text import yaml_view
-from hybridlab.ui.diagram.component import diagram
+from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.views.costs import costs_info, costs_plot
 from hybridlab.views.diagram import diagram_info
 
 _KEY = "design.diagram"
-_MOST = 300
-"""More boxes than this are no longer a picture."""
 
 
 def chosen_view(known: Look) -> str:
@@ -60,9 +58,11 @@ def _diagram(design: state.Design, known: Look) -> None:
         st.info("There is nothing to draw yet.", icon=":material/schema:")
         return
     boxes = sum(1 for _ in architecture.walk())
-    if boxes > _MOST:
+    if boxes > MOST_BOXES:
         total = expanded_count(architecture.nodes)
-        st.info(f"{boxes:,} nodes ({total:,} with repeats) are too many to draw; at most {_MOST}.")
+        st.info(
+            f"{boxes:,} nodes ({total:,} with repeats) are too many to draw; at most {MOST_BOXES}."
+        )
         return
     info = diagram_info(
         known.completed or architecture,

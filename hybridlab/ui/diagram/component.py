@@ -14,6 +14,8 @@ from hybridlab.views.diagram import DiagramInfo
 
 _HERE = Path(__file__).parent
 _COLOURS = {**style.KIND_COLOURS, "": style.OTHER_COLOUR, "line": style.NEUTRAL}
+MOST_BOXES = 300
+"""More boxes than this are no longer a picture."""
 _mount = st.components.v2.component(
     "hybridlab_diagram",
     html=(
@@ -26,13 +28,17 @@ _mount = st.components.v2.component(
 
 
 def diagram(
-    key: str, info: DiagramInfo, selected: str | None, choose: Callable[[str], None]
+    key: str,
+    info: DiagramInfo,
+    selected: str | None = None,
+    choose: Callable[[str], None] | None = None,
+    height_px: int = 575,
 ) -> None:
-    """Show a diagram; ``choose`` hears the address of a box that is clicked or entered."""
+    """Show a diagram; ``choose`` hears the address of a box that is clicked or entered, without it nothing can be."""
 
     def chosen() -> None:
         path = st.session_state[key].get("select")
-        if isinstance(path, str):
+        if choose is not None and isinstance(path, str):
             choose(path)
 
     data: dict[str, Any] = {
@@ -46,5 +52,7 @@ def diagram(
         "colours": _COLOURS,
         "label": f"Diagram of {info.name}, {len(info.boxes)} boxes",
         "file": f"{info.name}.svg",
+        "height": height_px,
+        "choosable": choose is not None,
     }
     _mount(key=key, data=data, on_select_change=chosen)

@@ -70,7 +70,8 @@ function boxes(layer, data, choose) {
     }
     const told = [box.title, box.detail, box.gives && "gives " + box.gives, ...box.errors, ...box.warnings].filter(Boolean);
     make("title", {}, g).textContent = told.join("\n");
-    if (box.supplied) continue;
+    if (box.supplied || !data.choosable) continue;
+    g.classList.add("choosable");
     g.setAttribute("tabindex", "0");
     g.setAttribute("role", "button");
     g.setAttribute("aria-label", told.join(", "));
@@ -91,6 +92,7 @@ function draw(root, data, choose) {
   const { info } = data, pad = 18, place = root.querySelector(".board");
   const focused = root.activeElement?.dataset?.path ?? null;
   const { scrollTop, scrollLeft } = place;
+  place.style.height = data.height + "px";
   const width = info.width + 2 * pad, height = info.height + 2 * pad;
   const svg = make("svg", { viewBox: `${-pad} ${-pad} ${width} ${height}`, width, height, role: "group", "aria-label": data.label });
   place.replaceChildren(svg);

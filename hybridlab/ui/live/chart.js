@@ -92,7 +92,7 @@ class LiveChart {
       if (panel.smooth) {
         series.push({ stroke: stroke(line), width: 1, alpha: 0.28, spanGaps: true, points: { show: false } });
         series.push({ stroke: stroke(line), width: 2.2, spanGaps: true, points: { show: false } });
-      } else series.push({ stroke: stroke(line), width: 2, dash, spanGaps: true, points: { show: (u, i) => panel.points && u.data[i].reduce((n, y) => n + (y != null), 0) <= 80, size: 6 } });
+      } else series.push({ stroke: stroke(line), width: 2, dash, spanGaps: true, points: { show: (u, i) => u.data[i].reduce((n, y) => n + (y != null), 0) <= (panel.points ? 80 : 2), size: 6 } });
     }
     const axis = { stroke: () => this.ink(), font: "12px sans-serif", labelFont: "12px sans-serif", labelSize: 18,
       grid: { stroke: "rgba(128,136,149,0.20)", width: 1 }, ticks: { stroke: "rgba(128,136,149,0.35)", width: 1, size: 4 }, gap: 4 };

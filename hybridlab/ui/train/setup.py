@@ -8,11 +8,14 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.architecture import library
+from hybridlab.architecture.complete import complete
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.runs.launcher import submit
 from hybridlab.training.spec import TrainSpec
 from hybridlab.ui import forms, predictions, shell, state
+from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.schema import Field, fields
+from hybridlab.views.diagram import diagram_info
 
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
 _HIDDEN = ("task", "task_params")
@@ -47,6 +50,19 @@ def _source_name(option: str) -> str:
         architecture = state.parsed(design.text)[0]
         return f"the design on the Design page: {architecture.name if architecture else 'not readable'}"
     return option
+
+
+def preview(text: str, task: Mapping[str, Any]) -> None:
+    """Show what will be trained, with the input and head that the task supplies."""
+    architecture = state.parsed(text)[0]
+    if architecture is None or sum(1 for _ in architecture.walk()) > MOST_BOXES:
+        return
+    known = predictions.components()
+    kinds = {entry["name"]: str(entry["kind"]) for entry in known}
+    whole = complete(architecture, task["input_node"], task["head_node"], kinds.get)
+    own = {node.id for node in architecture.nodes}
+    supplied = [node.id for node in whole.nodes if node.id not in own]
+    diagram("train.preview", diagram_info(whole, catalogue=known, supplied=supplied), height_px=440)
 
 
 def task_choice() -> Mapping[str, Any]:
@@ -87,16 +103,18 @@ def _kept_choice(label: str, name: str, options: list[str], first: str | None, w
 
 def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
     """Show the settings of a training, the basic ones first; return those that differ from the task's own."""
-    changed: dict[str, Any] = state.keep(f"settings.{task['name']}", {})
-    params: dict[str, Any] = state.keep(f"task_params.{task['name']}", {})
+    of_settings, of_params = f"settings.{task['name']}", f"task_params.{task['name']}"
+    changed: dict[str, Any] = state.keep(of_settings, {})
+    params: dict[str, Any] = state.keep(of_params, {})
     known = setting_fields(task)
     values = {field.name: field.default for field in known} | changed
 
+    # Two quick changes may meet before the page is drawn in between: each adds to what is kept, not to what was drawn.
     def change(name: str, value: Any) -> None:
-        state.put(f"settings.{task['name']}", {**changed, name: value})
+        state.put(of_settings, {**state.keep(of_settings, {}), name: value})
 
     def change_task(name: str, value: Any) -> None:
-        state.put(f"task_params.{task['name']}", {**params, name: value})
+        state.put(of_params, {**state.keep(of_params, {}), name: value})
 
     prefix = f"train.{task['name']}"
     basic = [field for name in BASIC for field in known if field.name == name]
