@@ -68,13 +68,10 @@ def loads(text: str) -> Architecture:
 
 def parse(text: str) -> tuple[Architecture | None, list[Problem]]:
     """Read YAML text; return the architecture, or None with every problem found."""
-    content = recent.content_of(text)
-    problems: list[Problem] = []
-    if content is None:
-        try:
-            content, problems = plain(read_yaml(text))
-        except SpecError as error:
-            return None, list(error.problems)
+    try:
+        content, problems = contents(text)
+    except SpecError as error:
+        return None, list(error.problems)
     if problems:
         return None, problems
     if not isinstance(content, dict):
@@ -155,6 +152,21 @@ def write_yaml(content: Any) -> str:
     stream = io.StringIO()
     _yaml().dump(content, stream)
     return stream.getvalue()
+
+
+def contents(text: str) -> tuple[Any, list[Problem]]:
+    """Return a text as plain values, which nobody may change, and problems; a text of a moment ago is not read again.
+
+    Raises:
+        SpecError: the text is too large, too deep or not YAML.
+    """
+    content = recent.content_of(text)
+    if content is not None:
+        return content, []
+    content, problems = plain(read_yaml(text))
+    if not problems:
+        recent.remember(text, None, content)
+    return content, problems
 
 
 def plain(raw: Any) -> tuple[Any, list[Problem]]:

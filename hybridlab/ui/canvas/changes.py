@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hybridlab.architecture import edit
-from hybridlab.architecture.document import MAX_BYTES, implied_ids, plain, read_yaml
+from hybridlab.architecture.document import MAX_BYTES, contents, implied_ids, plain, read_yaml
 from hybridlab.architecture.spec import INPUT, MAX_NODES
 from hybridlab.errors import HybridLabError, Problem, SpecError
 
@@ -193,7 +193,7 @@ def _split(path: str) -> tuple[str, int]:
 
 
 def _siblings(text: str, head: str) -> list[Any]:
-    content = plain(read_yaml(text))[0]
+    content = contents(text)[0]
     for step in filter(None, head.split(".")):
         content = content["nodes"][int(step.removeprefix("nodes[").removesuffix("]"))]
     return list(content.get("nodes") or [])

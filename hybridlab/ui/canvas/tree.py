@@ -6,7 +6,7 @@ import functools
 import re
 from typing import Any
 
-from hybridlab.architecture.document import implied_ids, plain, read_yaml
+from hybridlab.architecture.document import contents, implied_ids
 from hybridlab.architecture.spec import NODE_KEYS
 from hybridlab.errors import HybridLabError, Problem, SpecError
 
@@ -21,7 +21,7 @@ def readable(text: str) -> Tree:
     Raises:
         SpecError: the text is no YAML, no mapping, or holds something that is not a node.
     """
-    content, problems = plain(read_yaml(text))
+    content, problems = contents(text)
     if problems:
         raise SpecError(problems)
     raw = content.get("nodes") if isinstance(content, dict) else None
