@@ -47,11 +47,15 @@ def test_what_is_not_there_is_refused_with_what_is(name: str) -> None:
 
 
 def test_free_memory_shrinks_by_what_is_taken() -> None:
-    before = free_bytes("cpu")
-    taken = torch.ones(64 * 1024**2)
-    after = free_bytes("cpu")
-    assert before is not None and after is not None
-    assert before - after > taken.numel() * 4 * 0.5
+    shrunk = []
+    for _ in range(5):  # other processes take and give memory back meanwhile
+        before = free_bytes("cpu")
+        taken = torch.ones(128 * 1024**2)
+        after = free_bytes("cpu")
+        assert before is not None and after is not None
+        shrunk.append((before - after) / (taken.numel() * 4))
+        del taken
+    assert max(shrunk) > 0.5
 
 
 def test_a_container_limits_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
