@@ -42,8 +42,8 @@ _COMMON = {
     "device": "cpu",
 }
 _OF_TASK = {
-    "parity": {"task_params": {"length": 32, "longer": 96}, "steps": 400, "target": 0.999},
-    "mqar": {"task_params": {"pairs": 8, "length": 64}, "steps": 600, "target": 0.995},
+    "parity": {"task_params": {"length": 32, "longer": 96}, "steps": 300, "target": 0.999},
+    "mqar": {"task_params": {"pairs": 8, "length": 64}, "steps": 500, "target": 0.995},
 }
 _POLL_SECONDS = 0.3
 _OWNER = "demo"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,15 +11,19 @@ import pytest
 import torch
 from torch import nn
 
+from hybridlab.architecture.document import loads
+from hybridlab.architecture.model import build
 from hybridlab.errors import RunError
 from hybridlab.tasks.base import Task
-from hybridlab.tasks.registry import task
+from hybridlab.tasks.registry import fit, task
 from hybridlab.training.checkpoint import MODEL, latest
+from hybridlab.training.defaults import prepare
 from hybridlab.training.loop import CHECKPOINTS, train
 from hybridlab.training.result import TrainResult
 from hybridlab.training.spec import TrainSpec
 from tests.training.conftest import Noisy, Tiny
 
+GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 Settings = Callable[..., TrainSpec]
 DESIGNS = {
     "lstm": ["use: lstm"],
@@ -204,3 +209,30 @@ def test_accumulation_and_bfloat16_resume_too(
     wanted = train(tiny(what, *nodes), what, spec, folder=tmp_path / "whole")
     _broken(tiny(what, *nodes), what, spec, tmp_path / "broken", 7)
     _same(wanted, train(tiny(what, *nodes), what, spec, folder=tmp_path / "broken", resume=True))
+
+
+def test_a_checkpoint_of_the_first_release_is_still_continued(tmp_path: Path) -> None:
+    """If this fails, old runs can no longer be resumed: read the old format too rather than replace the files."""
+    shutil.copytree(GOLDEN, tmp_path / CHECKPOINTS)
+    settings = {
+        "task": "parity",
+        "task_params": {"length": 6, "longer": 9},
+        "steps": 8,
+        "batch": 4,
+        "eval_every": 3,
+        "seed": 5,
+        "device": "cpu",
+    }
+    what, spec = prepare(settings)
+    text = "name: old\nwidth: 4\nnodes:\n  - {use: lstm}\n  - {use: moe, experts: 2, top_k: 1}\n"
+    model = build(fit(loads(text), what), what.input_type(), seed=0)
+    steps: list[int] = []
+    result = train(model, what, spec, folder=tmp_path, on_step=steps.append, resume=True)
+    assert steps == [5, 6, 7, 8] and result.steps == 8
+    old = latest(GOLDEN)
+    assert old is not None and old.content["progress"]["best_step"] == 3
+    before = old.model()
+    for name, after in model.state_dict().items():
+        assert 0 < (after - before[name]).abs().max() < 0.2, (
+            f"{name} was not taken over, or not trained on"
+        )
