@@ -15,6 +15,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from hybridlab.architecture import recent
 from hybridlab.architecture.document import implied_ids, plain, read_yaml, write_yaml
 from hybridlab.architecture.spec import INPUT, NODE_KEYS
+from hybridlab.architecture.splice import Line
 from hybridlab.errors import Problem, SpecError
 
 _STEP = re.compile(r"nodes\[(\d+)\]")
@@ -28,7 +29,19 @@ def set_field(text: str, key: str, value: Any) -> str:
 
 def set_parameter(text: str, path: str, key: str, value: Any) -> str:
     """Set a parameter or a field of a node; None removes it, which brings back its default."""
-    return _edited(text, lambda root: _assign(_node(root, path), key, value))
+    if key in NODE_KEYS:
+        return _edited(text, lambda root: _assign(_node(root, path), key, value))
+    root = recent.take_root(text, placed=True)
+    if root is None:
+        root = _mapping(read_yaml(text))
+    pinned = _pin(root.get("nodes"), set())
+    node = _node(root, path)
+    line = Line(text, node)
+    _assign(node, key, value)
+    written = line.replaced() if line.found and not pinned else None
+    if written is None:
+        return _write(root)
+    return _remembered(written, root, placed=True)
 
 
 def add(
@@ -185,32 +198,49 @@ def read_field(text: str, path: str) -> dict[str, Any]:
 def _edited(text: str, change: Any) -> str:
     root = recent.take_root(text)
     if root is None:
-        root = read_yaml(text)
+        root = _mapping(read_yaml(text))
+    _pin(root.get("nodes"), set())
+    change(root)
+    return _write(root)
+
+
+def _mapping(root: Any) -> Any:
     if not isinstance(root, dict):
         raise SpecError(
             Problem("", "this is not an architecture", "a mapping with name, width and nodes")
         )
-    _pin(root.get("nodes"), set())
-    change(root)
-    written = write_yaml(root)
+    return root
+
+
+def _write(root: Any) -> str:
+    return _remembered(write_yaml(root), root)
+
+
+def _remembered(written: str, root: Any, *, placed: bool = False) -> str:
     content, problems = plain(root)
     if not problems:
-        recent.remember(written, root, content)
+        recent.remember(written, root, content, placed=placed)
     return written
 
 
-def _pin(nodes: Any, around: set[str]) -> None:
-    """Write out ids that are only implied but referred to, so that an edit cannot make them mean another node."""
+def _pin(nodes: Any, around: set[str]) -> bool:
+    """Write out ids that are only implied but referred to, so that an edit cannot make them mean another node.
+
+    Returns whether there were any.
+    """
     if not isinstance(nodes, list):
-        return
+        return False
+    pinned = False
     named = around | set(_names_read(nodes))
     for node, name in zip(nodes, implied_ids(nodes), strict=True):
         if isinstance(node, dict):
             if "id" not in node and name in named:
+                pinned = True
                 node["id"] = name
                 if isinstance(node, CommentedMap):
                     node.move_to_end("id", last=False)
-            _pin(node.get("nodes"), named)
+            pinned = _pin(node.get("nodes"), named) or pinned
+    return pinned
 
 
 def _names_read(nodes: Any) -> Iterator[str]:

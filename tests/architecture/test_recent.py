@@ -12,6 +12,8 @@ from hybridlab.architecture.library import presets
 
 CHANGES = (
     lambda text, path: edit.set_parameter(text, path, "residual", "none"),
+    lambda text, path: edit.set_parameter(text, path, "bias", True),
+    lambda text, path: edit.set_parameter(text, path, "state", 32),
     lambda text, path: edit.add(text, {"use": "swiglu"}, after=path),
     lambda text, path: edit.duplicate(text, path),
     lambda text, path: edit.move(text, path, 1),
@@ -33,7 +35,7 @@ def test_a_chain_of_edits_is_the_same_with_and_without_memory(entry, seed) -> No
         change = chance.choice(CHANGES)
         architecture, problems = parse(warm)
         assert architecture is not None, problems
-        path = chance.choice([path for path, _, _ in architecture.walk()])
+        path = chance.choice([path for path, _, node in architecture.walk() if not node.is_group])
         kept = dict(recent._kept)
         forget()
         cold = change(cold, path)
@@ -58,3 +60,58 @@ def test_a_failed_edit_leaves_no_half_changed_memory() -> None:
     with pytest.raises(Exception, match="no such node"):
         edit.remove(text, "nodes[7]")
     assert edit.set_parameter(text, "nodes[0]", "heads", 4) == text.replace("heads: 2", "heads: 4")
+
+
+LINES = """\
+name: lines   # kept
+width: 64
+nodes:
+  - {use: swiglu}
+  - {use: swiglu}   # the second
+  - id: stage
+    repeat:   2
+    nodes:
+        - { use: lstm,  layers: 2 }
+        - {use: attention, heads: 4, note: "a # b"}
+        - use: mamba2
+          state: 16
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "expected"),
+    [
+        ("nodes[0]", 3, "  - {use: swiglu, ratio: 2.5}"),
+        ("nodes[1]", 4, "  - {use: swiglu, ratio: 2.5}   # the second"),
+        ("nodes[2].nodes[1]", 9, '        - {use: attention, heads: 4, note: "a # b", ratio: 2.5}'),
+    ],
+)
+def test_a_parameter_on_one_line_leaves_every_other_line_as_it_was(path, line, expected) -> None:
+    forget()
+    changed = edit.set_parameter(LINES, path, "ratio", 2.5)
+    lines = LINES.split("\n")
+    lines[line] = expected
+    assert changed == "\n".join(lines)
+    assert edit.set_parameter(changed, path, "ratio", None) == LINES
+
+
+@pytest.mark.parametrize("path", ["nodes[2].nodes[0]", "nodes[2].nodes[2]"])
+def test_a_node_that_is_written_otherwise_is_changed_all_the_same(path) -> None:
+    forget()
+    changed = edit.set_parameter(LINES, path, "bias", True)
+    architecture, problems = parse(changed)
+    assert architecture is not None, problems
+    node = next(node for here, _, node in architecture.walk() if here == path)
+    assert node.params["bias"] is True
+    assert "# the second" in changed
+
+
+def test_lines_that_moved_are_not_mistaken_for_others() -> None:
+    forget()
+    text = edit.set_parameter(LINES, "nodes[0]", "ratio", 2.0)
+    text = edit.add(text, {"use": "gru"}, after="nodes[0]")
+    text = edit.set_parameter(text, "nodes[2]", "ratio", 3.0)
+    text = edit.set_parameter(text, "nodes[2]", "ratio", 4.0)
+    architecture, problems = parse(text)
+    assert architecture is not None, problems
+    assert [node.params for node in architecture.nodes[:3]] == [{"ratio": 2.0}, {}, {"ratio": 4.0}]
