@@ -224,6 +224,7 @@ def test_rename_wire_and_residual(design) -> None:
     page = design(
         text="name: x\nwidth: 64\nnodes:\n  - {use: lstm}\n  - {use: attention}\n  - {use: swiglu}\n"
     )
+    page.session_state["node.wiring"] = True
     select(page, "nodes[2]")
     page.multiselect(key="inputs.nodes[2]").set_value(["lstm"]).run()
     page.selectbox(key="residual.nodes[2]").set_value("post").run()
@@ -265,10 +266,15 @@ def test_the_draft_survives_other_pages(design) -> None:
 
 def test_save_open_copy_and_delete(design, said) -> None:
     page = design()
+    page.session_state["design.save_menu"] = True
+    page.run()
     page.text_input(key="design.name_to_save").set_value("my hybrid")
     page.button(key="design.save").click().run()
     assert [entry.name for entry in library.designs()] == ["my_hybrid"]
     assert library.designs()[0].text() == text_of(page)
+    assert "not saved yet" not in said(page)
+    page.session_state["design.save_menu"] = True
+    page.run()
     page.button(key="design.copy").click().run()
     assert {entry.name for entry in library.designs()} == {"my_hybrid", "my_hybrid_copy"}
     page.button(key="design.open").click().run()
@@ -279,6 +285,8 @@ def test_save_open_copy_and_delete(design, said) -> None:
 def test_a_taken_name_is_told_and_nothing_is_lost(design) -> None:
     library.save_design("taken", "name: kept\nnodes:\n  - {use: attention}\n")
     page = design()
+    page.session_state["design.save_menu"] = True
+    page.run()
     page.text_input(key="design.name_to_save").set_value("taken")
     page.button(key="design.save").click().run()
     assert any("saved already" in error.value for error in page.error)
@@ -295,3 +303,17 @@ def test_a_dead_prediction_process_is_a_sentence(design, monkeypatch) -> None:
     page.run()
     assert not page.exception
     assert any("ended unexpectedly" in error.value for error in page.error)
+
+
+def test_a_node_stays_selected_when_its_line_reads_otherwise(design) -> None:
+    page = design(text="name: x\nwidth: 64\nnodes:\n  - {use: lstm}\n  - {use: attention}\n")
+    page.session_state["node.wiring"] = True
+    select(page, "nodes[1]")
+    page.text_input(key="id.nodes[1]").set_value("look").run()
+    radio = page.radio(key="design.tree")
+    assert "look" in radio.options[1]
+    assert radio.proto.set_value, (
+        "the browser is told which line is chosen, since it knew it by its old words"
+    )
+    radio.set_value(None).run()
+    assert page.session_state["hl_design"].selected == "nodes[1]"

@@ -38,8 +38,10 @@ def inspector(design: state.Design, known: Look) -> None:
         _group(path, node)
     else:
         _component(path, node)
-    with st.expander("Name and wiring", key="node.wiring"):
-        _wiring(path, node)
+    wiring = st.expander("Name and wiring", key="node.wiring", on_change="rerun")
+    if wiring.open:  # what nobody sees is not drawn: each edit draws the page
+        with wiring:
+            _wiring(path, node)
 
 
 def _architecture(known: Look) -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 from hybridlab.architecture.graph import expanded_count
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design import actions
-from hybridlab.ui.design.look import Look
+from hybridlab.ui.design.look import Look, wait_for
 from hybridlab.ui.design.text import yaml_view
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.views.costs import costs_info, costs_plot
@@ -29,6 +29,8 @@ def chosen_view(known: Look) -> str:
             persist_state="session",
         )
         _badge(known)
+        if known.pending:
+            wait_for(known.pending)
     return str(view)
 
 

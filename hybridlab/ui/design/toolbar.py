@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from hybridlab.architecture import edit, library
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import shell, state
 from hybridlab.ui.design import actions
-from hybridlab.ui.design.look import Look, wait_for
+from hybridlab.ui.design.look import Look
+
+_MENU, _NAME, _REPLACE = "design.save_menu", "design.name_to_save", "design.replace"
+_NOTICE = "save_notice"
 
 
 def toolbar(design: state.Design, known: Look) -> None:
@@ -19,12 +24,12 @@ def toolbar(design: state.Design, known: Look) -> None:
             st.subheader(shell.escaped(name), anchor=False, width="content")
             saved = ", not saved yet" if design.dirty else ""
             st.caption(f"from {shell.escaped(design.origin)}{saved}", width="content")
-            if known.pending:
-                wait_for(known.pending)
         _button("Undo", "undo", bool(design.past), design.undo, "Ctrl+Z")
         _button("Redo", "redo", bool(design.future), design.redo, "Ctrl+Y")
-        with st.popover("Save", icon=":material/save:"):
-            _save(design, name)
+        menu = st.popover("Save", icon=":material/save:", key=_MENU, on_change="rerun")
+        if menu.open:  # what nobody sees is not drawn: each edit draws the page
+            with menu:
+                _save(design, name)
         st.download_button(
             "YAML",
             design.text,
@@ -68,31 +73,47 @@ def _leave() -> None:
 
 
 def _save(design: state.Design, name: str) -> None:
-    """Save under a name; a saved design of that name is replaced only when asked to."""
+    """Ask for a name, and whether a saved design of that name may be replaced."""
     given = st.text_input(
-        "Name of the design",
-        value=design.saved_as or name,
-        max_chars=80,
-        key="design.name_to_save",
+        "Name of the design", value=design.saved_as or name, max_chars=80, key=_NAME
     )
-    replace = st.checkbox("Replace a saved design of that name", value=given == design.saved_as)
+    st.checkbox("Replace a saved design of that name", value=given == design.saved_as, key=_REPLACE)
     with st.container(horizontal=True):
-        if st.button("Save", key="design.save", type="primary"):
-            with shell.told():
-                entry = library.save_design(given, design.text, overwrite=replace)
-                design.saved_as, design.saved_text = entry.name, design.text
-                design.origin = f"design {entry.name}"
-                st.toast(f"Saved as {shell.escaped(entry.name)}", icon=":material/check:")
-        if st.button(
+        st.button("Save", key="design.save", type="primary", on_click=_told, args=(_keep,))
+        st.button(
             "Save a copy",
             key="design.copy",
+            on_click=_told,
+            args=(_keep_copy,),
             help="Save under this name with “copy” and go on with it",
-        ):
-            with shell.told():
-                _duplicate(design, given)
+        )
+    shell.problems(state.keep(_NOTICE, ()))
 
 
-def _duplicate(design: state.Design, name: str) -> None:
+def _told(save: Callable[[state.Design, str], None]) -> None:
+    """Save, as a callback, and close the menu; what goes wrong is told in it."""
+    design, given = state.design(), str(st.session_state.get(_NAME, ""))
+    if design is None:
+        return
+    try:
+        save(design, given)
+    except HybridLabError as error:
+        state.put(_NOTICE, error.problems)
+    else:
+        state.put(_NOTICE, ())
+        st.session_state[_MENU] = False
+        st.toast(f"Saved as {shell.escaped(design.saved_as or given)}", icon=":material/check:")
+
+
+def _keep(design: state.Design, name: str) -> None:
+    """Save the design under a name."""
+    replace = bool(st.session_state.get(_REPLACE))
+    entry = library.save_design(name, design.text, overwrite=replace)
+    design.saved_as, design.saved_text = entry.name, design.text
+    design.origin = f"design {entry.name}"
+
+
+def _keep_copy(design: state.Design, name: str) -> None:
     """Save the design as a copy under a name that is free, and go on with the copy."""
     for number in range(1, 100):
         title = f"{name} copy" if number == 1 else f"{name} copy {number}"
@@ -106,7 +127,7 @@ def _duplicate(design: state.Design, name: str) -> None:
         design.change(text)
         design.saved_as, design.saved_text, design.preset = entry.name, text, None
         design.origin = f"design {entry.name}"
-        st.rerun()
+        return
 
 
 def field(label: str, key: str, value: str | int) -> None:

@@ -18,7 +18,7 @@ _DOTS = {
     "router": "red",
     "head": "green",
 }
-_KEY = "design.tree"
+_KEY, _WORDS = "design.tree", "tree_words"
 
 
 def tree_height() -> int:
@@ -41,17 +41,26 @@ def tree(design: state.Design, known: Look) -> None:
     kinds = {entry["name"]: str(entry["kind"]) for entry in predictions.components()}
     labels = {path: _label(path, node, kinds, path in bad) for path, node in nodes.items()}
     chosen = design.selected if design.selected in nodes else None
-    if st.session_state.get(_KEY) != chosen:
+    # A browser knows the chosen line by its words, so a line that reads otherwise now has to be chosen anew.
+    words = labels.get(chosen or "", "")
+    if st.session_state.get(_KEY) != chosen or state.keep(_WORDS, "") != words:
         st.session_state[_KEY] = chosen
+        state.put(_WORDS, words)
     st.radio(
         "Nodes, top to bottom",
         list(nodes),
         index=None,
         format_func=lambda path: labels.get(path, path),
         key=_KEY,
-        on_change=lambda: actions.select(st.session_state[_KEY]),
+        on_change=_chosen,
         label_visibility="collapsed",
     )
+
+
+def _chosen() -> None:
+    """Select the chosen node; nobody can choose none, so none only says that a line has changed its words."""
+    if path := st.session_state.get(_KEY):
+        actions.select(path)
 
 
 def node_actions(path: str, node: Node) -> None:

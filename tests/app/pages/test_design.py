@@ -209,6 +209,8 @@ def test_html_and_markdown_in_names_are_shown_as_text(visitor) -> None:
     assert title.startswith(r"\<img src=x onerror=alert\(1\)\> \*\*bold\*\* \[link\]")
     assert not BARE_HTML.search(visitor.words())
     assert at.text_input(key="design.name").value == NASTY
+    visitor.at.session_state["design.save_menu"] = True
+    visitor.at.run()
     visitor.press("design.save")
     visitor.press("Open")
     assert not BARE_HTML.search(visitor.words())
@@ -220,6 +222,8 @@ def test_a_design_is_saved_found_again_and_deleted_only_after_a_question(visitor
     at = visitor.press(f"preset.{START}")
     visitor.press("add.gru")
     assert "not saved yet" in visitor.words()
+    at.session_state["design.save_menu"] = True
+    at.run()
     at = visitor.give(next(t for t in at.text_input if t.label == "Name of the design"), "mine")
     visitor.press("design.save")
     assert [entry.name for entry in library.designs()] == ["mine"]
