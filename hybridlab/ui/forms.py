@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import Field, shown
 
 _JS_SAFE = 2**53 - 1
@@ -23,24 +24,26 @@ def parameter(
     if field.refusal(value) and not (value is None and not field.required):
         _raw(field, value, key, change)
         return
-    _set(key, _as_shown(field, value))
+    begins = _as_shown(field, value)
+    refused, key = f"{key}:refused", key_showing(key, begins)
     common: dict[str, Any] = {
         "key": key,
         "help": field.explanation,
         "on_change": _changed,
-        "args": (field, key, change, value),
+        "args": (field, key, change, value, refused),
         "disabled": disabled,
     }
     if field.kind == "boolean":
-        st.toggle(field.label, **common)
+        st.toggle(field.label, value=begins, **common)
     elif field.kind == "choice":
         options = [*field.choices, None] if field.optional else list(field.choices)
-        st.selectbox(field.label, options, format_func=shown, **common)
+        index = options.index(begins) if begins in options else 0
+        st.selectbox(field.label, options, index=index, format_func=shown, **common)
     elif field.kind in ("integer", "number"):
-        st.number_input(field.label, **_limits(field, value), **common)
+        st.number_input(field.label, value=begins, **_limits(field, value), **common)
     else:
-        st.text_input(field.label, **common)
-    if said := st.session_state.pop(f"{key}:refused", ""):
+        st.text_input(field.label, value=begins, **common)
+    if said := st.session_state.pop(refused, ""):
         st.error(said, icon=":material/error:")
 
 
@@ -59,7 +62,7 @@ def parameters(
             parameter(field, values.get(field.name, field.default), f"{key}.{field.name}", change)
 
 
-def _changed(field: Field, key: str, change: Change, shown_before: Any) -> None:
+def _changed(field: Field, key: str, change: Change, shown_before: Any, refused: str) -> None:
     """Take a widget's new value if the schema allows it, else say why not.
 
     Where a rerun was cut short, a browser reports a widget that nobody touched: its value is no change.
@@ -74,16 +77,18 @@ def _changed(field: Field, key: str, change: Change, shown_before: Any) -> None:
     if value == shown_before and type(value) is type(shown_before):
         return
     if refusal := field.refusal(value):
-        st.session_state[f"{key}:refused"] = refusal
+        st.session_state[refused] = refusal
     else:
         change(field.name, value)
 
 
 def _raw(field: Field, value: Any, key: str, change: Change) -> None:
     """Show a value that the schema refuses, as text, so that it can be put right."""
+    begins = "" if value is None else str(value)
+    raw = key_showing(f"{key}:raw", begins)
 
     def changed() -> None:
-        text = str(st.session_state[f"{key}:raw"]).strip()
+        text = str(st.session_state[raw]).strip()
         try:
             given = json.loads(text) if text else None
         except ValueError:
@@ -91,15 +96,8 @@ def _raw(field: Field, value: Any, key: str, change: Change) -> None:
         if not field.refusal(given):
             change(field.name, given)
 
-    _set(f"{key}:raw", "" if value is None else str(value))
-    st.text_input(field.label, key=f"{key}:raw", help=field.explanation, on_change=changed)
+    st.text_input(field.label, begins, key=raw, help=field.explanation, on_change=changed)
     st.error(field.refusal(value), icon=":material/error:")
-
-
-def _set(key: str, value: Any) -> None:
-    """Make a widget show a value; widgets are told only where they differ."""
-    if key not in st.session_state or st.session_state[key] != value:
-        st.session_state[key] = value
 
 
 def _as_shown(field: Field, value: Any) -> Any:
@@ -107,6 +105,8 @@ def _as_shown(field: Field, value: Any) -> Any:
         return shown(value) if value is not None else ""
     if field.kind == "text":
         return "" if value is None else str(value)
+    if field.kind == "boolean":
+        return bool(value)
     if field.kind == "number" and value is not None:
         return float(value)
     return value
@@ -115,7 +115,7 @@ def _as_shown(field: Field, value: Any) -> Any:
 def _limits(field: Field, value: Any) -> dict[str, Any]:
     """Return limits and steps for a number; Streamlit holds whole numbers only as far as browsers do."""
     low, high = field.minimum, field.maximum
-    empty = {"value": None, "placeholder": "none"} if field.optional else {}
+    empty = {"placeholder": "none"} if field.optional else {}
     if field.kind == "integer":
         low = None if low is None else max(int(low), -_JS_SAFE)
         high = None if high is None else min(int(high), _JS_SAFE)

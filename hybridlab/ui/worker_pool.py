@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import select
 import subprocess
@@ -27,6 +28,8 @@ class Answer:
 
     value: Any = None
     problems: tuple[Problem, ...] = ()
+    failed: bool = False
+    """Whether the process failed, so that the same question may have another answer later."""
 
     @property
     def sentence(self) -> str:
@@ -48,7 +51,8 @@ class WorkerPool:
     """Answers questions in at most ``size`` processes; nobody waits longer than a question's timeout.
 
     The same question asked twice is worked on once. A question that its only owner has replaced by a newer one of the
-    same verb is dropped while it still waits. Answers that are values are kept, the least recently used go first.
+    same verb is dropped while it still waits. Answers are kept, problems too, the least recently used go first; that a
+    process failed is kept for ``retry_s`` only, long enough to be read, and asked again afterwards.
     """
 
     def __init__(
@@ -57,14 +61,15 @@ class WorkerPool:
         command: Sequence[str] = COMMAND,
         keep: int = 512,
         timeout_s: float = 60.0,
+        retry_s: float = 20.0,
     ) -> None:
         """Set the pool up; a process starts when there is a first question for it."""
         self._command, self._keep, self._timeout_s = tuple(command), keep, timeout_s
-        self._size = size
+        self._size, self._retry_s = size, retry_s
         self._changed = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._open: dict[str, _Job] = {}
-        self._kept: OrderedDict[str, Answer] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Answer, float]] = OrderedDict()
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._closed = False
@@ -85,9 +90,8 @@ class WorkerPool:
         """Queue a question and return its future; known and open questions are not asked again."""
         key = json.dumps([verb, args], sort_keys=True)
         with self._changed:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return _done(self._kept[key])
+            if (kept := self._known(key)) is not None:
+                return _done(kept)
             if self._closed:
                 return _done(Answer(problems=(Problem("", "the prediction processes have ended"),)))
             job = self._open.get(key)
@@ -124,6 +128,15 @@ class WorkerPool:
                     Answer(problems=(Problem("", "replaced by a newer question"),))
                 )
 
+    def _known(self, key: str) -> Answer | None:
+        """Return the kept answer, unless it is a failure that has been kept for long enough."""
+        answer, until = self._kept.get(key, (None, 0.0))
+        if answer is None or time.monotonic() >= until:
+            self._kept.pop(key, None)
+            return None
+        self._kept.move_to_end(key)
+        return answer
+
     def _work(self) -> None:
         worker = _Process(self._command)
         while True:
@@ -138,10 +151,10 @@ class WorkerPool:
             answer = worker.answer(job.verb, job.args, job.timeout_s)
             with self._changed:
                 del self._open[job.key]
-                if not answer.problems:
-                    self._kept[job.key] = answer
-                    while len(self._kept) > self._keep:
-                        self._kept.popitem(last=False)
+                until = time.monotonic() + self._retry_s if answer.failed else math.inf
+                self._kept[job.key] = (answer, until)
+                while len(self._kept) > self._keep:
+                    self._kept.popitem(last=False)
             job.future.set_result(answer)
         worker.stop()
 
@@ -166,18 +179,14 @@ class _Process:
             except TimeoutError:
                 self.stop()
                 limit = f"this took longer than {timeout_s:g} s to predict and was stopped"
-                return Answer(
-                    problems=(Problem("", limit, fix="try a smaller batch or fewer nodes"),)
-                )
+                return _failure(limit, "try a smaller batch or fewer nodes")
             if reply is None:
                 code = self.stop()
                 ended = f"the prediction process ended unexpectedly (exit code {code})"
-                return Answer(
-                    problems=(Problem("", ended, fix="it starts again by itself; try again"),)
-                )
+                return _failure(ended, "it starts again by itself; try again")
             problems = tuple(Problem(**problem) for problem in reply.get("problems", ()))
             return Answer(reply.get("value"), problems)
-        return Answer(problems=(Problem("", "the prediction process could not be started"),))
+        return _failure("the prediction process could not be started")
 
     def stop(self) -> int | None:
         process, self._process, self._buffer = self._process, None, b""
@@ -224,6 +233,10 @@ class _Process:
         line, _, self._buffer = self._buffer.partition(b"\n")
         reply: dict[str, Any] = json.loads(line)
         return reply
+
+
+def _failure(said: str, fix: str = "") -> Answer:
+    return Answer(problems=(Problem("", said, fix=fix),), failed=True)
 
 
 def _done(answer: Answer) -> Future[Answer]:

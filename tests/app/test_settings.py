@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.app.held import held
+
 
 def test_two_changes_that_meet_before_the_page_is_drawn_are_both_kept(open_page) -> None:
     page = open_page("2_Train")
@@ -14,7 +16,7 @@ def test_two_changes_that_meet_before_the_page_is_drawn_are_both_kept(open_page)
 def test_settings_survive_other_pages(open_page) -> None:
     page = open_page("2_Train")
     page.number_input(key="train.digits_sequence.batch").set_value(16).run()
-    page.selectbox(key="choice.train_task").set_value("digits_sequence").run()
+    held(page.selectbox, "choice.train_task").set_value("digits_sequence").run()
     page.switch_page("pages/3_Runs.py").run()
     page.switch_page("pages/2_Train.py").run()
     assert page.number_input(key="train.digits_sequence.batch").value == 16

@@ -81,9 +81,21 @@ def test_a_process_that_dies_is_told_and_started_again(pool) -> None:
     assert pool.submit("x", {"n": 2}).result(30).value["pid"] != before
 
 
-def test_failures_are_not_kept(pool) -> None:
-    assert pool.submit("die", {}).result(30).problems
-    assert pool.ask("die", {}) is None
+def test_a_failure_can_be_read_and_is_asked_again_later() -> None:
+    pool = WorkerPool(command=[sys.executable, "-c", WORKER], retry_s=1.0)
+    try:
+        failure = pool.submit("die", {}).result(30)
+        assert failure.failed
+        assert pool.ask("die", {}) is failure, "a page that asks again finds it"
+        time.sleep(1.0)
+        assert pool.ask("die", {}) is None
+    finally:
+        pool.close()
+
+
+def test_problems_are_kept_so_that_a_slow_question_with_problems_ends(pool) -> None:
+    answer = pool.submit("wrong", {}).result(30)
+    assert pool.ask("wrong", {}) is answer
 
 
 def test_problems_arrive_as_problems(pool) -> None:

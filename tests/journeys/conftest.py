@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent))
 from chromium import FLAGS, find
@@ -138,7 +139,13 @@ def page(
     )
     context.set_default_timeout(EXPECT_MS)
     opened = context.new_page()
+    failures = request.session.testsfailed
     yield opened
+    if request.session.testsfailed > failures:
+        with contextlib.suppress(Error):
+            opened.screenshot(path=str(SCREENSHOTS / f"failed-{request.node.name}.png"))
+        said = app_server.log.read_text(encoding="utf-8", errors="replace")
+        print(f"the app said:\n{said[-3000:]}")
     context.close()
 
 

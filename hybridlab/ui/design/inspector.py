@@ -13,6 +13,7 @@ from hybridlab.ui.design import actions
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.design.toolbar import field
 from hybridlab.ui.design.tree import node_actions
+from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import fields
 
 _RESIDUALS = {
@@ -115,9 +116,8 @@ def _set(path: str, node: Node, key: str, value: Any) -> None:
 def _choose(path: str, use: str | None, names: Sequence[str]) -> None:
     """Let another component take this node's place."""
     titles = {item["name"]: item["title"] for item in predictions.components()}
-    key = f"use.{path}"
-    if st.session_state.get(key) != use:
-        st.session_state[key] = use
+    begins = use if use in names else None
+    key = key_showing(f"use.{path}", begins)
 
     def changed() -> None:
         if (chosen := st.session_state[key]) in titles:
@@ -126,7 +126,7 @@ def _choose(path: str, use: str | None, names: Sequence[str]) -> None:
     st.selectbox(
         "Component",
         names,
-        index=0 if use in names else None,
+        index=names.index(begins) if begins else None,
         key=key,
         format_func=lambda name: titles.get(name, name),
         on_change=changed,
@@ -167,28 +167,31 @@ def _group(path: str, node: Node) -> None:
 
 def _wiring(path: str, node: Node) -> None:
     """Show id, inputs and residual."""
-    id_key, input_key, residual_key = (f"{name}.{path}" for name in ("id", "inputs", "residual"))
-    _show(id_key, node.id)
+    inputs, residual = list(node.inputs or ()), str(node.residual) if node.residual else None
+    id_key = key_showing(f"id.{path}", node.id)
+    input_key = key_showing(f"inputs.{path}", inputs)
+    residual_key = key_showing(f"residual.{path}", residual)
     st.text_input(
         "Name (id)",
+        node.id,
         key=id_key,
         max_chars=64,
         on_change=lambda: actions.rename(path, st.session_state[id_key].strip() or node.id),
         help="Other nodes refer to this one by its id.",
     )
-    _show(input_key, list(node.inputs or ()))
     st.multiselect(
         "Inputs",
         _readable(path, node),
+        default=inputs,
         key=input_key,
         placeholder="the node above",
         on_change=lambda: actions.set_value(path, "inputs", st.session_state[input_key] or None),
         help=f"Which nodes it reads; empty reads the node above. {INPUT} is what enters the group.",
     )
-    _show(residual_key, str(node.residual) if node.residual else None)
     st.selectbox(
         "Residual and norm",
         list(_RESIDUALS),
+        index=list(_RESIDUALS).index(residual),
         key=residual_key,
         format_func=lambda value: _RESIDUALS[value],
         on_change=lambda: actions.set_value(path, "residual", st.session_state[residual_key]),
@@ -205,8 +208,3 @@ def _readable(path: str, node: Node) -> list[str]:
         names += [item.id for item in actions.siblings(around)]
     names += list(node.inputs or ())
     return [name for name in dict.fromkeys(names) if name != node.id]
-
-
-def _show(key: str, value: Any) -> None:
-    if key not in st.session_state or st.session_state[key] != value:
-        st.session_state[key] = value

@@ -6,17 +6,25 @@ import streamlit as st
 
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.ui import shell, state
+from hybridlab.ui.held import held_key, renew
 
 _KEY, _SHOWN = "design.yaml", "yaml_revision"
 
 
 def yaml_view(design: state.Design) -> None:
     """Show the text with Apply and Revert; text that cannot be read is kept here and told, not applied."""
-    if state.keep(_SHOWN, -1) != design.revision or _KEY not in st.session_state:
-        st.session_state[_KEY] = design.text
+    if state.keep(_SHOWN, -1) != design.revision:
+        renew(_KEY)
         state.put(_SHOWN, design.revision)
-    shell.monospace(_KEY)
-    st.text_area("Architecture (YAML)", key=_KEY, height=520, persist_state="session")
+    with st.container(key="design.yaml.text"):
+        shell.monospace("design.yaml.text")
+        st.text_area(
+            "Architecture (YAML)",
+            design.text,
+            key=held_key(_KEY),
+            height=520,
+            persist_state="session",
+        )
     with st.container(horizontal=True):
         st.button(
             "Apply", type="primary", key="yaml.apply", on_click=_apply, icon=":material/check:"
@@ -27,7 +35,7 @@ def yaml_view(design: state.Design) -> None:
 
 
 def _apply() -> None:
-    design, text = state.design(), str(st.session_state.get(_KEY, ""))
+    design, text = state.design(), str(st.session_state.get(held_key(_KEY), ""))
     if design is None:
         return
     try:
@@ -41,6 +49,5 @@ def _apply() -> None:
 
 
 def _revert() -> None:
-    if design := state.design():
-        st.session_state[_KEY] = design.text
-        state.put("yaml_problems", ())
+    renew(_KEY)
+    state.put("yaml_problems", ())

@@ -11,6 +11,7 @@ from hybridlab.errors import HybridLabError
 from hybridlab.ui import shell, state
 from hybridlab.ui.design import actions
 from hybridlab.ui.design.look import Look
+from hybridlab.ui.held import key_showing
 
 _MENU, _NAME, _REPLACE = "design.save_menu", "design.name_to_save", "design.replace"
 _NOTICE = "save_notice"
@@ -132,9 +133,7 @@ def _keep_copy(design: state.Design, name: str) -> None:
 
 def field(label: str, key: str, value: str | int) -> None:
     """Show a field of the architecture itself, such as its name or its width."""
-    widget = f"design.{key}"
-    if st.session_state.get(widget) != value:
-        st.session_state[widget] = value
+    widget = key_showing(f"design.{key}", value)
 
     def changed() -> None:
         given = st.session_state[widget]
@@ -142,6 +141,6 @@ def field(label: str, key: str, value: str | int) -> None:
             actions.apply(lambda text: edit.set_field(text, key, given))
 
     if isinstance(value, int):
-        st.number_input(label, min_value=1, max_value=65_536, step=1, key=widget, on_change=changed)
+        st.number_input(label, 1, 65_536, value, step=1, key=widget, on_change=changed)
     else:
-        st.text_input(label, max_chars=200, key=widget, on_change=changed)
+        st.text_input(label, value, max_chars=200, key=widget, on_change=changed)

@@ -12,6 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design.look import Look
+from hybridlab.ui.held import held_key, key_showing
 from hybridlab.units import format_bytes, format_count, format_flops, format_seconds
 
 _HELP = {
@@ -43,19 +44,24 @@ def _choice(task_place: DeltaGenerator, batch_place: DeltaGenerator) -> None:
     """Let the user choose for which task and batch shapes and costs are shown."""
     chosen = state.shapes()
     entries = {entry["name"]: entry for entry in predictions.tasks()}
-    for key, value in (("shapes.task", chosen.task), ("shapes.batch", chosen.batch)):
-        if st.session_state.get(key) != value:
-            st.session_state[key] = value
+    names = list(entries)
     task_place.selectbox(
         "Shapes and costs for task",
-        list(entries),
-        key="shapes.task",
+        names,
+        index=names.index(chosen.task) if chosen.task in entries else 0,
+        key=key_showing("shapes.task", chosen.task),
         format_func=lambda name: _described(entries.get(name), name),
         help="The task supplies input and head where the design has none, and the length of a sample.",
         on_change=_changed,
     )
     batch_place.number_input(
-        "Batch (samples)", 1, 65_536, key="shapes.batch", step=1, on_change=_changed
+        "Batch (samples)",
+        1,
+        65_536,
+        chosen.batch,
+        step=1,
+        key=key_showing("shapes.batch", chosen.batch),
+        on_change=_changed,
     )
 
 
@@ -64,7 +70,7 @@ def _described(entry: Mapping[str, Any] | None, name: str) -> str:
 
 
 def _changed() -> None:
-    task, batch = st.session_state["shapes.task"], st.session_state["shapes.batch"]
+    task, batch = (st.session_state[held_key(name)] for name in ("shapes.task", "shapes.batch"))
     known = any(entry["name"] == task for entry in predictions.tasks())
     if known and isinstance(batch, int) and 1 <= batch <= 65_536:
         state.set_shapes(

@@ -8,6 +8,7 @@ from hybridlab.architecture.spec import Node
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design import actions
 from hybridlab.ui.design.look import Look
+from hybridlab.ui.held import held_key, key_showing, renew
 
 _DOTS = {
     "input": "green",
@@ -43,15 +44,16 @@ def tree(design: state.Design, known: Look) -> None:
     chosen = design.selected if design.selected in nodes else None
     # A browser knows the chosen line by its words, so a line that reads otherwise now has to be chosen anew.
     words = labels.get(chosen or "", "")
-    if st.session_state.get(_KEY) != chosen or state.keep(_WORDS, "") != words:
-        st.session_state[_KEY] = chosen
-        state.put(_WORDS, words)
+    key = key_showing(_KEY, chosen)
+    if state.keep(_WORDS, words) != words:
+        key = renew(_KEY)
+    state.put(_WORDS, words)
     st.radio(
         "Nodes, top to bottom",
         list(nodes),
-        index=None,
+        index=list(nodes).index(chosen) if chosen else None,
         format_func=lambda path: labels.get(path, path),
-        key=_KEY,
+        key=key,
         on_change=_chosen,
         label_visibility="collapsed",
     )
@@ -59,7 +61,7 @@ def tree(design: state.Design, known: Look) -> None:
 
 def _chosen() -> None:
     """Select the chosen node; nobody can choose none, so none only says that a line has changed its words."""
-    if path := st.session_state.get(_KEY):
+    if path := st.session_state.get(held_key(_KEY)):
         actions.select(path)
 
 

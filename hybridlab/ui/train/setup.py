@@ -14,6 +14,7 @@ from hybridlab.runs.launcher import submit
 from hybridlab.training.spec import TrainSpec
 from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
+from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import Field, fields
 from hybridlab.views.diagram import diagram_info
 
@@ -85,15 +86,14 @@ def task_choice() -> Mapping[str, Any]:
 
 def _kept_choice(label: str, name: str, options: list[str], first: str | None, written: Any) -> str:
     """Show a choice that is remembered when the page changes."""
-    key = f"choice.{name}"
     kept = state.keep(name, first)
     if kept not in options:
         kept = first if first in options else options[0]
-    if st.session_state.get(key) != kept:
-        st.session_state[key] = kept
+    key = key_showing(f"choice.{name}", kept)
     st.selectbox(
         label,
         options,
+        index=options.index(kept),
         key=key,
         format_func=written,
         on_change=lambda: state.put(name, st.session_state[key]),

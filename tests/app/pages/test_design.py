@@ -11,6 +11,7 @@ from hybridlab.architecture.document import loads
 from hybridlab.ui import predictions
 from hybridlab.ui.predictions import Shapes
 from hybridlab.units import format_count
+from tests.app.held import held
 
 START = "lstm_attention_mini"
 NASTY = "<img src=x onerror=alert(1)> **bold** [link](http://x)"
@@ -51,7 +52,7 @@ def test_a_preset_opens_with_its_diagram_its_nodes_and_its_cost(visitor) -> None
     at = visitor.press(f"preset.{START}")
     assert [s.value for s in at.subheader] == [r"lstm\-attention\-mini"]
     assert visitor.design.text == library.find(START).read_text(encoding="utf-8")
-    assert at.radio(key="design.tree").options == [":blue[●] lstm", ":blue[●] attention"]
+    assert held(at.radio, "design.tree").options == [":blue[●] lstm", ":blue[●] attention"]
     at = visitor.until(lambda at: at.metric[0].value != "–")
     cost = predictions.predict(visitor.design.text, Shapes("digits_sequence"), "", 60)
     assert cost is not None
@@ -71,7 +72,7 @@ def test_nodes_are_added_removed_and_brought_back(visitor) -> None:
     visitor.press("add.attention")
     at = visitor.press("add.mamba2")
     assert uses(visitor) == ["attention", "mamba2"]
-    assert at.radio(key="design.tree").value == "nodes[1]"
+    assert held(at.radio, "design.tree").value == "nodes[1]"
     visitor.press("node.arrow_upward")
     assert uses(visitor) == ["mamba2", "attention"]
     visitor.press("node.content_copy")
@@ -104,7 +105,7 @@ def test_undo_all_the_way_gives_the_first_text_to_the_letter(visitor) -> None:
 def test_a_branch_beside_a_node_is_joined_by_a_sum(visitor) -> None:
     visitor.open("1_Design")
     at = visitor.press(f"preset.{START}")
-    at = visitor.give(at.radio(key="design.tree"), "nodes[1]")
+    at = visitor.give(held(at.radio, "design.tree"), "nodes[1]")
     visitor.give(at.button_group(key="palette.where.2"), "beside")
     visitor.press("add.mamba2")
     nodes = loads(visitor.design.text).nodes
@@ -116,31 +117,31 @@ def test_a_branch_beside_a_node_is_joined_by_a_sum(visitor) -> None:
 def test_the_form_writes_the_text_and_the_text_fills_the_form(visitor) -> None:
     visitor.open("1_Design")
     at = visitor.press(f"preset.{START}")
-    at = visitor.give(at.radio(key="design.tree"), "nodes[1]")
+    at = visitor.give(held(at.radio, "design.tree"), "nodes[1]")
     heads = "form.nodes[1].attention.heads"
-    assert at.number_input(key=heads).value == 2
-    at = visitor.give(at.number_input(key=heads), 4)
+    assert held(at.number_input, heads).value == 2
+    at = visitor.give(held(at.number_input, heads), 4)
     assert "- {use: attention, heads: 4, qk_norm: true}" in visitor.design.text
     assert visitor.design.text.startswith("# The smallest telling hybrid"), "comments stay"
     at = visitor.give(at.button_group(key="design.view"), "YAML")
-    assert at.text_area(key="design.yaml").value == visitor.design.text
+    assert held(at.text_area, "design.yaml").value == visitor.design.text
     written = visitor.design.text.replace("heads: 4", "heads: 8")
-    visitor.give(at.text_area(key="design.yaml"), written)
+    visitor.give(held(at.text_area, "design.yaml"), written)
     at = visitor.press("yaml.apply")
     assert visitor.design.text == written
-    assert at.number_input(key=heads).value == 8
+    assert held(at.number_input, heads).value == 8
     at = visitor.press("design.undo")
-    assert at.number_input(key=heads).value == 4
-    assert "heads: 4" in at.text_area(key="design.yaml").value
+    assert held(at.number_input, heads).value == 4
+    assert "heads: 4" in held(at.text_area, "design.yaml").value
 
 
 def test_a_group_repeats_as_often_as_its_form_says(visitor) -> None:
     visitor.open("1_Design")
     at = visitor.press("preset.hymba_mini")
-    at = visitor.give(at.radio(key="design.tree"), "nodes[0]")
-    at = visitor.give(at.number_input(key="group.nodes[0].repeat"), 5)
+    at = visitor.give(held(at.radio, "design.tree"), "nodes[0]")
+    at = visitor.give(held(at.number_input, "group.nodes[0].repeat"), 5)
     assert loads(visitor.design.text).nodes[0].repeat == 5
-    assert at.radio(key="design.tree").options[0] == "▾ **block × 5**"
+    assert held(at.radio, "design.tree").options[0] == "▾ **block × 5**"
     assert "block × 5" in [box["title"] for box in visitor.component("diagram")["info"]["boxes"]]
 
 
@@ -159,28 +160,28 @@ def test_text_that_cannot_be_read_is_told_and_nothing_is_lost(visitor, text, sen
     at = visitor.press(f"preset.{START}")
     before = visitor.design.text
     at = visitor.give(at.button_group(key="design.view"), "YAML")
-    visitor.give(at.text_area(key="design.yaml"), text)
+    visitor.give(held(at.text_area, "design.yaml"), text)
     at = visitor.press("yaml.apply")
     said = [error.value for error in at.error]
     assert said, "nothing is told"
     assert any(re.search(sentence, line.replace("\\", "")) for line in said), said
     assert visitor.design.text == before, "the design is as it was"
-    assert at.text_area(key="design.yaml").value == text, "the words can be put right"
-    assert at.radio(key="design.tree").options == [":blue[●] lstm", ":blue[●] attention"]
+    assert held(at.text_area, "design.yaml").value == text, "the words can be put right"
+    assert held(at.radio, "design.tree").options == [":blue[●] lstm", ":blue[●] attention"]
     at = visitor.press("yaml.revert")
-    assert at.text_area(key="design.yaml").value == before
+    assert held(at.text_area, "design.yaml").value == before
     assert not at.error
 
 
 def test_a_value_that_does_not_fit_is_told_beside_its_node_and_stops_training(visitor) -> None:
     visitor.open("1_Design")
     at = visitor.press(f"preset.{START}")
-    at = visitor.give(at.radio(key="design.tree"), "nodes[1]")
-    visitor.give(at.number_input(key="form.nodes[1].attention.heads"), 5)
+    at = visitor.give(held(at.radio, "design.tree"), "nodes[1]")
+    visitor.give(held(at.number_input, "form.nodes[1].attention.heads"), 5)
     at = visitor.until(lambda at: at.error)
     assert all("heads" in error.value for error in at.error)
     assert len(at.error) == 2, "once in the list of problems, once beside the form"
-    assert at.radio(key="design.tree").options[1].startswith(":red[⚠]")
+    assert held(at.radio, "design.tree").options[1].startswith(":red[⚠]")
     assert ":material/error: 1 error" in visitor.words()
     assert visitor.button("Train this").disabled
     wrong = [b["path"] for b in visitor.component("diagram")["info"]["boxes"] if b["errors"]]
@@ -197,7 +198,7 @@ def test_an_unknown_component_and_an_unknown_key_can_be_put_right_on_the_page(vi
     said = "\n".join(error.value for error in at.error)
     assert "sause" in said
     assert "attentoin" in said
-    visitor.give(at.radio(key="design.tree"), "nodes[0]")
+    visitor.give(held(at.radio, "design.tree"), "nodes[0]")
     visitor.press("unknown.nodes[0].sause")
     assert "sause" not in visitor.design.text
 
@@ -208,7 +209,7 @@ def test_html_and_markdown_in_names_are_shown_as_text(visitor) -> None:
     (title,) = [s.value for s in at.subheader]
     assert title.startswith(r"\<img src=x onerror=alert\(1\)\> \*\*bold\*\* \[link\]")
     assert not BARE_HTML.search(visitor.words())
-    assert at.text_input(key="design.name").value == NASTY
+    assert held(at.text_input, "design.name").value == NASTY
     visitor.at.session_state["design.save_menu"] = True
     visitor.at.run()
     visitor.press("design.save")
@@ -257,7 +258,7 @@ def test_the_cost_follows_the_batch(visitor) -> None:
     visitor.press(f"preset.{START}")
     at = visitor.until(lambda at: at.metric[0].value != "–")
     small = [m.value for m in at.metric]
-    visitor.give(at.number_input(key="shapes.batch"), 256)
+    visitor.give(held(at.number_input, "shapes.batch"), 256)
     at = visitor.until(lambda at: at.metric[2].value != small[2])
     assert [m.value for m in at.metric][:2] == small[:2], "per sample it costs the same"
     assert float(at.metric[2].value.split()[0]) > 3 * float(small[2].split()[0])

@@ -9,6 +9,7 @@ import pytest
 from hybridlab.architecture import edit, library
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.record import RunState
+from tests.app.held import held
 
 TEXT = library.find("lstm_attention_mini").read_text(encoding="utf-8")
 UNKNOWN = "0123456789ab"
@@ -26,9 +27,9 @@ def seconds(written: str) -> float:
 def test_the_form_has_the_tasks_defaults_and_an_estimate(visitor) -> None:
     at = visitor.open("2_Train")
     assert [title.value for title in at.title] == ["Train"]
-    assert at.selectbox(key="choice.train_source").value == "preset hymba_mini"
-    assert at.selectbox(key="choice.train_task").value == "digits_sequence"
-    assert at.number_input(key="train.digits_sequence.steps").value >= 100
+    assert held(at.selectbox, "choice.train_source").value == "preset hymba_mini"
+    assert held(at.selectbox, "choice.train_task").value == "digits_sequence"
+    assert held(at.number_input, "train.digits_sequence.steps").value >= 100
     at = visitor.until(estimated)
     assert re.fullmatch(r"\d.* (ms|s|h|min).*", at.metric[0].value)
     assert at.metric[1].value.endswith("MiB")
@@ -38,31 +39,31 @@ def test_the_form_has_the_tasks_defaults_and_an_estimate(visitor) -> None:
 
 def test_another_task_brings_its_own_settings_and_keeps_the_first_ones(visitor) -> None:
     at = visitor.open("2_Train")
-    visitor.give(at.number_input(key="train.digits_sequence.steps"), 123)
-    visitor.give(at.selectbox(key="choice.train_task"), "parity")
+    visitor.give(held(at.number_input, "train.digits_sequence.steps"), 123)
+    visitor.give(held(at.selectbox, "choice.train_task"), "parity")
     assert "train.parity.steps" in [n.key for n in at.number_input]
     assert "train.digits_sequence.steps" not in [n.key for n in at.number_input]
-    at = visitor.give(at.selectbox(key="choice.train_task"), "digits_sequence")
-    assert at.number_input(key="train.digits_sequence.steps").value == 123
+    at = visitor.give(held(at.selectbox, "choice.train_task"), "digits_sequence")
+    assert held(at.number_input, "train.digits_sequence.steps").value == 123
     at = visitor.press("Back to the task's defaults")
-    assert at.number_input(key="train.digits_sequence.steps").value != 123
+    assert held(at.number_input, "train.digits_sequence.steps").value != 123
 
 
 def test_twice_the_steps_take_twice_the_time(visitor) -> None:
     at = visitor.open("2_Train")
     visitor.until(estimated)
-    visitor.give(at.number_input(key="train.digits_sequence.steps"), 1)
+    visitor.give(held(at.number_input, "train.digits_sequence.steps"), 1)
     one = seconds(visitor.until(estimated).metric[0].value)
-    visitor.give(at.number_input(key="train.digits_sequence.steps"), 2)
+    visitor.give(held(at.number_input, "train.digits_sequence.steps"), 2)
     two = seconds(visitor.until(estimated).metric[0].value)
     assert two == pytest.approx(2 * one, rel=0.02)
 
 
 def test_start_queues_exactly_what_the_form_said(visitor, runs) -> None:
     at = visitor.open("2_Train")
-    visitor.give(at.selectbox(key="choice.train_source"), "preset lstm_attention_mini")
-    visitor.give(at.selectbox(key="choice.train_task"), "parity")
-    visitor.give(at.number_input(key="train.parity.steps"), 7)
+    visitor.give(held(at.selectbox, "choice.train_source"), "preset lstm_attention_mini")
+    visitor.give(held(at.selectbox, "choice.train_task"), "parity")
+    visitor.give(held(at.number_input, "train.parity.steps"), 7)
     visitor.until(estimated)
     visitor.press("Start training")
     (run,) = runs.store.list()
@@ -79,7 +80,7 @@ def test_start_queues_exactly_what_the_form_said(visitor, runs) -> None:
 def test_a_design_that_does_not_fit_cannot_be_started(visitor) -> None:
     library.save_design("wrong", edit.set_parameter(TEXT, "nodes[1]", "heads", 5))
     at = visitor.open("2_Train")
-    visitor.give(at.selectbox(key="choice.train_source"), "saved wrong")
+    visitor.give(held(at.selectbox, "choice.train_source"), "saved wrong")
     at = visitor.until(lambda at: at.error)
     assert any("heads" in error.value for error in at.error)
     assert visitor.button("Start training").disabled
