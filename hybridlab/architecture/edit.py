@@ -62,6 +62,17 @@ def add(
     return _edited(text, change)
 
 
+def add_all(text: str, nodes: list[dict[str, Any]], after: str) -> str:
+    """Insert nodes in a row behind the one at ``after``; the text is written once, however many they are."""
+
+    def change(root: Any) -> None:
+        siblings, index = _place(root, after)
+        for offset, node in enumerate(nodes, 1):
+            _insert(siblings, index + offset, _written(node))
+
+    return _edited(text, change) if nodes else text
+
+
 def remove(text: str, path: str) -> str:
     """Remove a node; nodes that named it in ``inputs`` read what it read, and a group left empty goes too."""
 

@@ -45,9 +45,10 @@ class Paste(_Change):
     def make(self, text: str) -> str:
         """Return the text with the nodes; ids that are taken are numbered on."""
         head, index = _split(self.at)
-        for offset, node in enumerate(_renamed(_nodes(self.yaml), _siblings(text, head))):
-            text = insert(text, f"{head}nodes[{index + offset}]", node)
-        return text
+        siblings = _siblings(text, head)
+        first, *others = _renamed(_nodes(self.yaml), siblings)
+        text = insert(text, self.at, first)
+        return edit.add_all(text, others, f"{head}nodes[{min(index, len(siblings))}]")
 
 
 class Remove(_Change):
