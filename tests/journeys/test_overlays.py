@@ -116,7 +116,10 @@ def test_a_training_is_seen_on_the_nodes(page: Page, shoot: Any) -> None:
     experts = node(page, "nodes[0].nodes[3]").locator(".hl-experts i")
     expect(experts).to_have_count(4)
     assert re.search(r"busiest \d+ %\s+even 25 %", says(page, "nodes[0].nodes[3]"))
+    page.get_by_role("button", name="Fill the window (W)").click()
+    page.get_by_role("button", name="Fit everything in view (0)").click()
     both(page, shoot, "overlay_live_experts")
+    page.get_by_role("button", name="Back into the page (W)").click()
     choose(page, "update_ratio")
     assert 0 < float(says(page, MIXER)) < 1
 

@@ -10,7 +10,7 @@ export interface Standing extends Rect {
   path: string;
 }
 
-/** Where nodes go so that their middles are on the first one's line, in their order, without covering each other.
+/** Where nodes go so that their middles are on the first one's line, in the order they stand, without covering each other.
  *
  * Says why not where they stand in different groups.
  */
@@ -21,7 +21,10 @@ export function aligned(nodes: Standing[], way: "column" | "row"): Map<string, P
   const length = way === "column" ? "height" : "width";
   const across = way === "column" ? "x" : "y";
   const breadth = way === "column" ? "width" : "height";
-  const ordered = [...nodes].sort((a, b) => a[along] - b[along]);
+  // A stack that becomes a row keeps its order from top to bottom, and the other way round.
+  const stacked = Math.max(...nodes.map((each) => each[along])) < Math.min(...nodes.map((each) => each[along] + each[length]));
+  const by = stacked ? across : along;
+  const ordered = [...nodes].sort((a, b) => a[by] - b[by]);
   const line = ordered[0]![across] + ordered[0]![breadth] / 2;
   const places = new Map<string, Point>();
   let free = -Infinity;

@@ -10,6 +10,10 @@ describe("aligning", () => {
   it("puts nodes beside each other without covering any", () => {
     expect(aligned([at("n0", 0, 10), at("n1", 50, 40)], "row")).toEqual(new Map([["n0", [0, 10]], ["n1", [224, 10]]]));
   });
+  it("keeps the order of a stack that becomes a row", () => {
+    const row = aligned([at("n0", 0, 0), at("n1", 60, 100), at("n2", 10, 200)], "row");
+    expect(row).toEqual(new Map([["n0", [0, 0]], ["n1", [224, 0]], ["n2", [448, 0]]]));
+  });
   it("says why it cannot", () => {
     expect(aligned([at("n0", 0, 0)], "row")).toContain("two or more");
     expect(aligned([at("n0", 0, 0), at("n1", 0, 0, { path: "nodes[2].nodes[0]" })], "row")).toContain("one group");
