@@ -4,6 +4,7 @@ import streamlit as st
 
 from hybridlab.ui import state
 from hybridlab.ui.canvas.component import canvas
+from hybridlab.ui.canvas.measured import measured
 from hybridlab.ui.design import start
 from hybridlab.ui.design.inspector import inspector
 from hybridlab.ui.design.look import look
@@ -29,6 +30,7 @@ elif ready():
         with wide:
             canvas(design, known)
             notices()
+            measured(design)
     else:
         parts, middle, right = st.columns([1.1, 2, 1.2], gap="medium")
         with parts:

@@ -76,11 +76,15 @@ def open_architecture(name: str | os.PathLike[str]) -> Architecture:
     return load(find(os.fspath(name)))
 
 
-def save_design(name: str, text: str, *, overwrite: bool = False) -> Entry:
+def save_design(
+    name: str, text: str, *, overwrite: bool = False, expected: str | None = None
+) -> Entry:
     """Keep a design's text under a name; the file is replaced whole or not at all.
 
+    Where ``expected`` is given, a file that holds anything else is not replaced: somebody saved it in the meantime.
+
     Raises:
-        SpecError: the name has no letter or digit, is taken, or the folder cannot be written.
+        SpecError: the name has no letter or digit, is taken, was saved elsewhere, or the folder cannot be written.
     """
     slug = re.sub(r"[^\w-]+", "_", name.strip()).strip("_")[:80]
     if not slug:
@@ -89,6 +93,15 @@ def save_design(name: str, text: str, *, overwrite: bool = False) -> Entry:
     if path.exists() and not overwrite:
         raise SpecError(
             Problem("name", "a design of that name is saved already", "a new name", shown(name))
+        )
+    if expected is not None and _saved_elsewhere(path, expected, text):
+        raise SpecError(
+            Problem(
+                "name",
+                "this design was saved elsewhere since you opened it, perhaps in another tab",
+                "the text as you last opened or saved it",
+                fix="press Save a copy to keep both, or open the saved one and compare",
+            )
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +116,14 @@ def save_design(name: str, text: str, *, overwrite: bool = False) -> Entry:
         reason = (error.strerror or str(error)).lower()
         raise SpecError(Problem("name", f"the design could not be saved: {reason}")) from None
     return _entry(path)
+
+
+def _saved_elsewhere(path: Path, expected: str, text: str) -> bool:
+    """Say whether a design's file holds what neither was there before nor is about to be written."""
+    try:
+        return path.read_text(encoding="utf-8") not in (expected, text)
+    except (OSError, UnicodeDecodeError):  # it is gone or broken: nothing to lose
+        return False
 
 
 def delete_design(name: str) -> None:

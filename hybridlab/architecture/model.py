@@ -116,10 +116,11 @@ class GroupModule(nn.Module):
     """A group: its scope once per repeat, or one scope used again and again where it is tied."""
 
     def __init__(
-        self, node: Node, scopes: Mapping[str, ScopeModule], norm: nn.Module | None
+        self, path: str, node: Node, scopes: Mapping[str, ScopeModule], norm: nn.Module | None
     ) -> None:
         """Keep one scope per repeat; ``norm`` comes with a residual around the whole group."""
         super().__init__()
+        self.path = path
         self.node = node
         self.norm = norm
         self.order = [name for name in scopes for _ in range(node.repeat if node.tie else 1)]
@@ -174,6 +175,14 @@ class GraphModel(nn.Module):
             if isinstance(module, Slot):
                 yield module.path, module
 
+    def owned(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
+        """Yield each component's parameters by its path, and those of the norm around a group by the group's path."""
+        for module in self.modules():
+            if isinstance(module, Slot):
+                yield module.path, list(module.parameters())
+            elif isinstance(module, GroupModule) and module.norm is not None:
+                yield module.path, list(module.norm.parameters())
+
     def reports(self) -> dict[str, dict[str, float | list[float]]]:
         """Return what components have to tell of the last forward, by path."""
         return {path: told for path, slot in self.slots() if (told := slot.body.report())}
@@ -212,4 +221,4 @@ class _Builder:
         }
         plan = self.inference.group_norms.get(path)
         norm = plan.info.cls(plan.params, plan.context) if plan is not None else None
-        return GroupModule(node, scopes, norm)
+        return GroupModule(path, node, scopes, norm)

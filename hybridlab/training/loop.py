@@ -20,6 +20,7 @@ from hybridlab.errors import DeviceError
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.base import Batch, Task
 from hybridlab.training import checkpoint, memory, random_state
+from hybridlab.training.component_metrics import ComponentMetrics
 from hybridlab.training.evaluation import better, evaluate, reached
 from hybridlab.training.meter import Meter, OnMetrics
 from hybridlab.training.optimiser import adamw, clip, gradient_norm, set_learning_rate
@@ -112,6 +113,7 @@ class _Training:
         self.scaler = self.numerics.scaler()
         self.progress = Progress()
         self.meter = Meter(on_metrics, every=spec.log_every, device=self.numerics.device)
+        self.components = ComponentMetrics(model, spec)
         self.best: dict[str, Tensor] | None = None
         self.began = time.perf_counter()
         self.saved_step: int | None = None
@@ -162,12 +164,17 @@ class _Training:
             self.scaler.unscale_(self.optimiser)
         norm = gradient_norm(self.parameters)
         self.meter.step(step + 1, loss, norm if self.scaler is None else loss, rate, spec.batch)
+        measured = self.components.due(step + 1)
+        if measured:
+            self.components.before_update()
         clip(self.parameters, norm, spec.clip_norm)
         if self.scaler is None:
             self.optimiser.step()
         else:
             self.scaler.step(self.optimiser)
             self.scaler.update()
+        if measured:
+            self.meter.components(step + 1, self.components.after_update())
         self.optimiser.zero_grad(set_to_none=True)
 
     def backward(self, batch: Batch, share: float) -> Tensor:

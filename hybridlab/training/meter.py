@@ -66,6 +66,11 @@ class Meter:
             self._on_metrics(waiting[-1][0], {"samples_per_s": self._samples / elapsed})
             self._samples, self._rated = 0, self._flushed
 
+    def components(self, step: int, metrics: dict[str, float]) -> None:
+        """Hand on what was measured of the components at a step, after the step's own metrics."""
+        self.flush()
+        self._on_metrics(step, metrics)
+
     def pause(self) -> None:
         """Leave the time since the last rate out of it: something other than training went on."""
         self._samples, self._rated = 0, time.monotonic()

@@ -103,6 +103,14 @@ class TrainSpec(BaseModel):
     log_every: Annotated[int, Field(strict=True)] = _setting(
         "Steps between points of the live curves.", 1, "steps", ge=1, le=1_000_000
     )
+    component_metrics_every: Annotated[int, Field(strict=True)] | None = _setting(
+        "Steps between each component's gradient norm, update ratio and expert load; empty takes about 200 in a "
+        "training, at least 10 steps apart; 0 turns them off.",
+        None,
+        "steps",
+        ge=0,
+        le=100_000_000,
+    )
     seed: Annotated[int, Field(strict=True)] = _setting(
         "Decides the first weights, the order of the data and all other chance.",
         0,

@@ -1,5 +1,7 @@
 """What ships, what is saved, and the schema that editors read."""
 
+from pathlib import Path
+
 import jsonschema
 import pytest
 
@@ -78,3 +80,18 @@ def test_the_schema_accepts_every_preset_and_refuses_mistakes():
         {"use": "mlp", "repeat": 2},
     ):
         assert list(validator.iter_errors({"name": "x", "nodes": [wrong]}))
+
+
+def test_what_was_saved_elsewhere_in_the_meantime_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path))
+    mine, theirs, newer = (f"name: {name}\nnodes: []\n" for name in ("mine", "theirs", "newer"))
+    entry = library.save_design("shared", mine)
+    library.save_design("shared", theirs, overwrite=True, expected=mine)
+    with pytest.raises(SpecError, match="saved elsewhere since you opened it"):
+        library.save_design("shared", newer, overwrite=True, expected=mine)
+    assert entry.text() == theirs
+    library.save_design("shared", theirs, overwrite=True, expected=mine)
+    entry.path.unlink()
+    assert library.save_design("shared", newer, overwrite=True, expected=mine).text() == newer

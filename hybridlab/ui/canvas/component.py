@@ -35,6 +35,11 @@ def canvas(design: state.Design, known: Look) -> None:
     )
 
 
+def seed_of(design: state.Design) -> str:
+    """Return the name by which the design's canvas knows what is meant for it."""
+    return _desk(design).seed
+
+
 def _desk(design: state.Design) -> Desk:
     """Return the desk of the open design; another design gets a new one, and so a new canvas."""
     desk: Desk | None = state.keep("canvas_desk", None)

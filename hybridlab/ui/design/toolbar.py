@@ -109,7 +109,8 @@ def _told(save: Callable[[state.Design, str], None]) -> None:
 def _keep(design: state.Design, name: str) -> None:
     """Save the design under a name."""
     replace = bool(st.session_state.get(_REPLACE))
-    entry = library.save_design(name, design.text, overwrite=replace)
+    expected = design.saved_text if name == design.saved_as else None
+    entry = library.save_design(name, design.text, overwrite=replace, expected=expected)
     design.saved_as, design.saved_text = entry.name, design.text
     design.origin = f"design {entry.name}"
 

@@ -3,6 +3,7 @@ import { useState } from "react";
 import { removeAll, wrap } from "./compose";
 import { duplicate, fold, move, repeat, tie, ungroup, type Commands } from "./keys";
 import { Icon, type IconName } from "./icons";
+import { OverlayChoice } from "./Legend";
 import { nodeAt, walk } from "./tree";
 
 export function Bar({ commands }: { commands: Commands; version: number }): React.ReactNode {
@@ -50,6 +51,9 @@ export function Bar({ commands }: { commands: Commands; version: number }): Reac
       {button(commands.wide ? "Back into the page (W)" : "Fill the window (W)", "window", commands.widen)}
       {button("Fit everything in view (0)", "fit", commands.fit)}
       {button("Tidy: forget where nodes were put (L)", "tidy", () => session.place(null), session.places.size > 0)}
+      {paths.length > 1 && button("Align under each other (V)", "column", () => commands.align("column"))}
+      {paths.length > 1 && button("Align beside each other (H)", "row", () => commands.align("row"))}
+      <OverlayChoice leave={commands.leave} />
       <input
         className="hl-field hl-find"
         type="search"
@@ -63,7 +67,7 @@ export function Bar({ commands }: { commands: Commands; version: number }): Reac
         }}
         onKeyDown={(event) => {
           if (event.key === "Enter") find();
-          if (event.key === "Escape") commands.refocus();
+          if (event.key === "Escape") commands.leave();
         }}
       />
       {button("All keys (?)", "help", commands.help)}

@@ -5,12 +5,15 @@ import {
 } from "@xyflow/react";
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import { ActionsContext, Box, End, GroupBox, Port, Wire } from "./boxes";
+import { aligned } from "./align";
 import { Bar } from "./Bar";
 import { append, beside, disconnect, ontoEdge, replaceBy, type Gesture } from "./compose";
+import { Legend } from "./Legend";
 import { keyDown, type Commands } from "./keys";
 import { judge, legalTargets, type Fix, type World } from "./legality";
 import { Palette, type How, type PaletteHandle } from "./Palette";
 import { Callout, Empty, Help, ProblemList } from "./panels";
+import { into, landing, type Area } from "./regroup";
 import { SILENCE_MS, type Point, type Session } from "./session";
 import { nodeAt, parentOf, walk } from "./tree";
 import type { Entry } from "./types";
@@ -196,10 +199,26 @@ function Editor({ session }: { session: Session }): React.ReactNode {
       else setTimeout(() => void flow.fitView(FIT), 80);
     }
   };
+  /** The group a dragged node would go to, "" for none around it; null where it stays in its own. */
+  const leaves = (id: string): string | null => {
+    const rect = (each: string): Omit<Area, "path"> => {
+      const node = flow.getInternalNode(each)!;
+      return { ...node.internals.positionAbsolute, width: node.measured.width ?? 0, height: node.measured.height ?? 0 };
+    };
+    const groups = drawn.nodes.filter((each) => each.type === "group_box" && flow.getInternalNode(each.id));
+    return landing(pathOf(id), rect(id), groups.map((each) => ({ path: each.data.path, ...rect(each.id) })));
+  };
+  const glow = (group: string | null): void => {
+    for (const each of wrapper.current?.querySelectorAll(".hl-group") ?? []) each.classList.toggle("hl-over", !!group && each.getAttribute("data-path") === group);
+  };
   const drag = usePaletteDrag(wrapper, pathOf, drop, (entry) => take(entry, "after"));
 
   const commands: Commands = {
     session, make, show, refocus, connect,
+    leave: () => {
+      refocus();
+      setNodes((before) => [...before]);
+    },
     world,
     selectPath: (path, more) => {
       const uid = nodeAt(session.nodes, path)?.uid;
@@ -218,6 +237,12 @@ function Editor({ session }: { session: Session }): React.ReactNode {
       if (!wire) return false;
       make(wire.target === null ? "This line marks the result: the last node's." : disconnect(session.nodes, wire.target, wire.name), "Disconnected");
       return true;
+    },
+    align: (way) => {
+      const standing = drawn.nodes.filter((each) => session.selected.has(each.id)).map((each) => ({ uid: each.id, path: each.data.path, ...each.position, width: each.width ?? 0, height: each.height ?? 0 }));
+      const places = aligned(standing, way);
+      if (typeof places === "string") tell(places, []);
+      else session.place(places);
     },
     wide,
     widen: () => {
@@ -256,7 +281,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
     if (!target || !source || target === source || (parentOf(source) !== "" && target === parentOf(source))) return;
     connect(source, target.endsWith(":out") ? "" : target);
   };
-  const actions = useMemo(() => ({ toggle: (id: string) => session.toggle(id), lit, plain }), [session, lit, plain]);
+  const actions = useMemo(() => ({ toggle: (id: string) => session.toggle(id), lit, plain, session }), [session, lit, plain]);
   const edges = useMemo(() => drawn.edges.map((each) => (each.id === edge ? { ...each, selected: true } : each)), [drawn.edges, edge]);
   const inField = (event: { target: EventTarget }): boolean => event.target instanceof HTMLElement && /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
 
@@ -313,7 +338,11 @@ function Editor({ session }: { session: Session }): React.ReactNode {
               edgeTypes={EDGE_TYPES}
               defaultEdgeOptions={EDGE_OPTIONS}
               onNodesChange={onNodesChange}
-              onNodeDragStop={(_, __, moved) => {
+              onNodeDrag={(_, node, moved) => glow(moved.length === 1 ? leaves(node.id) : null)}
+              onNodeDragStop={(_, node, moved) => {
+                const group = moved.length === 1 ? leaves(node.id) : null;
+                glow(null);
+                if (group !== null) return make(into(session.nodes, pathOf(node.id), group), group ? "Moved into the group" : "Moved out of the group");
                 const at = moved.filter((node) => !node.data.supplied).map((node): [string, Point] => [node.id, [Math.round(node.position.x), Math.round(node.position.y)]]);
                 if (at.length) session.place(new Map(at));
               }}
@@ -346,6 +375,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
             </ReactFlow>
             {!session.nodes.length && <Empty readable={data.readable} />}
             {plain && <p className="hl-plain" role="status">{drawn.nodes.length.toLocaleString("en")} boxes: too many to draw in full. Fold groups, or use a group with repeat, and details come back.</p>}
+            <Legend session={session} />
             {help && <Help onClose={() => setHelp(false)} />}
             <Callout text={session.notice} fixes={fixes} onFix={takeFix} onClose={commands.escape} />
           </div>

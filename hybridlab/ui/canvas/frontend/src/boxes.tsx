@@ -3,6 +3,8 @@ import { BaseEdge, EdgeLabelRenderer, Handle, Position, getSmoothStepPath, type 
 import { createContext, memo, useContext } from "react";
 import { bytes, count, ms } from "./format";
 import { Icon } from "./icons";
+import { Overlaid, OverlaidTotal } from "./Legend";
+import type { Session } from "./session";
 import type { BoxData, BoxNode, WireEdge } from "./view";
 
 export interface Actions {
@@ -11,8 +13,9 @@ export interface Actions {
   lit: Set<string> | null;
   /** Whether there are so many nodes that only boxes are drawn. */
   plain: boolean;
+  session: Session | null;
 }
-export const ActionsContext = createContext<Actions>({ toggle: () => undefined, lit: null, plain: false });
+export const ActionsContext = createContext<Actions>({ toggle: () => undefined, lit: null, plain: false, session: null });
 
 function ends(data: BoxData, id: string, lit: Set<string> | null): React.ReactNode {
   const open = lit === null || lit.has(id);
@@ -60,7 +63,7 @@ function classes(data: BoxData, selected: boolean | undefined): string {
 const colour = (value: string): React.CSSProperties => ({ "--hl-kind": value }) as React.CSSProperties;
 
 export const Box = memo(function Box({ id, data, selected }: NodeProps<BoxNode>) {
-  const { lit, plain, toggle } = useContext(ActionsContext);
+  const { lit, plain, toggle, session } = useContext(ActionsContext);
   return (
     <div
       className={classes(data, selected)}
@@ -86,8 +89,10 @@ export const Box = memo(function Box({ id, data, selected }: NodeProps<BoxNode>)
       {!plain && (
         <>
           <div className="hl-detail" title={data.detail}>{data.detail || "\u00a0"}</div>
-          <Costs data={data} />
-          <div className="hl-bar" title="Share of the predicted step time, against the slowest node"><i style={{ width: `${Math.round(100 * data.share)}%` }} /></div>
+          <Overlaid session={session} data={data}>
+            <Costs data={data} />
+            <div className="hl-bar" title="Share of the predicted step time, against the slowest node"><i style={{ width: `${Math.round(100 * data.share)}%` }} /></div>
+          </Overlaid>
         </>
       )}
       {data.residual && <span className="hl-residual" title="Residual: the input is added to the result">⊕</span>}
@@ -96,7 +101,7 @@ export const Box = memo(function Box({ id, data, selected }: NodeProps<BoxNode>)
 });
 
 export const GroupBox = memo(function GroupBox({ id, data, selected }: NodeProps<BoxNode>) {
-  const { lit, toggle } = useContext(ActionsContext);
+  const { lit, toggle, session } = useContext(ActionsContext);
   return (
     <div
       className={`hl-group ${selected ? "hl-selected" : ""} ${data.problems.length ? "hl-bad" : ""}`}
@@ -113,11 +118,13 @@ export const GroupBox = memo(function GroupBox({ id, data, selected }: NodeProps
         {data.times > 1 && <span className="hl-times">× {data.times}</span>}
         {data.tie && <span className="hl-sub" title="All repeats share one set of weights">shared weights</span>}
         <Problems data={data} />
-        {data.cost && (
-          <span className={`hl-sub hl-total${data.stale ? " hl-stale" : ""}`} title="All repeats together">
-            {count(data.cost.params)} · {ms(data.cost.ms)} · {Math.round(100 * data.share)} %
-          </span>
-        )}
+        <OverlaidTotal session={session} data={data}>
+          {data.cost && (
+            <span className={`hl-sub hl-total${data.stale ? " hl-stale" : ""}`} title="All repeats together">
+              {count(data.cost.params)} · {ms(data.cost.ms)} · {Math.round(100 * data.share)} %
+            </span>
+          )}
+        </OverlaidTotal>
       </div>
       {data.residual && <span className="hl-residual" title="Residual: the group's input is added to its result">⊕</span>}
     </div>

@@ -14,6 +14,8 @@ const PATHS = {
   bin: "M4 5h10M7 5V3h4v2M5 5l1 10h6l1-10",
   fit: "M3 7V3h4M11 3h4v4M15 11v4h-4M7 15H3v-4",
   tidy: "M6 2h6v4H6zM6 12h6v4H6zM9 6v6",
+  column: "M9 2v14M5 4h8v3H5zM4 11h10v3H4z",
+  row: "M2 9h14M4 5h3v8H4zM11 4h3v10h-3z",
   window: "M2 4h14v10H2zM2 7h14",
   help: "M6.500 6.500a2.500 2.500 0 1 1 3.500 2.300c-.8.4-1 .8-1 1.700M9 13.500v.1",
 } as const;

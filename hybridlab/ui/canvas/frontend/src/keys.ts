@@ -1,4 +1,5 @@
 /** Everything by keyboard. Keys that are used here go no further, so that the page's own shortcuts do not fire too. */
+import { choice } from "./choice";
 import { neighbour, removeAll, wrap, type Gesture } from "./compose";
 import { legalTargets, type World } from "./legality";
 import type { Session } from "./session";
@@ -10,6 +11,8 @@ export interface Commands {
   make(gesture: Gesture | string, said?: string): void;
   show(path: string): void;
   refocus(): void;
+  /** Go back from a field into the graph. */
+  leave(): void;
   connect(source: string, target: string): void;
   selectPath(path: string, more: boolean): void;
   palette(): void;
@@ -21,6 +24,8 @@ export interface Commands {
   /** Disconnect the selected line; false where none is. */
   edge(): boolean;
   escape(): void;
+  /** Put the selected nodes into a line. */
+  align(way: "column" | "row"): void;
   wide: boolean;
   widen(): void;
 }
@@ -87,6 +92,9 @@ function plainKey(event: React.KeyboardEvent, commands: Commands): boolean {
     case "a": case "A": case "/": commands.palette(); return true;
     case "f": case "F": commands.find(); return true;
     case "w": case "W": commands.widen(); return true;
+    case "v": case "V": commands.align("column"); return true;
+    case "h": case "H": commands.align("row"); return true;
+    case "o": case "O": choice.next(); return true;
     case "0": commands.fit(); return true;
     case "?": commands.help(); return true;
     case "Escape": commands.escape(); return true;

@@ -59,6 +59,8 @@ const KEYS: [string, string][] = [
   ["Ctrl+D, Delete", "duplicate, remove (readers are reconnected)"],
   ["Ctrl+C, X, V", "copy, cut, paste as YAML text"],
   ["Ctrl+Z, Ctrl+Y", "undo, redo"],
+  ["V, H", "align the selected nodes under each other, beside each other"],
+  ["O", "colour and label nodes by the next quantity"],
   ["F, 0, L, W", "find a node, fit all in view, tidy the layout, fill the window"],
 ];
 

@@ -8,6 +8,8 @@ import type { Cost, Entry, Problem, TreeNode } from "./types";
 
 export interface BoxData extends Record<string, unknown> {
   path: string;
+  /** The path of ids, as costs and measurements name it. */
+  address: string;
   title: string;
   subtitle: string;
   use: string;
@@ -87,6 +89,7 @@ export function view(session: Session): { nodes: BoxNode[]; edges: WireEdge[]; p
       data: {
         ...base,
         path: key,
+        address: supplied?.id ?? "",
         title: entry?.title ?? base.title,
         subtitle: supplied ? "from the task" : "",
         use: supplied?.use ?? "",
@@ -135,7 +138,7 @@ export function view(session: Session): { nodes: BoxNode[]; edges: WireEdge[]; p
 
 function blankBox(title: string): BoxData {
   return {
-    path: "", title, subtitle: "", use: "", kind: "", colour: GROUP_COLOUR, detail: "", residual: false, cost: null, share: 0,
+    path: "", address: "", title, subtitle: "", use: "", kind: "", colour: GROUP_COLOUR, detail: "", residual: false, cost: null, share: 0,
     stale: false, problems: [], supplied: false, group: false, collapsed: false, times: 1, tie: false, inputs: false, aria: title,
   };
 }
@@ -158,6 +161,7 @@ function boxData(
   return {
     ...blankBox(name),
     path,
+    address: ids,
     subtitle: own ? node.id : node.nodes ? "" : kindTitle,
     use: node.use ?? "",
     kind,

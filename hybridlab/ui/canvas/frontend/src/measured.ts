@@ -1,0 +1,50 @@
+/** What a training of the open design measured; it comes by an event of the window, never with the canvas's own data. */
+
+export interface Training {
+  id: string;
+  name: string;
+  state: string;
+  task: string;
+  /** The step of the newest values. */
+  step: number;
+  steps: number;
+}
+
+export interface Measured {
+  /** The canvas this is meant for. */
+  seed: string;
+  revision: number;
+  run: Training | null;
+  /** By quantity and address; an expert load is a list of shares. */
+  values: Record<string, Record<string, number | number[]>>;
+}
+
+const EVENT = "hybridlab:measured";
+
+/** Holds the newest message and tells those who show it. */
+export class MeasuredSource {
+  private newest: Measured | null = null;
+  private listeners = new Set<() => void>();
+
+  constructor(target: (EventTarget & { __hybridlabMeasured?: Measured }) | null) {
+    this.newest = target?.__hybridlabMeasured ?? null;
+    target?.addEventListener(EVENT, (event) => this.take((event as CustomEvent<Measured>).detail));
+  }
+
+  subscribe = (listener: () => void): (() => void) => {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  };
+
+  /** What was measured for this canvas; null before the first message. */
+  of(seed: string): Measured | null {
+    return this.newest?.seed === seed ? this.newest : null;
+  }
+
+  take(message: Measured): void {
+    this.newest = message;
+    for (const listener of this.listeners) listener();
+  }
+}
+
+export const measured = new MeasuredSource(typeof window === "undefined" ? null : window);
