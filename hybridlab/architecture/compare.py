@@ -1,4 +1,4 @@
-"""What differs between two architectures: nodes added, removed, moved, changed, as a record and in words. Free of torch."""
+"""What differs between two architectures, node by node: as a record and in words. Free of torch."""
 
 from __future__ import annotations
 

@@ -49,7 +49,10 @@ def match(before: Architecture, after: Architecture) -> tuple[list[Item], list[I
     """Return the nodes of both in reading order; they know their counterparts and whether they moved."""
     left: list[Item] = []
     right: list[Item] = []
-    tops = _items(before.nodes, "nodes", "", None, left), _items(after.nodes, "nodes", "", None, right)
+    tops = (
+        _items(before.nodes, "nodes", "", None, left),
+        _items(after.nodes, "nodes", "", None, right),
+    )
     _match_scope(*tops)
     while _match_strays(left, right):
         pass
@@ -126,7 +129,7 @@ def _pair(x: Item, y: Item) -> None:
 
 
 def _match_scope(xs: Sequence[Item], ys: Sequence[Item]) -> None:
-    """Match the nodes of two groups that are counterparts: those with ids of their own by id, the others by likeness."""
+    """Match the nodes of two matched groups: those with ids of their own by id, the others by likeness."""
     named = {y.node.id: y for y in _free(ys) if y.explicit}
     for x in _free(xs):
         y = named.get(x.node.id)
