@@ -10,6 +10,7 @@ import streamlit as st
 from hybridlab.architecture.spec import INPUT, MAX_REPEAT, Node
 from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.design import actions
+from hybridlab.ui.design.blocks import block_list
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.design.toolbar import field
 from hybridlab.ui.design.tree import node_actions
@@ -29,6 +30,7 @@ def inspector(design: state.Design, known: Look) -> None:
     path = actions.selected()
     if path is None:
         _architecture(known)
+        block_list(None, None)
         return
     node = actions.nodes()[path]
     node_actions(path, node)
@@ -43,6 +45,7 @@ def inspector(design: state.Design, known: Look) -> None:
     if wiring.open:  # what nobody sees is not drawn: each edit draws the page
         with wiring:
             _wiring(path, node)
+    block_list(path, node)
 
 
 def _architecture(known: Look) -> None:

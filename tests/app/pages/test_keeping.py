@@ -261,3 +261,17 @@ def test_the_ways_out_are_offered(visitor) -> None:
     )
     offered = {button.proto.label for button in visitor.at.get("download_button")}
     assert {"YAML", "SVG"} <= offered
+
+
+def test_a_group_is_saved_as_a_block_and_inserted_elsewhere(visitor) -> None:
+    at = opened(visitor)
+    visitor.give(held(at.radio, "design.tree"), "nodes[0]")
+    at = menu(visitor, "block.menu")
+    visitor.give(held(at.text_input, "block.name"), "jamba stage")
+    visitor.press("block.save")
+    visitor.press("block.add.jamba_stage")
+    nodes = loads(visitor.design.text).nodes
+    assert [node.id for node in nodes] == ["stage", "stage_2"]
+    assert nodes[1].nodes == nodes[0].nodes
+    visitor.press("block.drop.jamba_stage")
+    assert not [b for b in visitor.at.button if (b.key or "").startswith("block.add.")]
