@@ -65,6 +65,11 @@ def components() -> list[Entry]:
     return _kept("catalogue")
 
 
+def components_if_known() -> list[Entry]:
+    """Return the palette where a start of this version has read it before, else nothing; never waits."""
+    return components() if _file("catalogue").exists() else []
+
+
 def tasks() -> list[Entry]:
     """Return the tasks: name, title, summary, source, metric, baselines and parameter schema."""
     return _kept("tasks")
@@ -83,7 +88,7 @@ def task(name: str) -> Entry | None:
 @functools.cache
 def _kept(verb: str) -> list[Entry]:
     """Return a list that changes only with the program: from the file kept for this version, else from a worker."""
-    file = home() / "cache" / f"{verb}-{_version()}.json"
+    file = _file(verb)
     try:
         return list(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -92,6 +97,10 @@ def _kept(verb: str) -> list[Entry]:
         raise HybridLabError(answer.problems)
     _keep(file, answer.value)
     return list(answer.value)
+
+
+def _file(verb: str) -> Path:
+    return home() / "cache" / f"{verb}-{_version()}.json"
 
 
 def _keep(file: Path, content: Any) -> None:

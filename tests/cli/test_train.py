@@ -75,6 +75,8 @@ def test_ctrl_c_stops_with_a_checkpoint_and_resume_goes_on(cli: Cli, tiny: str, 
         text=True,
         env={**os.environ, "HYBRIDLAB_HOME": str(home)},
         start_new_session=True,
+        # Whoever runs the tests in the background has the signal ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     run_id = process.stderr.readline().removeprefix("run: ").strip()

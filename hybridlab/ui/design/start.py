@@ -7,8 +7,10 @@ import streamlit as st
 from hybridlab.architecture import edit, library, versions
 from hybridlab.architecture.carried import from_picture
 from hybridlab.errors import HybridLabError
-from hybridlab.ui import shell, state
+from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design.go_on import offers
+from hybridlab.views.diagram import diagram_info
+from hybridlab.views.thumbnail import thumbnail_svg
 
 MAX_UPLOAD_BYTES = 512 * 1024
 
@@ -41,6 +43,7 @@ def gallery(columns: int = 3) -> None:
     for index, entry in enumerate(entries):
         with places[index % columns].container(border=True, height="stretch"):
             st.markdown(f"**{shell.escaped(entry.title)}**")
+            _picture(entry)
             st.caption(shell.escaped(entry.description) or "A preset architecture.")
             with st.container(horizontal=True, vertical_alignment="center"):
                 if st.button(
@@ -51,6 +54,14 @@ def gallery(columns: int = 3) -> None:
                     st.link_button(
                         "Paper", entry.source, type="tertiary", icon=":material/article:"
                     )
+
+
+def _picture(entry: library.Entry) -> None:
+    """Show what a preset is made of; in grey until the palette is known, for which nobody waits here."""
+    architecture, _ = state.parsed(entry.text())
+    if architecture is not None:
+        info = diagram_info(architecture, catalogue=predictions.components_if_known())
+        st.html(thumbnail_svg(info))
 
 
 def open_preset(entry: library.Entry) -> None:

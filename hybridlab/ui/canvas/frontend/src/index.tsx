@@ -47,6 +47,7 @@ export default function canvas({ data, parentElement, setStateValue }: Call): ()
   if (here.seed !== data.seed) Object.assign(here, { seed: data.seed, session: sessionFor(data.seed, ways) });
   const { session, root, host } = here;
   if (!host.isConnected) parentElement.appendChild(host);
+  Object.assign(host, { hlSession: session }); // for tests and for people with the browser's tools open
   session.connect(ways);
   session.receive(data);
   root.render(<Canvas key={data.seed} session={session} />);
