@@ -10,7 +10,6 @@ from hybridlab.errors import HybridLabError
 from hybridlab.ui import shell, state
 from hybridlab.ui.canvas.changes import Paste
 from hybridlab.ui.design import actions
-from hybridlab.ui.held import held_key, key_showing
 
 _NAME, _MENU = "block.name", "block.menu"
 _MOST = 20
@@ -23,10 +22,11 @@ def block_list(path: str | None, node: Node | None) -> None:
         return
     with place:
         if path and node is not None and node.is_group:
-            st.text_input(
-                "Name of the block", node.id, max_chars=60, key=key_showing(_NAME, node.id)
+            key = f"{_NAME}.{node.id}"
+            st.text_input("Name of the block", node.id, max_chars=60, key=key)
+            st.button(
+                "Save this group as a block", key="block.save", on_click=_keep, args=(path, key)
             )
-            st.button("Save this group as a block", key="block.save", on_click=_keep, args=(path,))
         found = blocks.blocks()
         if not found:
             st.caption("None yet. Select a group, and save it here under a name.")
@@ -50,8 +50,8 @@ def block_list(path: str | None, node: Node | None) -> None:
                 )
 
 
-def _keep(path: str) -> None:
-    design, name = state.design(), str(st.session_state.get(held_key(_NAME), ""))
+def _keep(path: str, key: str) -> None:
+    design, name = state.design(), str(st.session_state.get(key, ""))
     if design is None:
         return
     try:

@@ -11,7 +11,6 @@ from hybridlab.architecture.versions import MAX_NAME, Version, version_id
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import clock, shell, state
 from hybridlab.ui.design import comparison, keeping
-from hybridlab.ui.held import held_key, key_showing
 from hybridlab.ui.state import Design
 
 _MENU, _NAME, _CHOSEN, _NOTICE = (
@@ -39,7 +38,7 @@ def _panel(design: Design) -> None:
             "Edits are kept by themselves, the last 50. A version with a name is kept for good."
         )
         chosen = _list(found, present)
-        _naming(chosen.name if chosen else "")
+        _naming(chosen)
         _actions(chosen, present)
     shell.problems(state.keep(_NOTICE, ()))
 
@@ -75,12 +74,12 @@ def _label(version: Version, present: bool) -> str:
     return f"{name}{clock.moment(version.time)}{' · what you see' if present else ''}"
 
 
-def _naming(name: str) -> None:
+def _naming(chosen: Version | None) -> None:
     st.text_input(
         "Name of this version",
-        name,
+        chosen.name if chosen else "",
         max_chars=MAX_NAME,
-        key=key_showing(_NAME, name),
+        key=f"{_NAME}.{chosen.id if chosen else ''}",
         placeholder="such as: before the experts",
     )
 
@@ -123,7 +122,7 @@ def _told(what: str, id: str) -> None:
 
 def _do(design: Design, what: str, id: str) -> None:
     if what == "name":
-        name = str(st.session_state.get(held_key(_NAME), "")).strip()
+        name = str(st.session_state.get(f"{_NAME}.{id}", "")).strip()
         if id:
             versions.name_version(design.history, id, name)
         else:

@@ -101,7 +101,8 @@ def test_a_version_is_named_restored_and_the_restoring_undone(visitor, kept) -> 
     opened(visitor)
     heads(visitor, 8)
     at = menu(visitor, "design.versions_menu")
-    visitor.give(held(at.text_input, "design.version_name"), "eight heads")
+    (name,) = [t for t in at.text_input if t.label == "Name of this version"]
+    visitor.give(name, "eight heads")
     at = visitor.press("version.name")
     assert [v.name for v in kept()] == ["eight heads", ""]
     named = visitor.design.text
@@ -143,6 +144,7 @@ def test_saving_takes_the_versions_along_and_deleting_removes_them(visitor, kept
     assert another.design.saved_as == "mine"
     assert another.design.dirty
     another.press("Open")
+    another.press("drop.mine")
     another.answer("drop.mine", "Delete")
     assert versions.versions(versions.history_of("mine")) == []
 
@@ -165,7 +167,7 @@ def test_the_design_is_compared_with_where_it_came_from(visitor) -> None:
     assert choice.value == f"preset {START}"
     at = visitor.until(lambda at: any("| Parameters | " in m.value for m in at.markdown))
     at = visitor.until(lambda at: not any("| – |" in m.value for m in at.markdown))
-    assert "~ stage.attention: heads 4 → 8\n" in [c.value for c in at.code]
+    assert "~ stage.attention: heads 4 → 8" in [c.value for c in at.code]
     info = visitor.component("design.difference")["info"]
     marks = {box["path"]: (box["mark"], box["detail"]) for box in info["boxes"] if box["mark"]}
     assert marks == {"nodes[0].nodes[2]": ("changed", "heads 4 → 8")}
@@ -267,7 +269,7 @@ def test_a_group_is_saved_as_a_block_and_inserted_elsewhere(visitor) -> None:
     at = opened(visitor)
     visitor.give(held(at.radio, "design.tree"), "nodes[0]")
     at = menu(visitor, "block.menu")
-    visitor.give(held(at.text_input, "block.name"), "jamba stage")
+    visitor.give(at.text_input(key="block.name.stage"), "jamba stage")
     visitor.press("block.save")
     visitor.press("block.add.jamba_stage")
     nodes = loads(visitor.design.text).nodes
