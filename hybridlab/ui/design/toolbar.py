@@ -134,7 +134,7 @@ def field(label: str, key: str, value: str | int) -> None:
 
     def changed() -> None:
         given = st.session_state[widget]
-        if given:
+        if given and given != value:  # a browser may report what nobody touched
             actions.apply(lambda text: edit.set_field(text, key, given))
 
     if isinstance(value, int):
