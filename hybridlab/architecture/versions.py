@@ -118,9 +118,10 @@ def keep(
             known = _read(folder / f"{made.id}.json")
             if known is not None:
                 made = replace(known, time=when, name=made.name or known.name)
-            _write(folder / f"{made.id}.json", asdict(made))
+            _write_version(folder, made)
             about = {"title": title[:200], "origin": origin[:300], "saved_as": saved_as}
-            _write(folder / _ABOUT, {**about, "edited": when, "latest": made.id})
+            if _content(folder / _ABOUT) != about:
+                _write(folder / _ABOUT, about)
             _thin(folder, made.id, instead_of, burst_from)
         if fresh:
             _forget_old(history)
@@ -152,7 +153,7 @@ def name_version(history: str, id: str, name: str) -> None:
             known = read(history, id)
             if known is None:
                 raise SpecError(Problem("version", "this version is not there any more"))
-            _write(folder / f"{id}.json", asdict(replace(known, name=name.strip()[:MAX_NAME])))
+            _write_version(folder, replace(known, name=name.strip()[:MAX_NAME]))
     except OSError as error:
         raise _unwritable(error) from None
 
@@ -191,7 +192,7 @@ def hand_on(source: str, target: str) -> None:
                     newer = max(known, version, key=lambda one: one.time)
                     version = replace(newer, name=known.name or version.name)
                 if version != known:
-                    _write(path, asdict(version))
+                    _write_version(folder, version)
             newest = next(iter(versions(target)), None)
             if newest is not None:
                 _thin(folder, newest.id)
@@ -256,10 +257,11 @@ def _read(path: Path) -> Version | None:
 def _about(folder: Path) -> History | None:
     content = _content(folder / _ABOUT)
     try:
-        words = [str(content[key]) for key in ("title", "origin", "saved_as")]
-        return History(folder.name, *words, float(content["edited"]), str(content["latest"]))
-    except (KeyError, TypeError, ValueError):
+        title, origin, name = (str(content[key]) for key in ("title", "origin", "saved_as"))
+        edited, newest = max((path.stat().st_mtime, path.stem) for path in _files(folder))
+    except (KeyError, TypeError, ValueError, OSError):
         return None
+    return History(folder.name, title, origin, name, edited, newest)
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -272,7 +274,12 @@ def _content(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write_version(folder: Path, version: Version) -> None:
+    """Write a version; its file carries its time too, so that the newest is found without reading all."""
+    _write(folder / f"{version.id}.json", asdict(version), version.time)
+
+
+def _write(path: Path, content: dict[str, Any], modified: float | None = None) -> None:
     """Write a file whole or not at all."""
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=".keeping-", delete=False
@@ -280,6 +287,8 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         json.dump(content, file)
         file.flush()
         os.fsync(file.fileno())
+    if modified is not None:
+        os.utime(file.name, (modified, modified))
     Path(file.name).replace(path)
 
 

@@ -172,8 +172,8 @@ def diff(
 
     files = find(before), find(after)
     difference = compare(*(load(file) for file in files))
-    texts = [file.read_text(encoding="utf-8") for file in files]
-    yaml = text_difference(*texts, before, after)
+    old, new = (file.read_text(encoding="utf-8") for file in files)
+    yaml = text_difference(old, new, before, after)
     if json:
         give({**difference.as_dict(), "yaml": yaml})
     else:

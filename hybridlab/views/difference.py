@@ -109,7 +109,7 @@ class _Merge:
             path = f"{merged_path}[{index}]"
             self._note(path, entry)
             outer = [] if entry.after is None else _outer(entry.node, siblings)
-            inputs = {"inputs": tuple(dict.fromkeys([*entry.reads, *outer]))}
+            inputs: dict[str, Any] = {"inputs": tuple(dict.fromkeys([*entry.reads, *outer]))}
             nodes = self._inside(entry, path) if entry.node.is_group else []
             if entry.node.is_group and not nodes:
                 inputs |= {"nodes": (), "use": "group"}  # all that was in it stands elsewhere now

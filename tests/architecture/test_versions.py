@@ -98,7 +98,7 @@ def test_damaged_files_are_left_out(home: Path) -> None:
     for index, content in enumerate(damaged):
         (folder / f"{index:020d}.json").write_text(content, encoding="utf-8")
     assert texts() == ["a"]
-    (folder / "about.json").write_text('{"title": 3}', encoding="utf-8")
+    (folder / "about.json").write_text('{"titel": 3}', encoding="utf-8")
     assert versions.histories() == []
 
 

@@ -139,7 +139,10 @@ def test_the_design_is_compared_with_its_preset(
     open_preset(page)
     replace_mixer(page)
     view(page, "Compare")
-    expect(page.get_by_text("component mamba2 → gated_linear_attention")).to_be_visible()
+    said = page.get_by_test_id("stCode").filter(
+        has_text="component mamba2 → gated_linear_attention"
+    )
+    expect(said).to_be_visible()
     changed = page.locator('.board [data-mark="changed"]')
     expect(changed).to_have_count(1)
     expect(changed).to_have_attribute("data-path", "nodes[0].nodes[0]")

@@ -23,6 +23,7 @@ from hybridlab.views.difference import difference_info
 _CHOICE, _WITH = "design.compare_with", "compare_with"
 _PATIENCE_S = 0.12
 _MOST_VERSIONS = 20
+_NO_BREAK = "\u00a0"
 _ROWS = (
     ("Parameters", "params", format_count, 1.0),
     ("FLOPs per sample", "flops_per_sample", format_flops, 1.0),
@@ -169,7 +170,8 @@ def _table(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> s
         if a is not None and b is not None:
             share = 100 * (b - a) / a if a else 0.0
             change = "none" if a == b else f"{share:+.1f} %".replace("-", "−")
-        lines.append(f"| {name} | {words[0]} | {words[1]} | {change} |")
+        cells = [cell.replace(" ", _NO_BREAK) for cell in (*words, change)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
