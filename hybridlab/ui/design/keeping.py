@@ -66,6 +66,11 @@ def settle(design: Design, patience_s: float = 2.0) -> None:
             return
 
 
+def finish() -> None:
+    """Wait until everything that any session edited has been written."""
+    _writer().submit(int).result()
+
+
 def keep_now(design: Design, name: str = "") -> Version:
     """Keep the present text at once as a version that stays on its own.
 

@@ -25,7 +25,7 @@ def kept(visitor):
     """Return a function that waits until all edits are written and gives the design's versions, newest first."""
 
     def read():
-        keeping._writer().submit(int).result()
+        keeping.finish()
         return versions.versions(visitor.design.history)
 
     return read
@@ -153,7 +153,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_editing_goes_on(visitor, ho
     opened(visitor)
     (home / "versions").write_text("in the way", encoding="utf-8")
     heads(visitor, 8)
-    keeping._writer().submit(int).result()
+    keeping.finish()
     at = visitor.at.run()
     assert any("could not be kept" in error.value for error in at.error)
     assert "heads: 8" in visitor.design.text
