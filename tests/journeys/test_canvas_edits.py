@@ -63,6 +63,7 @@ def test_the_canvas_and_python_hold_the_same_after_random_edits(page: Page) -> N
 
 def settled_tree(page: Page) -> dict[str, Any]:
     """Wait until Python has every edit; return the tree that is shown and the one that Python sent."""
+    page.wait_for_function("() => !document.querySelector('.hl-host').hlSession.pending.length")
     page.wait_for_selector(f'{CANVAS}[data-pending="0"]', timeout=PATIENCE_MS)
     held: dict[str, Any] = page.evaluate(HELD)
     return held

@@ -14,7 +14,7 @@ from streamlit.components.v2.manifest_scanner import ComponentConfig, ComponentM
 import hybridlab
 from hybridlab.ui import state
 from hybridlab.ui.canvas.desk import Desk
-from hybridlab.ui.canvas.message import message
+from hybridlab.ui.canvas.message import message, packed
 from hybridlab.ui.canvas.places import load_places, save_places
 from hybridlab.ui.design.look import Look
 
@@ -28,7 +28,7 @@ def canvas(design: state.Design, known: Look) -> None:
     desk = _desk(design)
     _component()(
         key=_KEY,
-        data=message(desk, known),
+        data=packed(message(desk, known)),
         on_edits_change=_taker("edits", desk.take),
         on_selection_change=_taker("selection", desk.take_selection),
         on_places_change=_taker("places", lambda sent: _keep_places(desk, sent)),

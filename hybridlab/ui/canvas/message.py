@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -49,12 +50,20 @@ def message(desk: Desk, known: Look) -> dict[str, Any]:
         "can_redo": bool(design.future),
         "wish": desk.wish(),
         "places": desk.places,
-        "catalogue": palette(),
-        "kinds": {
-            kind: {"title": title, "colour": KIND_COLOURS[kind]}
-            for kind, title in KIND_TITLES.items()
-        },
     }
+
+
+def packed(told: Mapping[str, Any]) -> bytes:
+    """Return a message as JSON, with the palette, which is written once: Streamlit would write a mapping twice."""
+    return f"{json.dumps(told)[:-1]}, {_unchanging()[1:]}".encode()
+
+
+@functools.cache
+def _unchanging() -> str:
+    colours = {
+        kind: {"title": title, "colour": KIND_COLOURS[kind]} for kind, title in KIND_TITLES.items()
+    }
+    return json.dumps({"catalogue": palette(), "kinds": colours})
 
 
 def costs(components: Sequence[Mapping[str, Any]], nodes: Tree) -> dict[str, dict[str, float]]:
@@ -91,7 +100,6 @@ def flows(
     return result
 
 
-@functools.cache
 def palette() -> list[dict[str, Any]]:
     """Return the catalogue with what the canvas needs of each parameter."""
     return [

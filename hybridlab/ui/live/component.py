@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def chart(channel: str, panels: list[Panel], runs: list[dict[str, Any]]) -> None
 
 def feed(channel: str, message: dict[str, Any], lost: Any) -> None:
     """Send points to the chart of a channel; ``lost`` is called when the browser missed some and asks for all."""
-    _feed(
-        key=f"feed.{channel}", data={"channel": channel, **message}, height=1, on_resync_change=lost
-    )
+    packed = json.dumps(
+        {"channel": channel, **message}
+    ).encode()  # a mapping would be written twice
+    _feed(key=f"feed.{channel}", data=packed, height=1, on_resync_change=lost)

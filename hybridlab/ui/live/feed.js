@@ -2,7 +2,8 @@
 const feeds = new WeakMap();
 
 export default function (component) {
-  const { data, parentElement, setTriggerValue } = component;
+  const { data: bytes, parentElement, setTriggerValue } = component;
+  const data = bytes && JSON.parse(new TextDecoder().decode(bytes));
   const hub = (window.__hybridlabLive ??= { charts: new Map(), waiting: new Map() });
   const state = feeds.get(parentElement) ?? { number: -1, asked: 0 };
   feeds.set(parentElement, state);

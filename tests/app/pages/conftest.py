@@ -142,7 +142,7 @@ class Visitor:
         known = {e.proto.id: e.proto for e in self.at.get("bidi_component")}
         sent = [proto for key, proto in known.items() if name in key]
         assert len(sent) == 1, list(known)
-        content: dict[str, Any] = json.loads(sent[0].json)
+        content: dict[str, Any] = json.loads(sent[0].json or sent[0].bytes)
         return content
 
 

@@ -7,7 +7,8 @@ import { Session, type Ways } from "./session";
 import type { FromPython } from "./types";
 
 interface Call {
-  data: FromPython;
+  /** A FromPython as JSON. */
+  data: Uint8Array;
   parentElement: HTMLElement;
   setStateValue(name: string, value: unknown): void;
 }
@@ -30,7 +31,10 @@ function sessionFor(seed: string, ways: Ways): Session {
   return session;
 }
 
-export default function canvas({ data, parentElement, setStateValue }: Call): () => void {
+const decoder = new TextDecoder();
+
+export default function canvas({ data: bytes, parentElement, setStateValue }: Call): () => void {
+  const data = JSON.parse(decoder.decode(bytes)) as FromPython;
   const ways: Ways = {
     edits: (sent) => setStateValue("edits", sent),
     selection: (path) => setStateValue("selection", { path, at: Date.now() }),

@@ -68,6 +68,8 @@ export class Session {
       this.base = [];
       this.nodes = [];
     }
+    // The palette stays the same object while a design is open, so that nothing made of it is made again.
+    if (!opened && this.data) data = { ...data, catalogue: this.data.catalogue, kinds: this.data.kinds };
     const acknowledged = data.acknowledged[this.client] ?? 0;
     const before = this.nodes;
     this.pending = this.pending.filter((edit) => edit.id > acknowledged);
