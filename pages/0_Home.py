@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from hybridlab.ui.design.go_on import offers
 from hybridlab.ui.design.start import gallery
 from hybridlab.ui.home import demo
 from hybridlab.ui.home.recent import recent_runs
@@ -28,4 +29,5 @@ with left:
     gallery()
 with right:
     st.subheader("Go on", anchor=False)
+    offers()
     recent_runs()

@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from hybridlab.ui import state
+from hybridlab.ui import shell, state
 from hybridlab.ui.canvas.component import canvas
 from hybridlab.ui.canvas.measured import measured
-from hybridlab.ui.design import start
+from hybridlab.ui.design import keeping, link, start
+from hybridlab.ui.design.comparison import comparison
 from hybridlab.ui.design.inspector import inspector
 from hybridlab.ui.design.look import look
 from hybridlab.ui.design.palette import palette
@@ -14,14 +15,17 @@ from hybridlab.ui.design.toolbar import toolbar
 from hybridlab.ui.design.totals import ready, totals
 from hybridlab.ui.design.tree import tree, tree_height
 
+link.follow()
 design = state.design()
 if design is None or state.keep("design_choosing", False):
     start.chooser()
 elif ready():
+    unkept = keeping.autosave(design)
     known = look(design, state.shapes())
     # In containers, so that a line that comes and goes here does not move, and so restart, the canvas below.
     with st.container():
         toolbar(design, known)
+        shell.problems(unkept)
     with st.container():
         totals(known)
     view = chosen_view(known)
@@ -31,6 +35,11 @@ elif ready():
             canvas(design, known)
             notices()
             measured(design)
+    elif view == "Compare":
+        wide, right = st.columns([3.3, 1.1], gap="medium")
+        with wide:
+            comparison(design, known)
+            notices()
     else:
         parts, middle, right = st.columns([1.1, 2, 1.2], gap="medium")
         with parts:

@@ -34,13 +34,14 @@ class Entry:
 
 def presets() -> list[Entry]:
     """Return the architectures that ship with HybridLab, by name."""
-    return _entries(sample_configs() / "architectures")
+    return entries(sample_configs() / "architectures")
 
 
 def designs() -> list[Entry]:
     """Return the designs saved in the home folder, newest first."""
-    entries = _entries(designs_folder())
-    return sorted(entries, key=lambda entry: entry.path.stat().st_mtime, reverse=True)
+    return sorted(
+        entries(designs_folder()), key=lambda entry: entry.path.stat().st_mtime, reverse=True
+    )
 
 
 def designs_folder() -> Path:
@@ -86,13 +87,22 @@ def save_design(
     Raises:
         SpecError: the name has no letter or digit, is taken, was saved elsewhere, or the folder cannot be written.
     """
+    return save(designs_folder(), name, text, overwrite=overwrite)
+
+
+def save(folder: Path, name: str, text: str, *, overwrite: bool = False) -> Entry:
+    """Keep a text under a name in a folder; the file is replaced whole or not at all.
+
+    Raises:
+        SpecError: the name has no letter or digit, is taken, or the folder cannot be written.
+    """
     slug = re.sub(r"[^\w-]+", "_", name.strip()).strip("_")[:80]
     if not slug:
-        raise SpecError(Problem("name", "a design needs a name", "letters or digits", shown(name)))
-    path = designs_folder() / f"{slug}.yaml"
+        raise SpecError(Problem("name", "it needs a name", "letters or digits", shown(name)))
+    path = folder / f"{slug}.yaml"
     if path.exists() and not overwrite:
         raise SpecError(
-            Problem("name", "a design of that name is saved already", "a new name", shown(name))
+            Problem("name", "something of that name is saved already", "a new name", shown(name))
         )
     if expected is not None and _saved_elsewhere(path, expected, text):
         raise SpecError(
@@ -114,7 +124,7 @@ def save_design(
         Path(file.name).replace(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise SpecError(Problem("name", f"the design could not be saved: {reason}")) from None
+        raise SpecError(Problem("name", f"it could not be saved: {reason}")) from None
     return _entry(path)
 
 
@@ -133,7 +143,8 @@ def delete_design(name: str) -> None:
             entry.path.unlink(missing_ok=True)
 
 
-def _entries(folder: Path) -> list[Entry]:
+def entries(folder: Path) -> list[Entry]:
+    """Return what is kept in a folder, by name; nothing where there is no folder."""
     return [_entry(path) for path in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
 
 

@@ -160,6 +160,28 @@ def show(
         _print_prediction(architecture, prediction)
 
 
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A YAML file, a preset, or a design.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
+    json: Json = False,
+) -> None:
+    """Compare two architectures: nodes added (+), removed (-), moved (>) and changed (~), and their texts."""
+    from hybridlab.architecture.compare import compare, text_difference
+    from hybridlab.architecture.document import load
+    from hybridlab.architecture.library import find
+
+    files = find(before), find(after)
+    difference = compare(*(load(file) for file in files))
+    old, new = (file.read_text(encoding="utf-8") for file in files)
+    yaml = text_difference(old, new, before, after)
+    if json:
+        give({**difference.as_dict(), "yaml": yaml})
+    else:
+        print(difference.text(), end="")
+        if yaml:
+            print(f"\n{yaml}", end="")
+
+
 def _shown(prediction: Prediction, architecture: Architecture, device: str) -> dict[str, Any]:
     return {
         **prediction.as_dict(),
@@ -246,6 +268,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "presets": presets,
     "show": show,
     "validate": validate,
+    "diff": diff,
     "components": components,
     "tasks": tasks,
 }

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 
 import streamlit as st
 
-from hybridlab.architecture import document
+from hybridlab.architecture import document, versions
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem
 from hybridlab.ui.predictions import Shapes
@@ -33,6 +33,8 @@ class Design:
     future: list[str] = field(default_factory=list)
     revision: int = 0
     """Counts changes of the text, so that widgets showing it know when to take it anew."""
+    history: str = field(default_factory=versions.new_history)
+    """Where its versions are kept."""
 
     @property
     def dirty(self) -> bool:
@@ -78,12 +80,19 @@ def design() -> Design | None:
 
 
 def open_design(
-    text: str, origin: str, *, preset: str | None = None, saved_as: str | None = None
+    text: str,
+    origin: str,
+    *,
+    preset: str | None = None,
+    saved_as: str | None = None,
+    history: str | None = None,
 ) -> Design:
-    """Make this text the session's design, with an empty history."""
+    """Make this text the session's design, with nothing to undo; ``history`` is where its versions go on."""
     before = design()
     opened = Design(text, origin, preset, saved_as, text if saved_as or preset else None)
     opened.revision = before.revision + 1 if before else 0
+    if history or saved_as:
+        opened.history = history or versions.history_of(saved_as or "")
     put("design", opened)
     put("design_choosing", False)
     return opened

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
 from hybridlab.errors import Problem
@@ -17,6 +17,8 @@ HEADER = 26.0
 _REPEAT = re.compile(r"\.\d+(?=\.|$)")
 """Which repeat of a group a path leads through; all repeats hand on the same type."""
 MIXERS = ("token_mixer", "channel_mixer")
+Mark = Literal["", "added", "removed", "changed", "moved"]
+"""What became of a box or a line where a diagram shows the difference between two architectures."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Box:
     """Whether the task brings it; then it has no address in the text, and ``path`` is ``task.`` and its id."""
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    mark: Mark = ""
+    told: str = ""
+    """What a mark says in full, for the pointer and for those who listen."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Edge:
     crosses: bool = False
     """Whether it leads into a group from outside past the group's own input."""
     arrow: bool = True
+    mark: Mark = ""
 
 
 @dataclass(frozen=True)

@@ -8,46 +8,63 @@ from collections.abc import Iterator
 from hybridlab.views import style
 from hybridlab.views.diagram import HEADER, Box, DiagramInfo, Edge
 
-_MARGIN = 14.0
+MARGIN = 14.0
+_PAPER = '<rect x="{:g}" y="{:g}" width="{:g}" height="{:g}" fill="#ffffff"/>'
 _CHARACTER = 6.4
 """Width of a letter of the box texts in pixels, on average."""
 
 
-def diagram_svg(info: DiagramInfo) -> str:
-    """Return the drawing as one ``<svg>`` element; texts take the colour of their surroundings, dark or light."""
-    left, top = -_MARGIN, -_MARGIN
-    width, height = info.width + 2 * _MARGIN, info.height + 2 * _MARGIN
+def diagram_svg(info: DiagramInfo, *, paper: bool = False) -> str:
+    """Return the drawing as one ``<svg>`` element; texts take the colour of their surroundings, dark or light.
+
+    With ``paper`` it stands on white with dark texts, as a file of its own must.
+    """
+    left, top = -MARGIN, -MARGIN
+    width, height = info.width + 2 * MARGIN, info.height + 2 * MARGIN
     groups = [box for box in info.boxes if box.kind == "group"]
     components = [box for box in info.boxes if box.kind != "group"]
+    ink = f";color:{style.INK['light']}" if paper else ""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{_text(info.name)}"'
         f' viewBox="{left:g} {top:g} {width:g} {height:g}" width="{width:g}" height="{height:g}"'
-        ' style="max-width:100%;height:auto" font-family="sans-serif" fill="currentColor">',
+        f' style="max-width:100%;height:auto{ink}" font-family="sans-serif" fill="currentColor">',
+        *([_PAPER.format(left, top, width, height)] if paper else []),
         *(_rectangle(box, style.NEUTRAL, 0.06) for box in groups),
         *(_line(edge) for edge in info.edges),
         *(part for box in info.boxes if box.residual for part in _residual(box)),
         *(_rectangle(box, style.kind_colour(box.kind), 0.20) for box in components),
         *(part for box in info.boxes for part in _label(box)),
+        *(_sign(box) for box in info.boxes if box.mark),
         "</svg>",
     ]
     return "".join(parts)
 
 
 def _rectangle(box: Box, colour: str, alpha: float) -> str:
-    outline = style.ERROR_COLOUR if box.errors else colour
+    outline = style.ERROR_COLOUR if box.errors else style.MARK_COLOURS.get(box.mark, colour)
+    width = "2.4" if box.mark else "1.4"
+    faint = ' stroke-dasharray="5 4"' if box.mark == "removed" else ""
+    alpha = alpha / 3 if box.mark == "removed" else alpha
     return (
         f'<rect x="{box.left:g}" y="{box.top:g}" width="{box.width:g}" height="{box.height:g}" rx="7"'
-        f' fill="{colour}" fill-opacity="{alpha:g}" stroke="{outline}" stroke-width="1.4"/>'
+        f' fill="{colour}" fill-opacity="{alpha:g}" stroke="{outline}" stroke-width="{width}"{faint}/>'
     )
 
 
 def _line(edge: Edge) -> str:
     points = " ".join(f"{x:g},{y:g}" for x, y in edge.points)
     dash = ' stroke-dasharray="2 3"' if edge.crosses else ""
-    drawn = f'<polyline points="{points}" fill="none" stroke="{style.NEUTRAL}" stroke-width="1.4"{dash}/>'
+    dash = ' stroke-dasharray="5 4"' if edge.mark == "removed" else dash
+    colour = style.MARK_COLOURS.get(edge.mark, style.NEUTRAL)
+    width = "2.2" if edge.mark else "1.4"
+    drawn = (
+        f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"{dash}/>'
+    )
     if edge.arrow:
         x, y = edge.points[-1]
-        drawn += f'<path d="M{x - 4:g},{y - 7:g} L{x + 4:g},{y - 7:g} L{x:g},{y:g} Z" fill="{style.NEUTRAL}"/>'
+        drawn += (
+            f'<path d="M{x - 4:g},{y - 7:g} L{x + 4:g},{y - 7:g} L{x:g},{y:g} Z" fill="{colour}"/>'
+        )
     if edge.label and not edge.crosses:
         x, y = edge.points[0]
         drawn += f'<text x="{x + 7:g}" y="{y + 16:g}" font-size="10" fill="{style.NEUTRAL}">{_text(edge.label)}</text>'
@@ -70,9 +87,10 @@ def _label(box: Box) -> Iterator[str]:
     letters = int((box.width - 14) / _CHARACTER)
     centre = box.top + (HEADER / 2 if box.kind == "group" else box.height / 2)
     title_y = centre + 4 if box.kind == "group" or not box.detail else centre - 3
-    hover = f"<title>{_text(box.path)} {_text('; '.join((box.gives, *box.errors)))}</title>"
+    hover = f"<title>{_text(box.path)} {_text('; '.join(filter(None, (box.told, box.gives, *box.errors))))}</title>"
+    gone = ' text-decoration="line-through"' if box.mark == "removed" else ""
     yield (
-        f'<text x="{middle:g}" y="{title_y:g}" font-size="12.5" font-weight="bold" text-anchor="middle">'
+        f'<text x="{middle:g}" y="{title_y:g}"{gone} font-size="12.5" font-weight="bold" text-anchor="middle">'
         f"{hover}{_text(box.title, letters)}</text>"
     )
     if box.detail and box.kind != "group":
@@ -80,6 +98,16 @@ def _label(box: Box) -> Iterator[str]:
             f'<text x="{middle:g}" y="{centre + 13:g}" font-size="10.5" text-anchor="middle">'
             f"{_text(box.detail, int(letters * 1.2))}</text>"
         )
+
+
+def _sign(box: Box) -> str:
+    """Return the sign of a mark in a disc on the box's corner."""
+    colour, sign = style.MARK_COLOURS[box.mark], style.MARK_SIGNS[box.mark]
+    return (
+        f'<circle cx="{box.left:g}" cy="{box.top:g}" r="9" fill="{colour}"/>'
+        f'<text x="{box.left:g}" y="{box.top + 5:g}" font-size="14" font-weight="bold"'
+        f' text-anchor="middle" fill="#ffffff">{sign}</text>'
+    )
 
 
 def _text(text: str, letters: int = 200) -> str:

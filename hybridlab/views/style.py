@@ -33,6 +33,9 @@ ERROR_COLOUR = "#e5484d"
 WARNING_COLOUR = "#e8a317"
 NEUTRAL = "#7d8590"
 """Lines and small text that must be visible on both backgrounds."""
+MARK_COLOURS = {"added": "#2a9d4f", "removed": "#e5484d", "changed": "#d08700", "moved": "#7a6ff0"}
+MARK_SIGNS = {"added": "+", "removed": "−", "changed": "~", "moved": "↕"}
+"""What became of a part between two architectures: never told by the colour alone."""
 INK = {"light": "#1c2333", "dark": "#e6e9f2"}
 """Text that must be read at a glance, where it is known on which background it stands."""
 GRID = "rgba(128,136,149,0.22)"

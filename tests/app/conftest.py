@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,21 @@ from hybridlab.runs.metrics import Point
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
 from hybridlab.ui import predictions, shell
+from hybridlab.ui.design import keeping
 
 TOP = Path(__file__).resolve().parents[2]
 MakeRun = Callable[..., Run]
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give the test a home, and keep the server's start from starting processes that train."""
     folder = tmp_path / "home"
     monkeypatch.setenv("HYBRIDLAB_HOME", str(folder))
     monkeypatch.delenv("HYBRIDLAB_STORE", raising=False)
     monkeypatch.setattr(shell, "_call_supervisor", lambda: None)
-    return folder
+    yield folder
+    keeping.finish()
 
 
 @pytest.fixture

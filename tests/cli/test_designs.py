@@ -180,3 +180,25 @@ def test_a_defect_is_told_in_one_sentence_and_kept(
     assert said.code == 1
     assert "on purpose" in said.json["errors"][0]["message"]
     assert "ZeroDivisionError" in (home / "last_error.txt").read_text()
+
+
+def test_two_architectures_are_compared(cli: Cli, home: Path) -> None:
+    (home / "designs").mkdir(parents=True)
+    file = home / "designs" / "mine.yaml"
+    text = next(entry for entry in presets() if entry.name == "jamba_mini").text()
+    file.write_text(text.replace("heads: 4", "heads: 8"), encoding="utf-8")
+    said = cli("diff", "jamba_mini", "mine", "--json")
+    assert said.code == 0
+    assert said.json["summary"] == "heads 4 → 8"
+    assert said.json["nodes"][0]["changes"] == [{"key": "heads", "before": 4, "after": 8}]
+    assert "+      - {use: attention, heads: 8, kv_heads: 2}" in said.json["yaml"]
+    plain = cli("diff", "jamba_mini", str(file)).out
+    assert plain.startswith("~ stage.attention: heads 4 → 8\n\n--- jamba_mini\n")
+    assert cli("diff", "jamba_mini", "jamba_mini").out == "no change\n"
+    assert cli("diff", "jamba_mini", "jamba_mini", "--json").json["equal"] is True
+
+
+def test_comparing_with_what_is_not_there_is_bad_input(cli: Cli) -> None:
+    said = cli("diff", "jamba_mini", "nothing", "--json")
+    assert said.code == 2
+    assert set(said.json["errors"][0]) >= ERROR_KEYS

@@ -46,6 +46,7 @@ VERBS = {
     "app": {"--port", "--address", "--json"},
     "components": {"--json"},
     "demo": {"--seed", "--json"},
+    "diff": {"--json"},
     "doctor": {"--device", "--again", "--json"},
     "presets": {"--json"},
     "show": {"--task", "--batch", "--length", "--device", "--json"},

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridlab.ui import predictions
+from hybridlab.ui.canvas.changed import changed
 from hybridlab.ui.canvas.desk import Desk
 from hybridlab.ui.canvas.tree import Tree, tree
 from hybridlab.ui.design.look import Look
@@ -50,6 +51,7 @@ def message(desk: Desk, known: Look) -> dict[str, Any]:
         "can_redo": bool(design.future),
         "wish": desk.wish(),
         "places": desk.places,
+        "changed": changed(design.saved_text, design.text),
     }
 
 

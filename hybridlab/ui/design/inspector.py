@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -10,6 +10,7 @@ import streamlit as st
 from hybridlab.architecture.spec import INPUT, MAX_REPEAT, Node
 from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.design import actions
+from hybridlab.ui.design.blocks import block_list
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.design.toolbar import field
 from hybridlab.ui.design.tree import node_actions
@@ -29,6 +30,7 @@ def inspector(design: state.Design, known: Look) -> None:
     path = actions.selected()
     if path is None:
         _architecture(known)
+        block_list(None, None)
         return
     node = actions.nodes()[path]
     node_actions(path, node)
@@ -43,6 +45,7 @@ def inspector(design: state.Design, known: Look) -> None:
     if wiring.open:  # what nobody sees is not drawn: each edit draws the page
         with wiring:
             _wiring(path, node)
+    block_list(path, node)
 
 
 def _architecture(known: Look) -> None:
@@ -120,7 +123,8 @@ def _choose(path: str, use: str | None, names: Sequence[str]) -> None:
     key = key_showing(f"use.{path}", begins)
 
     def changed() -> None:
-        if (chosen := st.session_state[key]) in titles:
+        # Where a rerun was cut short, a browser reports what nobody touched, also after an undo: no change.
+        if (chosen := st.session_state[key]) in titles and chosen != begins:
             actions.replace(path, chosen)
 
     st.selectbox(
@@ -171,12 +175,18 @@ def _wiring(path: str, node: Node) -> None:
     id_key = key_showing(f"id.{path}", node.id)
     input_key = key_showing(f"inputs.{path}", inputs)
     residual_key = key_showing(f"residual.{path}", residual)
+
+    def changed(key: str, shown: Any, take: Callable[[Any], None]) -> None:
+        if (given := st.session_state[key]) != shown:
+            take(given)
+
     st.text_input(
         "Name (id)",
         node.id,
         key=id_key,
         max_chars=64,
-        on_change=lambda: actions.rename(path, st.session_state[id_key].strip() or node.id),
+        on_change=changed,
+        args=(id_key, node.id, lambda given: actions.rename(path, given.strip() or node.id)),
         help="Other nodes refer to this one by its id.",
     )
     st.multiselect(
@@ -185,7 +195,8 @@ def _wiring(path: str, node: Node) -> None:
         default=inputs,
         key=input_key,
         placeholder="the node above",
-        on_change=lambda: actions.set_value(path, "inputs", st.session_state[input_key] or None),
+        on_change=changed,
+        args=(input_key, inputs, lambda given: actions.set_value(path, "inputs", given or None)),
         help=f"Which nodes it reads; empty reads the node above. {INPUT} is what enters the group.",
     )
     st.selectbox(
@@ -194,7 +205,8 @@ def _wiring(path: str, node: Node) -> None:
         index=list(_RESIDUALS).index(residual),
         key=residual_key,
         format_func=lambda value: _RESIDUALS[value],
-        on_change=lambda: actions.set_value(path, "residual", st.session_state[residual_key]),
+        on_change=changed,
+        args=(residual_key, residual, lambda given: actions.set_value(path, "residual", given)),
         help="Whether the input is added to the output, and where the norm stands. Mixers are pre by default.",
     )
 

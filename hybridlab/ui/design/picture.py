@@ -10,6 +10,7 @@ from hybridlab.ui.design import actions
 from hybridlab.ui.design.look import Look, wait_for
 from hybridlab.ui.design.text import yaml_view
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
+from hybridlab.ui.held import held_key
 from hybridlab.views.costs import costs_info, costs_plot
 from hybridlab.views.diagram import diagram_info
 
@@ -21,10 +22,10 @@ def chosen_view(known: Look) -> str:
     with st.container(horizontal=True, vertical_alignment="center"):
         view = st.segmented_control(
             "View",
-            ["Canvas", "Diagram", "YAML", "Costs"],
+            ["Canvas", "Diagram", "YAML", "Costs", "Compare"],
             default=state.keep("design_first_view", "Canvas"),
             required=True,
-            key="design.view",
+            key=held_key("design.view"),
             label_visibility="collapsed",
             persist_state="session",
         )
@@ -73,7 +74,7 @@ def _diagram(design: state.Design, known: Look) -> None:
         predictions.components(),
         known.supplied,
     )
-    diagram(_KEY, info, actions.selected(), actions.select)
+    diagram(_KEY, info, actions.selected(), actions.select, carries=design.text)
     st.caption(
         "Click a box to select it. A cross in a circle adds the residual. "
         "Beside the lines stand shapes: B is the batch, L the length."

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from hybridlab.architecture import edit, library
+from hybridlab.architecture import edit, library, versions
+from hybridlab.architecture.carried import from_picture
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.design.go_on import offers
 from hybridlab.views.diagram import diagram_info
 from hybridlab.views.thumbnail import thumbnail_svg
 
@@ -23,6 +25,7 @@ def chooser() -> None:
             icon=":material/arrow_back:",
             on_click=lambda: state.put("design_choosing", False),
         )
+    offers()
     gallery()
     saved, other = st.columns(2, gap="medium")
     with saved:
@@ -100,6 +103,7 @@ def confirm_delete(name: str) -> None:
         if st.button("Delete", type="primary"):
             with shell.told():
                 library.delete_design(name)
+                versions.forget(versions.history_of(name))
                 st.rerun()
         if st.button("Keep it"):
             st.rerun()
@@ -109,7 +113,9 @@ def _other() -> None:
     with st.container(border=True, height="stretch"):
         st.markdown("**From a file, or from nothing**")
         file = st.file_uploader(
-            "Architecture file (YAML, at most 512 KiB)", type=["yaml", "yml"], max_upload_size=1
+            "Architecture file: YAML (at most 512 KiB), or a picture saved here (SVG, PNG)",
+            type=["yaml", "yml", "svg", "png"],
+            max_upload_size=5,
         )
         if file is not None:
             _take(file.name, file.getvalue())
@@ -120,6 +126,12 @@ def _other() -> None:
 
 def _take(name: str, content: bytes) -> None:
     """Open an uploaded file; its size is checked here again, since a browser's limit is only a courtesy."""
+    if name.lower().endswith((".svg", ".png")):
+        try:
+            content = from_picture(content).encode()
+        except HybridLabError as error:
+            shell.problems(error.problems, shell.escaped(name))
+            return
     if len(content) > MAX_UPLOAD_BYTES:
         st.error(f"The file is too large: {len(content) / 1024:,.0f} KiB, at most 512 KiB.")
         return

@@ -9,8 +9,10 @@ import streamlit as st
 from hybridlab.architecture import edit, library
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import shell, state
-from hybridlab.ui.design import actions
+from hybridlab.ui.design import actions, keeping
 from hybridlab.ui.design.look import Look
+from hybridlab.ui.design.share import share_menu
+from hybridlab.ui.design.versions_menu import versions_menu
 from hybridlab.ui.held import key_showing
 
 _MENU, _NAME, _REPLACE = "design.save_menu", "design.name_to_save", "design.replace"
@@ -31,15 +33,8 @@ def toolbar(design: state.Design, known: Look) -> None:
         if menu.open:  # what nobody sees is not drawn: each edit draws the page
             with menu:
                 _save(design, name)
-        st.download_button(
-            "YAML",
-            design.text,
-            f"{name}.yaml",
-            "application/yaml",
-            icon=":material/download:",
-            on_click="ignore",
-            help="Download the architecture as a YAML file",
-        )
+        versions_menu(design)
+        share_menu(design, known)
         st.button(
             "Open",
             key="design.open",
@@ -113,6 +108,7 @@ def _keep(design: state.Design, name: str) -> None:
     entry = library.save_design(name, design.text, overwrite=replace, expected=expected)
     design.saved_as, design.saved_text = entry.name, design.text
     design.origin = f"design {entry.name}"
+    keeping.saved(design)
 
 
 def _keep_copy(design: state.Design, name: str) -> None:
@@ -129,6 +125,7 @@ def _keep_copy(design: state.Design, name: str) -> None:
         design.change(text)
         design.saved_as, design.saved_text, design.preset = entry.name, text, None
         design.origin = f"design {entry.name}"
+        keeping.saved(design)
         return
 
 
@@ -138,7 +135,7 @@ def field(label: str, key: str, value: str | int) -> None:
 
     def changed() -> None:
         given = st.session_state[widget]
-        if given:
+        if given and given != value:  # a browser may report what nobody touched
             actions.apply(lambda text: edit.set_field(text, key, given))
 
     if isinstance(value, int):

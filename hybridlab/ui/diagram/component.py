@@ -9,10 +9,15 @@ from typing import Any
 
 import streamlit as st
 
+from hybridlab.architecture.carried import CARRIER
 from hybridlab.views import style
 from hybridlab.views.diagram import DiagramInfo
 
 _HERE = Path(__file__).parent
+_MARKS = {
+    mark: {"colour": colour, "sign": style.MARK_SIGNS[mark]}
+    for mark, colour in style.MARK_COLOURS.items()
+}
 _COLOURS = {**style.KIND_COLOURS, "": style.OTHER_COLOUR, "line": style.NEUTRAL}
 MOST_BOXES = 300
 """More boxes than this are no longer a picture."""
@@ -33,8 +38,12 @@ def diagram(
     selected: str | None = None,
     choose: Callable[[str], None] | None = None,
     height_px: int = 575,
+    carries: str = "",
 ) -> None:
-    """Show a diagram; ``choose`` hears the address of a box that is clicked or entered, without it nothing can be."""
+    """Show a diagram; ``choose`` hears the address of a box that is clicked or entered, without it nothing can be.
+
+    ``carries`` is a text that travels in the file when the picture is saved.
+    """
 
     def chosen() -> None:
         path = st.session_state[key].get("select")
@@ -54,5 +63,8 @@ def diagram(
         "file": f"{info.name}.svg",
         "height": height_px,
         "choosable": choose is not None,
+        "marks": _MARKS,
+        "carries": carries,
+        "carrier": CARRIER,
     }
     _mount(key=key, data=data, on_select_change=chosen)

@@ -28,12 +28,14 @@ function line(parent, points, attributes) {
   return make("path", { d: "M" + points.map((point) => point.join(",")).join("L"), fill: "none", ...attributes }, parent);
 }
 
-function edges(layer, info, ink) {
+function edges(layer, info, ink, marks) {
   const said = new Set();
   for (const edge of info.edges) {
-    const style = { stroke: ink, "stroke-width": 1.4, class: "edge" };
+    const mark = marks[edge.mark];
+    const style = { stroke: mark?.colour ?? ink, "stroke-width": mark ? 2.2 : 1.4, class: "edge" };
     if (edge.crosses) style["stroke-dasharray"] = "3 4";
-    if (edge.arrow) style["marker-end"] = "url(#hl-arrow)";
+    if (edge.mark === "removed") style["stroke-dasharray"] = "6 4";
+    if (edge.arrow) style["marker-end"] = mark ? `url(#hl-arrow-${edge.mark})` : "url(#hl-arrow)";
     const points = edge.arrow ? [...edge.points.slice(0, -1), [edge.points.at(-1)[0], edge.points.at(-1)[1] - 2]] : edge.points;
     line(layer, points, style);
     const [x, y] = edge.points[0];
@@ -52,14 +54,26 @@ function edges(layer, info, ink) {
   }
 }
 
+function arrow(defs, id, colour, size) {
+  const marker = make("marker", { id, viewBox: "0 0 8 8", refX: 6, refY: 4, markerWidth: size, markerHeight: size, orient: "auto-start-reverse" }, defs);
+  make("path", { d: "M0,0L8,4L0,8Z", fill: colour }, marker);
+}
+
+function sign(layer, box, mark) { // what became of a box, in a disc on its corner
+  make("circle", { cx: box.left, cy: box.top, r: 9, fill: mark.colour }, layer);
+  make("text", { x: box.left, y: box.top, "text-anchor": "middle", "dominant-baseline": "central", class: "sign" }, layer).textContent = mark.sign;
+}
+
 function boxes(layer, data, choose) {
   const made = [];
   for (const box of data.info.boxes) {
     const colour = data.colours[box.kind] ?? data.colours[""];
     const state = box.errors.length ? "wrong" : box.warnings.length ? "doubtful" : "";
     const group = box.kind === "group";
-    const g = make("g", { class: `box ${group ? "group" : ""} ${box.supplied ? "supplied" : ""} ${state}`, "data-path": box.path }, layer);
+    const g = make("g", { class: `box ${group ? "group" : ""} ${box.supplied ? "supplied" : ""} ${state} ${box.mark}`, "data-mark": box.mark, "data-path": box.path }, layer);
     if (box.path === data.selected) g.classList.add("selected");
+    const mark = data.marks[box.mark];
+    if (mark) g.style.setProperty("--mark", mark.colour);
     make("rect", { x: box.left, y: box.top, width: box.width, height: box.height, rx: 8, fill: group ? "currentColor" : colour, "fill-opacity": group ? 0.035 : box.supplied ? 0.07 : 0.2, stroke: group ? "" : colour, "stroke-width": 1.5 }, g);
     const middle = box.left + box.width / 2, flag = state ? "⚠ " : "";
     if (group) words(g, middle, box.top + 14, flag + box.title, box.width - 24, { class: "title" });
@@ -68,9 +82,9 @@ function boxes(layer, data, choose) {
       words(g, middle, box.top + (detail ? box.height / 2 - 8 : box.height / 2), flag + box.title, box.width - 16, { class: "title" });
       if (detail) words(g, middle, box.top + box.height / 2 + 10, detail, box.width - 16, { class: "detail" });
     }
-    const told = [box.title, box.detail, box.gives && "gives " + box.gives, ...box.errors, ...box.warnings].filter(Boolean);
+    const told = [box.told, box.title, box.detail, box.gives && "gives " + box.gives, ...box.errors, ...box.warnings].filter(Boolean);
     make("title", {}, g).textContent = told.join("\n");
-    if (box.supplied || !data.choosable) continue;
+    if (box.supplied || box.mark === "removed" || !data.choosable) continue;
     g.classList.add("choosable");
     g.setAttribute("tabindex", "0");
     g.setAttribute("role", "button");
@@ -97,12 +111,14 @@ function draw(root, data, choose) {
   const svg = make("svg", { viewBox: `${-pad} ${-pad} ${width} ${height}`, width, height, role: "group", "aria-label": data.label });
   place.replaceChildren(svg);
   svg.style.maxWidth = info.width > 1.8 * place.clientWidth ? "none" : "100%"; // wide ones scroll rather than shrink away
-  const marker = make("marker", { id: "hl-arrow", viewBox: "0 0 8 8", refX: 6, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, make("defs", {}, svg));
-  make("path", { d: "M0,0L8,4L0,8Z", fill: data.colours.line }, marker);
-  const groups = make("g", {}, svg), lines = make("g", {}, svg), top = make("g", {}, svg);
+  const defs = make("defs", {}, svg);
+  arrow(defs, "hl-arrow", data.colours.line, 7);
+  for (const [name, mark] of Object.entries(data.marks)) arrow(defs, `hl-arrow-${name}`, mark.colour, 5);
+  const groups = make("g", {}, svg), lines = make("g", {}, svg), top = make("g", {}, svg), signs = make("g", {}, svg);
   boxes(top, data, choose);
   for (const g of [...top.querySelectorAll(".group")]) groups.append(g);
-  edges(lines, info, data.colours.line);
+  edges(lines, info, data.colours.line, data.marks);
+  for (const box of info.boxes) if (box.mark) sign(signs, box, data.marks[box.mark]);
   place.scrollTop = scrollTop; place.scrollLeft = scrollLeft;
   if (focused) [...svg.querySelectorAll("[data-path]")].find((g) => g.dataset.path === focused)?.focus({ preventScroll: true });
 }
@@ -110,8 +126,13 @@ function draw(root, data, choose) {
 function save(root, data) { // the picture as a file, with the colours it has on the screen
   const svg = root.querySelector("svg").cloneNode(true), style = getComputedStyle(root.querySelector(".board"));
   const sheet = make("style", {});
-  sheet.textContent = `text{font:13px sans-serif;fill:${style.color}} .detail{font-size:11px} .shape{font-size:11px;opacity:.7} .title{font-weight:600} .group rect{stroke:${data.colours.line}} svg{background:${style.backgroundColor};color:${style.color}}`;
+  sheet.textContent = `text{font:13px sans-serif;fill:${style.color}} .detail{font-size:11px} .shape{font-size:11px;opacity:.7} .title{font-weight:600} .sign{fill:#fff;font-size:14px;font-weight:700} .group rect{stroke:${data.colours.line}} svg{background:${style.backgroundColor};color:${style.color}}`;
   svg.prepend(sheet);
+  if (data.carries) { // the design itself, so that the picture can be opened as one
+    const carried = make("metadata", { id: data.carrier });
+    carried.textContent = data.carries;
+    svg.prepend(carried);
+  }
   svg.setAttribute("xmlns", SVG);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" }));

@@ -20,6 +20,7 @@ from hybridlab.runs.metrics import Point
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import Store, open_store
 from hybridlab.ui import predictions, shell
+from hybridlab.ui.design import keeping
 from hybridlab.ui.state import Design
 
 PATIENCE_S = 120.0
@@ -42,6 +43,7 @@ def home(warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setattr(shell, "start", lambda: None)
     folder.mkdir()
     yield folder
+    keeping.finish()
     open_store().close()
 
 

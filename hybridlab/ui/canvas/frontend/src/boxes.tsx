@@ -29,6 +29,10 @@ function ends(data: BoxData, id: string, lit: Set<string> | null): React.ReactNo
   );
 }
 
+function Changed({ data }: { data: BoxData }): React.ReactNode {
+  return data.changed ? <span className="hl-changed" title={`Since it was saved: ${data.changed}`} aria-hidden>●</span> : null;
+}
+
 function Problems({ data }: { data: BoxData }): React.ReactNode {
   if (!data.problems.length) return null;
   const error = data.problems.some((problem) => problem.severity === "error");
@@ -78,6 +82,7 @@ export const Box = memo(function Box({ id, data, selected }: NodeProps<BoxNode>)
       {ends(data, id, lit)}
       <div className="hl-title">
         <strong>{data.title}</strong>
+        <Changed data={data} />
         {data.times > 1 && <span className="hl-times">× {data.times}</span>}
         {data.tie && <span title="All repeats share one set of weights"><Icon name="tie" /></span>}
         <span className="hl-sub">{data.subtitle}</span>
@@ -115,6 +120,7 @@ export const GroupBox = memo(function GroupBox({ id, data, selected }: NodeProps
       <div className="hl-group-head">
         <button type="button" className="hl-fold nodrag" tabIndex={-1} aria-label={`Fold ${data.title}`} onClick={() => toggle(id)}>▾</button>
         <strong>{data.title}</strong>
+        <Changed data={data} />
         {data.times > 1 && <span className="hl-times">× {data.times}</span>}
         {data.tie && <span className="hl-sub" title="All repeats share one set of weights">shared weights</span>}
         <Problems data={data} />

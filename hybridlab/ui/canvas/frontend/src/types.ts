@@ -91,6 +91,8 @@ export interface FromPython {
   /** What Python wants selected; null where the canvas decides. */
   wish: { path: string; stamp: number } | null;
   places: Record<string, [number, number]>;
+  /** What is different since the design was saved, in words, by a node's path of ids. */
+  changed?: Record<string, string>;
   catalogue: Entry[];
   kinds: Record<string, { title: string; colour: string }>;
 }

@@ -28,6 +28,7 @@ export interface BoxData extends Record<string, unknown> {
   tie: boolean;
   inputs: boolean;
   aria: string;
+  changed: string;
 }
 export interface WireData extends Record<string, unknown> {
   label: string;
@@ -139,7 +140,7 @@ export function view(session: Session): { nodes: BoxNode[]; edges: WireEdge[]; p
 function blankBox(title: string): BoxData {
   return {
     path: "", address: "", title, subtitle: "", use: "", kind: "", colour: GROUP_COLOUR, detail: "", residual: false, cost: null, share: 0,
-    stale: false, problems: [], supplied: false, group: false, collapsed: false, times: 1, tie: false, inputs: false, aria: title,
+    stale: false, problems: [], supplied: false, group: false, collapsed: false, times: 1, tie: false, inputs: false, aria: title, changed: "",
   };
 }
 
@@ -177,6 +178,7 @@ function boxData(
     times: node.repeat,
     tie: node.tie,
     inputs: true,
+    changed: data.changed?.[ids] ?? "",
     aria: [
       node.nodes ? `Group ${name}${node.repeat > 1 ? `, repeated ${node.repeat} times` : ""}` : `${name}${own ? ` named ${node.id}` : ""}, ${kindTitle}`,
       detail,
@@ -184,6 +186,7 @@ function boxData(
       residual ? "with residual" : "",
       node.inputs ? `reads ${node.inputs.join(" and ")}` : "",
       problems.map((problem) => problem.sentence).join(" "),
+      data.changed?.[ids] ? "changed since it was saved" : "",
     ].filter(Boolean).join(", "),
   };
 }
