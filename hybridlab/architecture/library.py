@@ -87,14 +87,16 @@ def save_design(
     Raises:
         SpecError: the name has no letter or digit, is taken, was saved elsewhere, or the folder cannot be written.
     """
-    return save(designs_folder(), name, text, overwrite=overwrite)
+    return save(designs_folder(), name, text, overwrite=overwrite, expected=expected)
 
 
-def save(folder: Path, name: str, text: str, *, overwrite: bool = False) -> Entry:
-    """Keep a text under a name in a folder; the file is replaced whole or not at all.
+def save(
+    folder: Path, name: str, text: str, *, overwrite: bool = False, expected: str | None = None
+) -> Entry:
+    """Keep a text under a name in a folder; the file is replaced whole or not at all; ``expected`` as for designs.
 
     Raises:
-        SpecError: the name has no letter or digit, is taken, or the folder cannot be written.
+        SpecError: the name has no letter or digit, is taken, was saved elsewhere, or the folder cannot be written.
     """
     slug = re.sub(r"[^\w-]+", "_", name.strip()).strip("_")[:80]
     if not slug:
