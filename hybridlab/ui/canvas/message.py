@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hybridlab.errors import Problem
 from hybridlab.ui import predictions
 from hybridlab.ui.canvas.desk import Desk
 from hybridlab.ui.canvas.tree import Tree, tree
@@ -41,10 +42,11 @@ def message(desk: Desk, known: Look) -> dict[str, Any]:
         "flows": flow,
         "input": flow[first]["type"] if first in flow else known.input,
         "problems": [
-            {"path": item.path, "sentence": item.sentence(), "severity": item.severity}
+            told(item, known)
             for item in known.problems
             if nodes or not drawn or (item.severity == "error" and item.path != "nodes")
         ],
+        "hints": [told(item, known) for item in known.hints],
         "can_undo": bool(design.past),
         "can_redo": bool(design.future),
         "wish": desk.wish(),
@@ -54,6 +56,16 @@ def message(desk: Desk, known: Look) -> dict[str, Any]:
             kind: {"title": title, "colour": KIND_COLOURS[kind]}
             for kind, title in KIND_TITLES.items()
         },
+    }
+
+
+def told(problem: Problem, known: Look) -> dict[str, Any]:
+    """Return a problem or hint with its fixes as the canvas shows them."""
+    return {
+        "path": problem.path,
+        "sentence": problem.sentence(),
+        "severity": problem.severity,
+        "fixes": [fix.as_dict() for fix in known.fixes.get(problem, ())],
     }
 
 
