@@ -92,7 +92,8 @@ def _problem(item: Any, path: str, known: Sequence[str]) -> Problem:
     if kind in ("literal_error", "enum"):
         return Problem(path, "is not one of the choices", str(context["expected"]), got)
     if kind in ("value_error", "assertion_error"):
-        return Problem(path, str(context.get("error", item["msg"])), "", got)
+        whole = isinstance(item["input"], dict)  # the sentence speaks of the whole node already
+        return Problem(path, str(context.get("error", item["msg"])), "", "" if whole else got)
     if kind == "string_pattern_mismatch":
         return Problem(path, "has characters that are not allowed here", "", got)
     if kind in ("too_long", "string_too_long", "too_short", "string_too_short"):

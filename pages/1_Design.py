@@ -6,11 +6,13 @@ from hybridlab.ui import shell, state
 from hybridlab.ui.canvas.component import canvas
 from hybridlab.ui.canvas.measured import measured
 from hybridlab.ui.design import keeping, link, start
+from hybridlab.ui.design.budget import budget_bar
 from hybridlab.ui.design.comparison import comparison
 from hybridlab.ui.design.inspector import inspector
 from hybridlab.ui.design.look import look
 from hybridlab.ui.design.palette import palette
-from hybridlab.ui.design.picture import chosen_view, notices, picture, problem_list
+from hybridlab.ui.design.picture import chosen_view, notices, picture
+from hybridlab.ui.design.problems import problem_list
 from hybridlab.ui.design.toolbar import toolbar
 from hybridlab.ui.design.totals import ready, totals
 from hybridlab.ui.design.tree import tree, tree_height
@@ -28,7 +30,11 @@ elif ready():
         shell.problems(unkept)
     with st.container():
         totals(known)
-    view = chosen_view(known)
+    left, right = st.columns([1.1, 1], gap="small", vertical_alignment="center")
+    with left:
+        view = chosen_view(known)
+    with right:
+        budget_bar(known.prediction)
     if view == "Canvas":
         wide, right = st.columns([3.3, 1.1], gap="small")
         with wide:

@@ -137,7 +137,11 @@ def read_yaml(text: str) -> Any:
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise SpecError(
-            Problem(where, f"this is not YAML: {reason}", "YAML", "other text")
+            Problem(
+                where,
+                f"this is not YAML: {reason}",
+                fix="check brackets, quotes, colons and indentation there and just before",
+            )
         ) from None
     except RecursionError:
         raise SpecError(_too_deep("")) from None

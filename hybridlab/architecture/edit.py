@@ -13,7 +13,7 @@ from typing import Any
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from hybridlab.architecture import recent
-from hybridlab.architecture.document import implied_ids, plain, read_yaml, write_yaml
+from hybridlab.architecture.document import contents, implied_ids, plain, read_yaml, write_yaml
 from hybridlab.architecture.spec import INPUT, NODE_KEYS
 from hybridlab.architecture.splice import Line
 from hybridlab.errors import Problem, SpecError
@@ -73,6 +73,25 @@ def add_all(text: str, nodes: list[dict[str, Any]], after: str) -> str:
     return _edited(text, change) if nodes else text
 
 
+def insert(text: str, at: str, node: dict[str, Any]) -> str:
+    """Insert a node so that it has an address; further than the end is the end."""
+    head, _, last = at.rpartition("nodes[")
+    index, count = int(last.removesuffix("]")), len(siblings_at(text, head))
+    if not count:
+        return add(text, node, into=head.removesuffix(".") or None)
+    after = min(index, count) - 1
+    text = add(text, node, after=f"{head}nodes[{max(after, 0)}]")
+    return move(text, f"{head}nodes[1]", -1) if after < 0 else text
+
+
+def siblings_at(text: str, head: str) -> list[Any]:
+    """Return the nodes whose addresses begin with ``head``, such as ``nodes[1].``, as plain values."""
+    content = contents(text)[0]
+    for step in filter(None, head.split(".")):
+        content = content["nodes"][int(step.removeprefix("nodes[").removesuffix("]"))]
+    return list(content.get("nodes") or [])
+
+
 def remove(text: str, path: str) -> str:
     """Remove a node; nodes that named it in ``inputs`` read what it read, and a group left empty goes too."""
 
@@ -81,7 +100,7 @@ def remove(text: str, path: str) -> str:
         while here:
             siblings, index = _place(root, here)
             gone = siblings[index]
-            read = gone.get("id") in set(_names_read(siblings))
+            read = isinstance(gone, dict) and gone.get("id") in set(_names_read(siblings))
             replacement = _read_by(siblings, index) if read else []
             del siblings[index]
             if read:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import hybridlab
+from hybridlab.architecture.fixes.fix import Fix, from_dict
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.runs.home import home
 from hybridlab.ui.worker_pool import Answer, WorkerPool
@@ -121,6 +124,30 @@ def _version() -> str:
     files = sorted([*root.glob("components/**/*.py"), *root.glob("tasks/**/*.py")])
     stamps = [(str(file), file.stat().st_mtime_ns) for file in files]
     return f"{hybridlab.__version__}-{hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]}"
+
+
+@functools.cache
+def palette() -> dict[str, Entry]:
+    """Return the palette by name."""
+    return {entry["name"]: entry for entry in components()}
+
+
+def devices() -> list[Entry]:
+    """Return this machine's devices with their memory in bytes; the main memory alone until a process has answered."""
+    answer = pool().ask("devices", {})
+    if answer is not None and not answer.problems:
+        return list(answer.value)
+    total = psutil.virtual_memory().total
+    return [{"name": "cpu", "title": "this machine", "memory_bytes": total}]
+
+
+def fixes_of(value: Mapping[str, Any]) -> dict[Problem, tuple[Fix, ...]]:
+    """Return the fixes that a check's answer offers for its problems."""
+    offered = value.get("fixes", ())
+    return {
+        problem: tuple(map(from_dict, found))
+        for problem, found in zip(problems_of(value), offered, strict=False)
+    }
 
 
 def problems_of(value: Mapping[str, Any]) -> list[Problem]:

@@ -70,13 +70,16 @@ def told(where: str = "") -> Iterator[None]:
 
 
 def problems(found: Iterable[Problem], where: str = "") -> None:
-    """Show problems as plain sentences, errors before warnings."""
-    ordered = sorted(found, key=lambda problem: problem.severity != "error")
+    """Show problems as plain sentences, errors before warnings and hints."""
+    order = ("error", "warning", "hint")
+    ordered = sorted(found, key=lambda problem: order.index(problem.severity))
     for problem in ordered:
         text = escaped(problem.sentence())
         body = f"**{where}** {text}" if where else text
         if problem.severity == "error":
             st.error(body, icon=":material/error:")
+        elif problem.severity == "hint":
+            st.info(body, icon=":material/lightbulb:")
         else:
             st.warning(body, icon=":material/warning:")
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -19,11 +21,13 @@ from typing import Any, TextIO
 import torch
 
 from hybridlab.architecture.complete import complete
-from hybridlab.architecture.document import loads
-from hybridlab.architecture.infer import infer
+from hybridlab.architecture.document import loads, parse
+from hybridlab.architecture.fixes.offer import Survey, fixes
+from hybridlab.architecture.infer import Inference, infer
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.registry import catalogue, palette
 from hybridlab.errors import HybridLabError, Problem
+from hybridlab.hardware.devices import devices
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import catalogue as task_catalogue
 from hybridlab.tasks.registry import task
@@ -31,6 +35,7 @@ from hybridlab.trace.predict import predict
 from hybridlab.workflows.launch import prepared
 
 Args = Mapping[str, Any]
+_ADDRESS = re.compile(r"(?<![\w.])nodes\[(\d+)\]")
 
 
 def _catalogue(args: Args) -> Any:
@@ -46,17 +51,16 @@ def _check(args: Args) -> Any:
     architecture = loads(str(args["text"]))
     chosen = _task(args)
     completed = _completed(architecture, chosen)
-    inference = infer(
-        completed,
-        chosen.input_type() if chosen else None,
-        batch=int(args.get("batch", 2)),
-        length=_length(args, chosen),
+    inference = _inferred(completed, chosen, args)
+    problems = _addressed(inference, completed, architecture)
+    offered = (
+        fixes(str(args["text"]), problems, _entries(), lambda text: _survey(text, chosen, args))
+        if problems
+        else []
     )
-    shift = _shift(architecture, completed)
     return {
-        "problems": [
-            _shifted(problem, shift, architecture).as_dict() for problem in inference.problems
-        ],
+        "problems": [problem.as_dict() for problem in problems],
+        "fixes": [[fix.as_dict() for fix in found] for found in offered],
         "edges": {path: str(type_) for path, type_ in inference.edges.items()},
         "input": str(inference.input),
         "output": str(inference.output) if inference.output else "",
@@ -64,6 +68,38 @@ def _check(args: Args) -> Any:
             node.id for node in completed.nodes if node.id not in {n.id for n in architecture.nodes}
         ],
     }
+
+
+def _survey(text: str, chosen: Task | None, args: Args) -> Survey:
+    """Look at a text that a fix made, as ``_check`` looks at what the user wrote."""
+    architecture, problems = parse(text)
+    if architecture is None:
+        return Survey(0, tuple(problems))
+    completed = _completed(architecture, chosen)
+    inference = _inferred(completed, chosen, args)
+    stage = 1 if inference.scope is None else 2
+    return Survey(stage, tuple(_addressed(inference, completed, architecture)))
+
+
+def _inferred(completed: Architecture, chosen: Task | None, args: Args) -> Inference:
+    return infer(
+        completed,
+        chosen.input_type() if chosen else None,
+        batch=int(args.get("batch", 2)),
+        length=_length(args, chosen),
+    )
+
+
+def _addressed(
+    inference: Inference, completed: Architecture, architecture: Architecture
+) -> list[Problem]:
+    shift = _shift(architecture, completed)
+    return [_shifted(problem, shift, architecture) for problem in inference.problems]
+
+
+@functools.cache
+def _entries() -> dict[str, dict[str, Any]]:
+    return {entry["name"]: entry for entry in catalogue()}
 
 
 def _predict(args: Args) -> Any:
@@ -82,6 +118,11 @@ def _predict(args: Args) -> Any:
 
 def _length(args: Args, chosen: Task | None) -> int:
     return int(args.get("length") or (chosen.length if chosen else 64))
+
+
+def _devices(args: Args) -> Any:
+    """Return the devices of this machine with their memory."""
+    return [device.as_dict() for device in devices()]
 
 
 def _prepare(args: Args) -> Any:
@@ -120,12 +161,16 @@ def _shifted(problem: Problem, shift: int, architecture: Architecture) -> Proble
     number, _, tail = rest.partition("]")
     index = int(number) - shift
     inside = 0 <= index < len(architecture.nodes)
-    return dataclasses.replace(problem, path=f"nodes[{index}]{tail}" if inside else "")
+    message = _ADDRESS.sub(lambda found: f"nodes[{int(found[1]) - shift}]", problem.message)
+    return dataclasses.replace(
+        problem, path=f"nodes[{index}]{tail}" if inside else "", message=message
+    )
 
 
 VERBS: dict[str, Callable[[Args], Any]] = {
     "catalogue": _catalogue,
     "tasks": _tasks,
+    "devices": _devices,
     "check": _check,
     "predict": _predict,
     "prepare": _prepare,

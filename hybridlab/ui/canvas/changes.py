@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hybridlab.architecture import edit
-from hybridlab.architecture.document import MAX_BYTES, contents, implied_ids, plain, read_yaml
+from hybridlab.architecture.document import MAX_BYTES, implied_ids, plain, read_yaml
+from hybridlab.architecture.edit import insert, siblings_at
 from hybridlab.architecture.spec import INPUT, MAX_NODES
 from hybridlab.errors import HybridLabError, Problem, SpecError
 
@@ -45,7 +46,7 @@ class Paste(_Change):
     def make(self, text: str) -> str:
         """Return the text with the nodes; ids that are taken are numbered on."""
         head, index = _split(self.at)
-        siblings = _siblings(text, head)
+        siblings = siblings_at(text, head)
         first, *others = _renamed(_nodes(self.yaml), siblings)
         text = insert(text, self.at, first)
         return edit.add_all(text, others, f"{head}nodes[{min(index, len(siblings))}]")
@@ -89,9 +90,23 @@ class Set(_Change):
 
     def make(self, text: str) -> str:
         """Return the text with the value."""
-        if self.key in ("nodes", "use"):
+        if self.key in ("nodes", "use") and self.value is not None:
             raise SpecError(Problem(self.path, f"{self.key!r} is not set like a parameter"))
         return edit.set_parameter(text, self.path, self.key, self.value)
+
+
+class SetField(_Change):
+    """A field of the architecture itself, such as its width; null removes it."""
+
+    do: Literal["field"]
+    key: Key
+    value: str | int | float | bool | None
+
+    def make(self, text: str) -> str:
+        """Return the text with the value."""
+        if self.key == "nodes":
+            raise SpecError(Problem(self.key, "the nodes are not set like a field"))
+        return edit.set_field(text, self.key, self.value)
 
 
 class Rename(_Change):
@@ -153,7 +168,9 @@ class Duplicate(_Change):
         return edit.duplicate(text, self.path)
 
 
-TextChange = Insert | Paste | Remove | Replace | Set | Rename | Wrap | Unwrap | Move | Duplicate
+TextChange = (
+    Insert | Paste | Remove | Replace | Set | SetField | Rename | Wrap | Unwrap | Move | Duplicate
+)
 
 
 def make(text: str, changes: list[TextChange]) -> str:
@@ -176,28 +193,10 @@ def make(text: str, changes: list[TextChange]) -> str:
     return text
 
 
-def insert(text: str, at: str, node: dict[str, Any]) -> str:
-    """Insert a node so that it has an address; further than the end is the end."""
-    head, index = _split(at)
-    count = len(_siblings(text, head))
-    if not count:
-        return edit.add(text, node, into=head.removesuffix(".") or None)
-    after = min(index, count) - 1
-    text = edit.add(text, node, after=f"{head}nodes[{max(after, 0)}]")
-    return edit.move(text, f"{head}nodes[1]", -1) if after < 0 else text
-
-
 def _split(path: str) -> tuple[str, int]:
     """Return what stands before the last step of an address, and that step's number."""
     head, _, last = path.rpartition("nodes[")
     return head, int(last.removesuffix("]"))
-
-
-def _siblings(text: str, head: str) -> list[Any]:
-    content = contents(text)[0]
-    for step in filter(None, head.split(".")):
-        content = content["nodes"][int(step.removeprefix("nodes[").removesuffix("]"))]
-    return list(content.get("nodes") or [])
 
 
 def _nodes(yaml: str) -> list[dict[str, Any]]:

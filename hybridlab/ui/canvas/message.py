@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hybridlab.errors import Problem
 from hybridlab.ui import predictions
 from hybridlab.ui.canvas.changed import changed
 from hybridlab.ui.canvas.desk import Desk
@@ -43,10 +44,11 @@ def message(desk: Desk, known: Look) -> dict[str, Any]:
         "flows": flow,
         "input": flow[first]["type"] if first in flow else known.input,
         "problems": [
-            {"path": item.path, "sentence": item.sentence(), "severity": item.severity}
+            told(item, known)
             for item in known.problems
             if nodes or not drawn or (item.severity == "error" and item.path != "nodes")
         ],
+        "hints": [told(item, known) for item in known.hints],
         "can_undo": bool(design.past),
         "can_redo": bool(design.future),
         "wish": desk.wish(),
@@ -55,9 +57,9 @@ def message(desk: Desk, known: Look) -> dict[str, Any]:
     }
 
 
-def packed(told: Mapping[str, Any]) -> bytes:
+def packed(content: Mapping[str, Any]) -> bytes:
     """Return a message as JSON, with the palette, which is written once: Streamlit would write a mapping twice."""
-    return f"{json.dumps(told)[:-1]}, {_unchanging()[1:]}".encode()
+    return f"{json.dumps(content)[:-1]}, {_unchanging()[1:]}".encode()
 
 
 @functools.cache
@@ -66,6 +68,16 @@ def _unchanging() -> str:
         kind: {"title": title, "colour": KIND_COLOURS[kind]} for kind, title in KIND_TITLES.items()
     }
     return json.dumps({"catalogue": palette(), "kinds": colours})
+
+
+def told(problem: Problem, known: Look) -> dict[str, Any]:
+    """Return a problem or hint with its fixes as the canvas shows them."""
+    return {
+        "path": problem.path,
+        "sentence": problem.sentence(),
+        "severity": problem.severity,
+        "fixes": [fix.as_dict() for fix in known.fixes.get(problem, ())],
+    }
 
 
 def costs(components: Sequence[Mapping[str, Any]], nodes: Tree) -> dict[str, dict[str, float]]:

@@ -12,6 +12,7 @@ from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.design import actions
 from hybridlab.ui.design.blocks import block_list
 from hybridlab.ui.design.look import Look
+from hybridlab.ui.design.problems import rows, take
 from hybridlab.ui.design.toolbar import field
 from hybridlab.ui.design.tree import node_actions
 from hybridlab.ui.held import key_showing
@@ -64,7 +65,7 @@ def _problems(path: str, known: Look) -> None:
     here = [
         p for p in known.problems if _of(p.path, path) and not p.path.startswith("".join(inner))
     ]
-    shell.problems(here)
+    rows(here, known.fixes, "node.problem", take)
 
 
 def _of(problem_path: str, path: str) -> bool:

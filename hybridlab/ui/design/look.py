@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.architecture.complete import complete
+from hybridlab.architecture.fixes.fix import Fix
+from hybridlab.architecture.fixes.offer import fixes
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem
+from hybridlab.trace.hints import hints
 from hybridlab.ui import predictions, state
 from hybridlab.ui.predictions import Shapes
 
@@ -33,6 +37,10 @@ class Look:
     pending: str = ""
     input: str = ""
     """What enters, such as ``series (B, L, 1) float32``; empty while unknown."""
+    fixes: Mapping[Problem, tuple[Fix, ...]] = field(default_factory=dict)
+    """The one-click fixes of problems and hints."""
+    hints: tuple[Problem, ...] = ()
+    """What a valid design might do better, from its predicted cost."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -52,7 +60,7 @@ def look(design: state.Design, shapes: Shapes) -> Look:
     """Gather what is known, asking the warm processes for the rest without waiting for them for long."""
     architecture, problems = state.parsed(design.text)
     if architecture is None:
-        return Look(None, problems=problems)
+        return Look(None, problems=problems, fixes=text_fixes(design.text))
     known = Look(architecture, _completed(architecture, shapes))
     owner = state.session_name()
     checked = predictions.check(design.text, shapes, owner, _PATIENCE_S)
@@ -65,6 +73,7 @@ def look(design: state.Design, shapes: Shapes) -> Look:
         problems=tuple(predictions.problems_of(checked.value)),
         edges=checked.value["edges"],
         input=checked.value["input"],
+        fixes=predictions.fixes_of(checked.value),
     )
     if known.errors:
         return known
@@ -74,7 +83,20 @@ def look(design: state.Design, shapes: Shapes) -> Look:
     if predicted.problems:
         return dataclasses.replace(known, problems=(*known.problems, *predicted.problems))
     state.put("last_prediction", predicted.value)
-    return dataclasses.replace(known, prediction=predicted.value)
+    hinted = hints(architecture, predicted.value, predictions.palette())
+    return dataclasses.replace(
+        known,
+        prediction=predicted.value,
+        hints=tuple(hinted),
+        fixes={**known.fixes, **hinted},
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def text_fixes(text: str) -> Mapping[Problem, tuple[Fix, ...]]:
+    """Return the fixes of a text that describes no architecture yet."""
+    problems = state.parsed(text)[1]
+    return dict(zip(problems, fixes(text, problems, predictions.palette()), strict=True))
 
 
 def _completed(architecture: Architecture, shapes: Shapes) -> Architecture:

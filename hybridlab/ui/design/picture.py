@@ -107,18 +107,3 @@ def _costs(known: Look) -> None:
 def notices() -> None:
     """Tell what the last change could not do."""
     shell.problems(actions.notice())
-
-
-def problem_list(known: Look) -> None:
-    """List every problem with its place and a way to it."""
-    notices()
-    nodes = actions.nodes()
-    for index, problem in enumerate(known.problems):
-        path = next(
-            (p for p in sorted(nodes, key=len, reverse=True) if problem.path.startswith(p)), None
-        )
-        with st.container(horizontal=True, vertical_alignment="center"):
-            with st.container(width="stretch"):
-                shell.problems([problem])
-            if path:
-                st.button("Show", key=f"problem.{index}", on_click=actions.select, args=(path,))

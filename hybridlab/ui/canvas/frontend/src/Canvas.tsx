@@ -12,7 +12,8 @@ import { Legend } from "./Legend";
 import { keyDown, type Commands } from "./keys";
 import { judge, legalTargets, type Fix, type World } from "./legality";
 import { Palette, type How, type PaletteHandle } from "./Palette";
-import { Callout, Empty, Help, ProblemList } from "./panels";
+import { Callout, Empty, Help } from "./panels";
+import { ProblemList, acted } from "./problems";
 import { into, landing, type Area } from "./regroup";
 import { SILENCE_MS, type Point, type Session } from "./session";
 import { nodeAt, parentOf, walk } from "./tree";
@@ -379,13 +380,19 @@ function Editor({ session }: { session: Session }): React.ReactNode {
             {help && <Help onClose={() => setHelp(false)} />}
             <Callout text={session.notice} fixes={fixes} onFix={takeFix} onClose={commands.escape} />
           </div>
-          <ProblemList problems={data.problems} onShow={(problem) => {
-            const visit = walk(session.nodes).findLast((each) => within(problem.path, each.path));
-            if (visit) {
-              commands.selectPath(visit.path, false);
-              show(visit.path);
-            }
-          }} />
+          <ProblemList
+            problems={data.problems}
+            hints={data.hints}
+            busy={session.pending.length > 0}
+            onShow={(problem) => {
+              const visit = walk(session.nodes).findLast((each) => within(problem.path, each.path));
+              refocus();
+              session.reveal(visit?.node.uid ?? null);
+              // A node that was folded away has a place only once it is drawn.
+              if (visit) setTimeout(() => show(visit.path), 80);
+            }}
+            onFix={(fix) => make({ changes: fix.changes, select: acted(fix.changes) }, fix.title)}
+          />
         </div>
         {drag.ghost}
         <span className="hl-quiet" role="status" aria-live="polite">{status}</span>

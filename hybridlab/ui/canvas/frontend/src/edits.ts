@@ -53,7 +53,7 @@ export function applyAll(nodes: TreeNode[], changes: Change[]): TreeNode[] {
 }
 
 function apply(nodes: TreeNode[], change: Change): void {
-  if (change.do === "undo" || change.do === "redo" || change.do === "paste") return;
+  if (change.do === "undo" || change.do === "redo" || change.do === "paste" || change.do === "field") return;
   if (change.do === "insert") {
     const parent = parentOf(change.at);
     const holder = parent ? nodeAt(nodes, parent)?.nodes : nodes;
@@ -149,6 +149,8 @@ function setKey(node: TreeNode, key: string, value: Value): void {
   } else if (key === "residual") node.residual = typeof value === "string" ? value : null;
   else if (key === "repeat") node.repeat = typeof value === "number" ? value : 1;
   else if (key === "tie") node.tie = value === true;
+  else if (key === "use" && value === null) node.use = null;
+  else if (key === "nodes" && value === null) node.nodes = null;
   else if (value === null) delete node.params[key];
   else node.params[key] = value;
 }

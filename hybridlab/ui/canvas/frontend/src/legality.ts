@@ -1,5 +1,5 @@
 /** Which connections make sense, and why others do not. */
-import { INPUT, links, needs, nodeAt, parentOf, place, walk } from "./tree";
+import { INPUT, links, needs, nodeAt, parentOf, place, walk, type Link } from "./tree";
 import type { Change, Entry, Flow, TreeNode } from "./types";
 
 export interface Fix {
@@ -15,6 +15,15 @@ export interface World {
   catalogue: Map<string, Entry>;
   flows: Record<string, Flow>;
   input: string;
+}
+
+const SHAPES: Record<string, string> = {
+  tokens: "(B, L)", sequence: "(B, L, D)", image: "(B, C, height, width)", series: "(B, L, C)", vector: "(B, D)", logits: "(B, N)",
+};
+
+/** The kinds that a component takes, with their shapes. */
+function taken(entry: Entry): string {
+  return entry.accepts.map((kind) => `${kind} ${SHAPES[kind] ?? ""}`.trim()).join(" or ");
 }
 
 /** The kind at the start of a type such as "sequence (B, L, 64) float32". */
@@ -63,10 +72,12 @@ export function judge(world: World, source: string, target: string, needed = nee
   if (target.startsWith(`${source}.`)) return no("A node inside a group cannot read the group's result, which comes later.");
   const name = nameFor(world, source, target);
   if (name === null) {
-    return no(
-      `${cap(title(world, source))} is inside another group, so ${title(world, target)} cannot see it. ` +
+    return {
+      ok: false,
+      why: `${cap(title(world, source))} is inside another group, so ${title(world, target)} cannot see it. ` +
         "Connect the group itself, whose result is its last node.",
-    );
+      fixes: around(world, source, target),
+    };
   }
   if (needed.has(target) || [...needed].some((path) => path.startsWith(`${target}.`))) {
     return no(
@@ -82,8 +93,16 @@ export function judge(world: World, source: string, target: string, needed = nee
   if (entry && given && !entry.accepts.includes(kindOf(given))) {
     return {
       ok: false,
-      why: `${entry.title} reads a ${entry.accepts.join(" or ")}, but ${title(world, source)} gives ${given}.`,
-      fixes: bridges(world, name, target, kindOf(given), entry),
+      why: `${entry.title} reads ${taken(entry)}, but ${title(world, source)} gives ${given}.`,
+      fixes: kindOf(given) === "logits" ? before(world, source, target) : bridges(world, name, target, kindOf(given), entry),
+    };
+  }
+  const other = entry?.kind === "merge" ? unlike(world, now, given, entry) : null;
+  if (other) {
+    return {
+      ok: false,
+      why: `${entry!.title} joins branches of one shape, but ${title(world, source)} gives ${given} and ${title(world, other.source)} gives ${gives(world, other.source)}.`,
+      fixes: sideBySide(world, target, [...(to.inputs ?? now.map((link) => link.name)), name]),
     };
   }
   const many = entry ? entry.max_inputs === null || entry.max_inputs > now.length : false;
@@ -111,6 +130,52 @@ function joined(world: World, name: string, old: string, target: string): Fix {
     ],
     select: target,
   };
+}
+
+/** A branch of a join whose shape is known to differ from the new one's; a concatenation takes any width. */
+function unlike(world: World, now: Link[], given: string, entry: Entry): Link | null {
+  const shape = (type: string): string => (entry.name === "concat" ? type.replace(/, [^,]*\).*$/, "") : type.replace(/\).*$/, ""));
+  if (!given.includes("(")) return null;
+  return now.find((link) => gives(world, link.source).includes("(") && shape(gives(world, link.source)) !== shape(given)) ?? null;
+}
+
+/** Concatenation in a join's place, which takes branches of different width. */
+function sideBySide(world: World, target: string, inputs: string[]): Fix[] {
+  const concat = world.catalogue.get("concat");
+  if (!concat || nodeAt(world.nodes, target)?.use === "concat") return [];
+  return [{
+    label: `Join them with ${concat.title}`,
+    changes: [
+      { do: "replace", path: target, use: concat.name, keep: [], give: {} },
+      { do: "set", path: target, key: "inputs", value: [...new Set(inputs)] },
+    ],
+    select: target,
+  }];
+}
+
+/** The group around a node, connected in its stead. */
+function around(world: World, source: string, target: string): Fix[] {
+  if (source.endsWith(":in")) return [];
+  for (let up = parentOf(source); up; up = parentOf(up)) {
+    if (nameFor(world, up, target) === null) continue;
+    const verdict = judge(world, up, target);
+    return instead(verdict, `Connect ${title(world, up)}`, target);
+  }
+  return [];
+}
+
+/** Another connection in the place of one that cannot be: alone, and joined with what the target reads now. */
+function instead(verdict: Verdict, label: string, target: string): Fix[] {
+  if (!verdict.ok) return [];
+  const both = verdict.offer ? [{ ...verdict.offer, label: `${label}, and add both with a Sum` }] : [];
+  return [{ label, changes: verdict.changes, select: target }, ...both];
+}
+
+/** What a head reads, connected in its stead: nothing can read a head. */
+function before(world: World, head: string, target: string): Fix[] {
+  const link = links(world.nodes).find((each) => each.target === head);
+  if (!link || link.source === target) return [];
+  return instead(judge(world, link.source, target), `Connect ${title(world, link.source)}, which the head reads`, target);
 }
 
 /** Components that turn what flows into what the target reads. */

@@ -1,6 +1,5 @@
 /** Small panels over and under the graph. */
 import type { Fix } from "./legality";
-import type { Problem } from "./types";
 
 export function Callout({ text, fixes, onFix, onClose }: { text: string | null; fixes: Fix[]; onFix(fix: Fix): void; onClose(): void }): React.ReactNode {
   if (!text) return null;
@@ -11,19 +10,6 @@ export function Callout({ text, fixes, onFix, onClose }: { text: string | null; 
         <button type="button" className="hl-button hl-fix" key={fix.label} onClick={() => onFix(fix)}>{fix.label}</button>
       ))}
       <button type="button" className="hl-button" aria-label="Close" onClick={onClose}>✕</button>
-    </div>
-  );
-}
-
-export function ProblemList({ problems, onShow }: { problems: Problem[]; onShow(problem: Problem): void }): React.ReactNode {
-  if (!problems.length) return null;
-  return (
-    <div className="hl-problems" role="region" aria-label={`${problems.length} problems`}>
-      {problems.map((problem, index) => (
-        <button type="button" key={index} className={`hl-problem hl-${problem.severity}`} onClick={() => onShow(problem)}>
-          <b>{problem.severity === "error" ? "✕" : "!"}</b> {problem.sentence}
-        </button>
-      ))}
     </div>
   );
 }

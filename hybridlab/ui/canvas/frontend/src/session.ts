@@ -165,6 +165,13 @@ export class Session {
     this.ways.selection(this.selectedPaths()[0] ?? null);
   }
 
+  /** Select one node and unfold the groups around it; with none, the architecture itself is what is chosen. */
+  reveal(uid: string | null): void {
+    if (uid) this.unfoldAround(uid);
+    this.select(uid ? [uid] : []);
+    this.changed();
+  }
+
   /** Addresses of the selected nodes in reading order, without those inside selected groups. */
   selectedPaths(): string[] {
     const paths = walk(this.nodes).filter((visit) => this.selected.has(visit.node.uid!)).map((visit) => visit.path);

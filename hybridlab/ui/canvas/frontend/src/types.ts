@@ -55,10 +55,17 @@ export interface Flow {
   bytes: number | null;
 }
 
+/** What a button does about a problem; its changes are one edit. */
+export interface Offer {
+  title: string;
+  changes: Change[];
+}
+
 export interface Problem {
   path: string;
   sentence: string;
-  severity: "error" | "warning";
+  severity: "error" | "warning" | "hint";
+  fixes: Offer[];
 }
 
 export interface Supplied {
@@ -86,6 +93,8 @@ export interface FromPython {
   flows: Record<string, Flow>;
   input: string;
   problems: Problem[];
+  /** What a valid design might do better; they mark no node. */
+  hints: Problem[];
   can_undo: boolean;
   can_redo: boolean;
   /** What Python wants selected; null where the canvas decides. */
@@ -104,6 +113,7 @@ export type Change =
   | { do: "remove"; path: string }
   | { do: "replace"; path: string; use: string; keep: string[]; give: Record<string, Value> }
   | { do: "set"; path: string; key: string; value: Value }
+  | { do: "field"; key: string; value: Value }
   | { do: "rename"; path: string; id: string }
   | { do: "wrap"; path: string; count: number; repeat: number }
   | { do: "unwrap"; path: string }
