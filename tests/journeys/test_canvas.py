@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,14 @@ def uses(page: Page) -> list[str]:
     return sorted(str(item) for item in found)
 
 
+def shows(page: Page, wanted: list[str]) -> None:
+    """Wait until exactly these components are on the canvas: a key may be the page's, and its answer a redraw away."""
+    deadline = time.monotonic() + 60
+    while uses(page) != wanted and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert uses(page) == wanted
+
+
 def drag(page: Page, source: Locator, to: tuple[float, float]) -> None:
     """Drag with the mouse in steps, as a hand does."""
     box = source.bounding_box()
@@ -118,10 +127,10 @@ def test_a_hymba_like_block_by_mouse(page: Page, shoot: Any) -> None:
     assert pane is not None
     drag(page, entry(page, "attention"), (pane["x"] + 300, pane["y"] + 250))
     settled(page)
-    assert uses(page) == ["nodes[0] attention"]
+    shows(page, ["nodes[0] attention"])
     entry(page, "mamba2").click()
     settled(page, costs=False)
-    assert uses(page) == ["nodes[0] attention", "nodes[1] mamba2"]
+    shows(page, ["nodes[0] attention", "nodes[1] mamba2"])
     wire(page, ":in", "nodes[1]")
     settled(page, costs=False)
     entry(page, "gated_sum").click()
@@ -134,12 +143,12 @@ def test_a_hymba_like_block_by_mouse(page: Page, shoot: Any) -> None:
     top = (out.bounding_box() or {})["y"]
     drag(page, entry(page, "swiglu"), (line[0][0], (y + top) / 2 + 2))
     settled(page)
-    assert uses(page) == [item.removeprefix("nodes[0].") for item in HYMBA]
+    shows(page, [item.removeprefix("nodes[0].") for item in HYMBA])
     page.keyboard.press("Control+a")
     page.get_by_role("button", name="Wrap in a group (G)").click()
     page.get_by_role("button", name="One repeat more (+)").click()
     settled(page)
-    assert uses(page) == HYMBA
+    shows(page, HYMBA)
     assert not page.locator(f"{CANVAS} .hl-mark.hl-error").count()
     shot(page, shoot, "hymba_by_mouse")
     page.get_by_role("button", name="Back into the page (W)").click()
@@ -160,7 +169,7 @@ def test_a_hymba_like_block_by_keyboard(page: Page, shoot: Any) -> None:
 
     take("attention", "Enter")
     take("mamba", "Control+Enter")
-    assert uses(page) == ["nodes[0] attention", "nodes[1] mamba2", "nodes[2] sum"]
+    shows(page, ["nodes[0] attention", "nodes[1] mamba2", "nodes[2] sum"])
     page.keyboard.press("ArrowDown")
     take("gated sum", "Shift+Enter")
     take("swiglu", "Enter")
@@ -168,20 +177,20 @@ def test_a_hymba_like_block_by_keyboard(page: Page, shoot: Any) -> None:
     page.keyboard.press("g")
     page.keyboard.press("+")
     settled(page)
-    assert uses(page) == HYMBA
+    shows(page, HYMBA)
     assert page.evaluate("document.activeElement.closest('.hl-canvas') !== null")
     shot(page, shoot, "hymba_by_keyboard_dark")
     page.keyboard.press("Delete")
     settled(page, costs=False)
-    assert uses(page) == []
+    shows(page, [])
     assert page.evaluate("document.activeElement.closest('.hl-canvas') !== null")
     page.keyboard.press("Control+z")
     settled(page)
-    assert uses(page) == HYMBA
+    shows(page, HYMBA)
     for _ in range(6):
         page.keyboard.press("Control+z")
         settled(page, costs=False)
-    assert uses(page) == []
+    shows(page, [])
 
 
 def test_a_mixer_of_the_preset_is_replaced_and_comes_back(page: Page, shoot: Any) -> None:
