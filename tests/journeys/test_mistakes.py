@@ -264,7 +264,7 @@ def test_hints_and_an_overdrawn_budget_are_told_and_block_nothing(
     hint = page.locator(f'{CANVAS} .hl-problem-row[data-severity="hint"]')
     expect(hint).to_contain_text("normalises what a norm has just normalised")
     expect(right(page)).to_be_visible()
-    memory = page.get_by_label("Memory to fit into")
+    memory = page.get_by_role("combobox", name="Memory to fit into")
     memory.fill("4 MiB")
     memory.press("Enter")
     meter = page.get_by_role("meter")
