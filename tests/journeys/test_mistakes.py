@@ -253,3 +253,29 @@ def test_a_line_that_cannot_be_is_explained_and_a_button_does_what_was_meant(
     settled(page)
     assert not page.locator(f"{CANVAS} .hl-mark").count()
     shot(page, shoot, f"line_joined_{scheme}")
+
+
+@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
+def test_hints_and_an_overdrawn_budget_are_told_and_block_nothing(
+    page: Page, shoot: Any, request: pytest.FixtureRequest
+) -> None:
+    start(page)
+    paste(page, "- {use: rms_norm}\n- {use: layer_norm}")
+    hint = page.locator(f'{CANVAS} .hl-problem-row[data-severity="hint"]')
+    expect(hint).to_contain_text("normalises what a norm has just normalised")
+    expect(right(page)).to_be_visible()
+    memory = page.get_by_role("combobox", name="Memory to fit into")
+    memory.fill("4 MiB")
+    memory.press("Enter")
+    meter = page.get_by_role("meter")
+    expect(meter).to_have_attribute("data-over", "true")
+    expect(meter).to_contain_text("predicted")
+    expect(meter).to_contain_text("of 4 MiB")
+    shot(page, shoot, f"hints_{request.node.callspec.params['page']}")
+    hint.get_by_role("button", name="Remove layer_norm").click()
+    expect(hint).to_have_count(0)
+    settled(page)
+    memory.fill("a lot")
+    memory.press("Enter")
+    expect(page.get_by_text("A budget is a size in bytes")).to_be_visible()
+    expect(meter).to_contain_text("of 4 MiB")

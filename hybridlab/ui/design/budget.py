@@ -48,7 +48,7 @@ def budget_info(peak_bytes: float, memory_bytes: float) -> BudgetInfo:
     )
     words = f"{format_bytes(peak_bytes)} of {format_bytes(memory_bytes)}, {part}"
     if share > 1:
-        verdict = "does not fit: take a smaller batch, fewer or narrower nodes, or more memory"
+        verdict = "does not fit: lower the batch or the width"
     elif share > TIGHT:
         verdict = "fits barely: leave some room for the allocator and other programs"
     else:
@@ -60,13 +60,14 @@ def budget_bar(prediction: Mapping[str, Any] | None) -> None:
     """Show the bar and the choice of a device; a size may be typed, and the session remembers it."""
     devices = {str(item["name"]): item for item in predictions.devices() if item["memory_bytes"]}
     chosen = state.keep(_KEPT, next(iter(devices), SIZES[0]))
-    with st.container(horizontal=True, vertical_alignment="center", key="design.budget"):
+    left, right = st.columns([1, 2], gap="small", vertical_alignment="center")
+    with left:
         _choice(chosen, devices)
-        memory = _memory(chosen, devices)
-        if prediction is None or memory is None:
-            st.caption("The memory of a step appears once costs are known.")
-        else:
-            st.html(_bar(budget_info(float(prediction["peak_bytes"]), memory)), width="stretch")
+    memory = _memory(chosen, devices)
+    if prediction is None or memory is None:
+        right.caption("The memory of a step appears once costs are known.")
+    else:
+        right.html(_bar(budget_info(float(prediction["peak_bytes"]), memory)))
     if said := st.session_state.pop(_SAID, ""):
         st.error(said, icon=":material/error:")
 
@@ -87,7 +88,6 @@ def _choice(chosen: str, devices: Mapping[str, Mapping[str, Any]]) -> None:
         options,
         index=options.index(chosen),
         key=key,
-        width=175,
         label_visibility="collapsed",
         accept_new_options=True,
         format_func=lambda name: _title(name, devices),
@@ -120,7 +120,7 @@ def _bar(info: BudgetInfo) -> str:
     width = min(100.0, max(0.4, 100 * info.share))
     colour = ERROR_COLOUR if info.over else WARNING_COLOUR if info.share > TIGHT else _FITS
     fill = f"repeating-linear-gradient(135deg,{colour} 0 5px,{colour}a0 5px 9px)"
-    said = html.escape(f"Peak of a step, predicted: {info.words}, {info.verdict}.")
+    said = html.escape(f"Peak, predicted: {info.words}, {info.verdict}.")
     weight = f"color:{ERROR_COLOUR};font-weight:600" if info.over else "opacity:.85"
     return (
         f'<div role="meter" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{width:.0f}" '

@@ -41,7 +41,7 @@ def rows(
     """Show problems one by one; ``fix`` hears which fix was taken, ``show`` gives the way to a problem's place."""
     for index, problem in enumerate(problems):
         way, found = show(problem), offers.get(problem, ())
-        with st.container(key=f"{key}.{index}", gap="xsmall"):
+        with st.container(key=f"{key}.{index}.row", gap="xsmall"):
             shell.problems([problem])
             if not way and not found:
                 continue
@@ -56,7 +56,7 @@ def rows(
                         args=(each,),
                     )
                 if way:
-                    st.button("Show", key=f"{key}.{index}.show", type="tertiary", on_click=way)
+                    st.button("Show", key=f"{key}.{index}", type="tertiary", on_click=way)
 
 
 def take(fix: Fix) -> None:
