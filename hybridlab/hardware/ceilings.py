@@ -87,8 +87,13 @@ def ceilings(folder: Path, device: str = "auto", *, again: bool = False) -> Ceil
     known = None if again else load(folder, device)
     if known is None:
         known = measure(device)
-        _keep(folder / _FILE, fingerprint(known.device, known.threads), known)
+        keep(folder, known)
     return known
+
+
+def keep(folder: Path, measured: Ceilings) -> None:
+    """Keep a measurement in a folder for ``load``; a folder that cannot be written only costs the next start time."""
+    _keep(folder / _FILE, fingerprint(measured.device, measured.threads), measured)
 
 
 def measure(device: str = "auto", *, seconds_each: float = _SECONDS_EACH) -> Ceilings:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
+from collections.abc import Iterator
 
 from hybridlab.hardware import ceilings
+from hybridlab.hardware.ceilings import Ceilings
 from hybridlab.hardware.roofline import Roofline
 from hybridlab.runs.home import home
+from hybridlab.runs.lock import locked
 
 _QUICK_SECONDS_EACH = 0.02
+_QUICK_HOLDS_S = 12 * 3600.0
+"""A quick measurement suffers from whatever else ran at that moment, so it is not kept for ever."""
 
 
 @functools.cache
 def this_cpu(threads: int = 1) -> Roofline:
-    """Return the roofline of this CPU with a number of threads, measured once per process where none is kept.
+    """Return the roofline of this CPU with a number of threads, measured quickly where none is kept.
 
-    ``hybridlab doctor`` measures more carefully and keeps the result in the home folder.
+    All processes of a home share a quick measurement, so that their predictions can be compared. ``hybridlab doctor``
+    measures more carefully and keeps the result for good.
     """
     import torch
 
@@ -23,6 +31,28 @@ def this_cpu(threads: int = 1) -> Roofline:
     torch.set_num_threads(threads)
     try:
         kept = ceilings.load(home(), "cpu", threads)
-        return Roofline.of(kept or ceilings.measure("cpu", seconds_each=_QUICK_SECONDS_EACH))
+        return Roofline.of(kept or _quick(threads))
     finally:
         torch.set_num_threads(before)
+
+
+def _quick(threads: int) -> Ceilings:
+    """Return the quick measurement that another process has just made, or make it."""
+    folder = home() / "cache"
+    with _alone():
+        known = ceilings.load(folder, "cpu", threads)
+        if known is None or not 0 <= time.time() - known.measured_at < _QUICK_HOLDS_S:
+            known = ceilings.measure("cpu", seconds_each=_QUICK_SECONDS_EACH)
+            ceilings.keep(folder, known)
+    return known
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other processes from measuring meanwhile, where the folder can be written."""
+    lock = home() / "cache" / "measuring.lock"
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(lock))
+        yield

@@ -110,7 +110,7 @@ def _difference(
 ) -> None:
     difference = compare(before, after)
     texts = text_difference(text, design.text, name, "the design")
-    wide, narrow = st.columns([1.5, 1], gap="medium")
+    wide, narrow = st.columns([1.25, 1], gap="medium")
     with wide:
         _drawn(difference, before, after)
     with narrow:
@@ -170,7 +170,7 @@ def _table(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> s
         if a is not None and b is not None:
             share = 100 * (b - a) / a if a else 0.0
             change = "none" if a == b else f"{share:+.1f} %".replace("-", "−")
-        cells = [cell.replace(" ", _NO_BREAK) for cell in (*words, change)]
+        cells = (*words, change.replace(" ", _NO_BREAK))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
