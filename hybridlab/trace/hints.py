@@ -86,7 +86,7 @@ def _attention(
     title = several if len(full) > 1 else f"Set window to {window:,}"
     yield _hint(
         heaviest,
-        f"attention over {length:,} positions is {share:.0%} of the FLOPs (predicted)",
+        f"attention over {length:,} positions is {100 * share:.0f} % of the FLOPs (predicted)",
         f"try a window of {window:,}, or a mixer whose cost is linear in length",
         Fix(title, tuple(setting(path, "window", window) for path, _ in full)),
     )
@@ -104,14 +104,15 @@ def _parameters(
 ) -> Iterator[Hint]:
     params = sums(architecture, prediction, "params")
     total = sum(params.values())
-    if total < FEWEST_PARAMETERS:
+    own = sum(not node.is_group for _, _, node in architecture.walk())
+    if total < FEWEST_PARAMETERS or own < 2:  # of one component nothing else can be said
         return
     ids, most = max(params.items(), key=lambda item: item[1])
     if most >= PARAMETER_SHARE * total and len(params) > 1:
         where = "" if ids in places else ", which the task supplies"
         yield _hint(
             places.get(ids, ""),
-            f"{most / total:.0%} of the parameters stand in {ids!r}{where}",
+            f"{100 * most / total:.0f} % of the parameters stand in {ids!r}{where}",
             "its sizes are the ones to change where the model is to be smaller",
         )
 

@@ -36,7 +36,7 @@ def test_long_full_attention_is_told_with_its_share_and_a_window_makes_it_cheape
     assert "try a window of 512" in sentence
     before, after = (predict(loads(t), batch=2, length=4096) for t in (TOP + MIXERS, fixed))
     share = before.components[0].flops / before.flops_forward
-    assert f"{share:.0%} of the FLOPs (predicted)" in sentence
+    assert f"{100 * share:.0f} % of the FLOPs (predicted)" in sentence
     assert after.flops_forward < 0.5 * before.flops_forward
     assert not found(fixed, 4096)
 
@@ -87,6 +87,7 @@ def test_where_the_parameters_stand_is_told() -> None:
     (sentence,) = found(text)
     assert "% of the parameters stand in 'token_embedding'" in sentence
     assert not found(text.replace("9000", "700"))
+    assert not found(TOP + "  - {use: mlp, ratio: 16}\n")
 
 
 def test_shared_weights_count_once_and_their_work_each_time() -> None:
