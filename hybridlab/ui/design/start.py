@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+
 import streamlit as st
 
 from hybridlab.architecture import edit, library, versions
@@ -10,7 +13,7 @@ from hybridlab.errors import HybridLabError
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design.go_on import offers
 from hybridlab.views.diagram import diagram_info
-from hybridlab.views.thumbnail import thumbnail_svg
+from hybridlab.views.thumbnail import alternative, thumbnail_svg
 
 MAX_UPLOAD_BYTES = 512 * 1024
 
@@ -61,7 +64,11 @@ def _picture(entry: library.Entry) -> None:
     architecture, _ = state.parsed(entry.text())
     if architecture is not None:
         info = diagram_info(architecture, catalogue=predictions.components_if_known())
-        st.html(thumbnail_svg(info))
+        drawn = base64.b64encode(thumbnail_svg(info).encode()).decode()
+        said = html.escape(alternative(info))
+        st.html(
+            f'<img alt="{said}" src="data:image/svg+xml;base64,{drawn}" style="height:64px;max-width:100%">'
+        )
 
 
 def open_preset(entry: library.Entry) -> None:
