@@ -17,7 +17,8 @@ def thumbnail_svg(info: DiagramInfo, height_px: int = 64) -> str:
     components = [box for box in info.boxes if box.kind != "group"]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{html.escape(alternative(info))}"'
-        f' viewBox="{-_MARGIN:g} {-_MARGIN:g} {width:g} {height:g}" height="{height_px}" width="{width * height_px / height:g}">',
+        f' viewBox="{-_MARGIN:g} {-_MARGIN:g} {width:g} {height:g}" height="{height_px}"'
+        f' width="{width * height_px / height:g}">',
         *(_rectangle(box, style.NEUTRAL, 0.10) for box in groups),
         *(_line(edge) for edge in info.edges),
         *(_rectangle(box, style.kind_colour(box.kind), 0.85) for box in components),
