@@ -80,10 +80,13 @@ def server(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 
 async def settle(session: Session, limit_s: float = 120) -> int:
-    """Let the page's timers run until it has nothing left to wait for; return how often they did."""
+    """Let the page's quick timers run until it has nothing left to wait for; return how often they did."""
     ticks, deadline = 0, time.monotonic() + limit_s
-    while session.timers and time.monotonic() < deadline:
-        fragment, interval = next(iter(session.timers.items()))
+    while time.monotonic() < deadline:
+        quick = [item for item in session.timers.items() if item[1] < 1.0]
+        if not quick:
+            break
+        fragment, interval = quick[0]
         await asyncio.sleep(interval)
         await session.tick(fragment)
         ticks += 1

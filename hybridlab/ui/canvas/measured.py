@@ -23,6 +23,7 @@ _MOST_RUNS = 50
 """So many of the newest trainings are looked at."""
 _MOST_READ = 2
 """So many texts are read at one look: reading takes some milliseconds, and the others come at the next."""
+_LIVE_S, _IDLE_S = 1.0, 5.0
 _EVERY_S = 0.8
 """The list of runs is asked for at most this often, however many sessions look."""
 _channel = st.components.v2.component(
@@ -32,12 +33,23 @@ _channel = st.components.v2.component(
 
 
 def measured(design: state.Design) -> None:
-    """Keep the canvas told of the design's newest training; only this little part of the page is drawn again."""
-    st.fragment(_send, run_every=1.0)(design)
+    """Keep the canvas told of the design's newest training; only this little part of the page is drawn again.
+
+    Every second while it trains; otherwise now and then, since thirty idle designers are no reason to keep a core busy.
+    """
+    live = _live(message(design, seed_of(design)))
+    st.fragment(_send, run_every=_LIVE_S if live else _IDLE_S)(design, live)
 
 
-def _send(design: state.Design) -> None:
-    _channel(key="design.measured", data=message(design, seed_of(design)), height=1)
+def _send(design: state.Design, drawn_live: bool) -> None:
+    told = message(design, seed_of(design))
+    _channel(key="design.measured", data=told, height=1)
+    if _live(told) != drawn_live:
+        st.rerun()
+
+
+def _live(told: Mapping[str, Any]) -> bool:
+    return told["run"] is not None and RunState(told["run"]["state"].upper()).active
 
 
 def message(design: state.Design, seed: str) -> dict[str, Any]:
