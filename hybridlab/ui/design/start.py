@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import html
 
 import streamlit as st
@@ -61,14 +62,21 @@ def gallery(columns: int = 3) -> None:
 
 def _picture(entry: library.Entry) -> None:
     """Show what a preset is made of; in grey until the palette is known, for which nobody waits here."""
-    architecture, _ = state.parsed(entry.text())
-    if architecture is not None:
-        info = diagram_info(architecture, catalogue=predictions.components_if_known())
-        drawn = base64.b64encode(thumbnail_svg(info).encode()).decode()
-        said = html.escape(alternative(info))
-        st.html(
-            f'<img alt="{said}" src="data:image/svg+xml;base64,{drawn}" style="height:64px;max-width:100%">'
-        )
+    if drawn := _drawn(entry.text(), bool(predictions.components_if_known())):
+        st.html(drawn)
+
+
+@functools.lru_cache(maxsize=64)
+def _drawn(text: str, coloured: bool) -> str:
+    """Return a text's picture as HTML, empty where it cannot be read; laid out once, not at every rerun."""
+    architecture, _ = state.parsed(text)
+    if architecture is None:
+        return ""
+    catalogue = predictions.components_if_known() if coloured else []
+    info = diagram_info(architecture, catalogue=catalogue)
+    image = base64.b64encode(thumbnail_svg(info).encode()).decode()
+    said = html.escape(alternative(info))
+    return f'<img alt="{said}" src="data:image/svg+xml;base64,{image}" style="height:64px;max-width:100%">'
 
 
 def open_preset(entry: library.Entry) -> None:
