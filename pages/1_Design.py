@@ -9,7 +9,7 @@ from hybridlab.ui.design import keeping, link, start
 from hybridlab.ui.design.budget import budget_bar
 from hybridlab.ui.design.comparison import comparison
 from hybridlab.ui.design.inspector import inspector
-from hybridlab.ui.design.look import look
+from hybridlab.ui.design.look import look, wait_for
 from hybridlab.ui.design.palette import palette
 from hybridlab.ui.design.picture import chosen_view, notices, picture
 from hybridlab.ui.design.problems import problem_list
@@ -24,17 +24,15 @@ if design is None or state.keep("design_choosing", False):
 elif ready():
     unkept = keeping.autosave(design)
     known = look(design, state.shapes())
-    # In containers, so that a line that comes and goes here does not move, and so restart, the canvas below.
+    # In a container, so that a line that comes and goes here does not move, and so restart, the canvas below.
     with st.container():
         toolbar(design, known)
-        shell.problems(unkept)
-    with st.container():
         totals(known)
-    left, right = st.columns([1.1, 1], gap="small", vertical_alignment="center")
-    with left:
-        view = chosen_view(known)
-    with right:
-        budget_bar(known.prediction)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            view = chosen_view(known)
+            budget_bar(known.prediction)
+            wait_for(known)
+        shell.problems(unkept)
     if view == "Canvas":
         wide, right = st.columns([3.3, 1.1], gap="small")
         with wide:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import os
@@ -248,25 +249,35 @@ def _gather(raw: Any) -> Any:
 def implied_ids(siblings: list[Any]) -> list[str]:
     """Return each sibling's id: its own, else its component's name, numbered where that is taken."""
     taken = {n["id"] for n in siblings if isinstance(n, dict) and isinstance(n.get("id"), str)}
-    names = []
+    names: list[str] = []
+    numbers: dict[str, int] = {}
     for node in siblings:
         if isinstance(node, dict) and "id" in node:
             names.append(str(node["id"]))
             continue
         use = node.get("use") if isinstance(node, dict) else None
-        names.append(_fresh(str(use or "group"), taken))
-        taken.add(names[-1])
+        base = implied_id(str(use or "group"))
+        name, number = base, numbers.get(base, 2)
+        while name in taken:  # a name once taken stays so: the search goes on where it ended
+            name, number = f"{base}_{number}", number + 1
+        numbers[base] = number
+        names.append(name)
+        taken.add(name)
     return names
 
 
-def _fresh(base: str, taken: set[str]) -> str:
-    clean = "".join(c if c.isalnum() or c in "_-" else "_" for c in base)[:56]
-    if not clean or not (clean[0].isalpha() or clean[0] == "_"):
-        clean = f"n_{clean}"
-    name, number = clean, 2
-    while name in taken:
-        name, number = f"{clean}_{number}", number + 1
-    return name
+@functools.lru_cache(maxsize=1024)
+def implied_id(use: str) -> str:
+    """Return the id that the first node of a component has where it is given none."""
+    clean = "".join(c if c.isalnum() or c in "_-" else "_" for c in use)[:56]
+    return clean if clean and (clean[0].isalpha() or clean[0] == "_") else f"n_{clean}"
+
+
+def looks_implied(node: Node) -> bool:
+    """Return whether a node's id is its component's name, perhaps with a number: it may be one that reading implies."""
+    base = implied_id(node.use or "group")
+    rest = node.id.removeprefix(f"{base}_")
+    return node.id == base or (rest != node.id and rest.isdecimal())
 
 
 def _named(problems: list[Problem]) -> Iterator[Problem]:
@@ -285,14 +296,9 @@ def _named(problems: list[Problem]) -> Iterator[Problem]:
 
 def _node_maps(nodes: tuple[Node, ...]) -> CommentedSeq:
     """Write siblings; ids that reading would give again by itself are left out."""
-    short = [{"use": node.use} | ({} if _default_id(node) else {"id": node.id}) for node in nodes]
+    short = [{"use": node.use} | ({} if looks_implied(node) else {"id": node.id}) for node in nodes]
     keep = [node["id"] for node in _gather(short)] != [node.id for node in nodes]
-    return CommentedSeq([_node_map(node, keep or not _default_id(node)) for node in nodes])
-
-
-def _default_id(node: Node) -> bool:
-    base = _fresh(node.use or "group", set())
-    return re.fullmatch(re.escape(base) + r"(_\d+)?", node.id) is not None
+    return CommentedSeq([_node_map(node, keep or not looks_implied(node)) for node in nodes])
 
 
 def _node_map(node: Node, with_id: bool) -> CommentedMap:

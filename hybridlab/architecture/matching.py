@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
 
-from hybridlab.architecture.document import implied_ids
+from hybridlab.architecture.document import implied_ids, looks_implied
 from hybridlab.architecture.spec import INPUT, Architecture, Node
 
 _MOST_CELLS = 40_000
@@ -107,11 +106,7 @@ def _explicit(nodes: Sequence[Node]) -> list[bool]:
     """Return for siblings which ids are more than reading would give again by itself."""
     if not nodes:
         return []
-    bases = [implied_ids([{"use": node.use}])[0] for node in nodes]
-    looks = [
-        re.fullmatch(re.escape(base) + r"(_\d+)?", node.id) is not None
-        for base, node in zip(bases, nodes, strict=True)
-    ]
+    looks = [looks_implied(node) for node in nodes]
     short = [
         {"use": node.use} if look else {"use": node.use, "id": node.id}
         for node, look in zip(nodes, looks, strict=True)

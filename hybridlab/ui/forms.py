@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ def parameters(
     columns: int = 1,
 ) -> None:
     """Show parameters in columns; a value that is missing stands for its default."""
-    places = st.columns(columns)
+    places = st.columns(columns) if columns > 1 else [contextlib.nullcontext()]
     for index, field in enumerate(fields):
         with places[index % columns]:
             parameter(field, values.get(field.name, field.default), f"{key}.{field.name}", change)

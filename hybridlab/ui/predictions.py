@@ -20,6 +20,7 @@ from hybridlab.runs.home import home
 from hybridlab.ui.worker_pool import Answer, WorkerPool
 
 Entry = dict[str, Any]
+_CATALOGUE, _TASKS = _LISTS = ("catalogue", "tasks")
 
 
 @functools.cache
@@ -65,17 +66,22 @@ def prepare(text: str, settings: Mapping[str, Any]) -> Answer:
 
 def components() -> list[Entry]:
     """Return the palette: name, kind, title, summary, cost, paper and parameter schema of every component."""
-    return _kept("catalogue")
+    return _kept(_CATALOGUE)
 
 
 def components_if_known() -> list[Entry]:
     """Return the palette where a start of this version has read it before, else nothing; never waits."""
-    return components() if _file("catalogue").exists() else []
+    return components() if _file(_CATALOGUE).exists() else []
+
+
+def lists_read() -> bool:
+    """Return whether palette and tasks are at hand, so that asking for them takes no time."""
+    return _kept.cache_info().currsize == len(_LISTS)
 
 
 def tasks() -> list[Entry]:
     """Return the tasks: name, title, summary, source, metric, baselines and parameter schema."""
-    return _kept("tasks")
+    return _kept(_TASKS)
 
 
 def component(name: str) -> Entry | None:

@@ -1,11 +1,14 @@
-"""What a session keeps between pages, under keys of our own: widgets forget their values when the page changes."""
+"""What a session keeps between pages, under a key of our own: widgets forget their values when the page changes.
+
+It is one key for all of it, since Streamlit looks at every key of the session for each number field that it draws.
+"""
 
 from __future__ import annotations
 
 import functools
 import secrets
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import streamlit as st
 
@@ -15,6 +18,8 @@ from hybridlab.errors import Problem
 from hybridlab.ui.predictions import Shapes
 
 HISTORY = 100
+KEY = "hybridlab"
+"""Where a session keeps all that is not a widget's."""
 _T = TypeVar("_T")
 
 
@@ -76,7 +81,7 @@ def parsed(text: str) -> tuple[Architecture | None, tuple[Problem, ...]]:
 
 def design() -> Design | None:
     """Return the session's design; None until one was opened."""
-    return cast("Design | None", st.session_state.get("hl_design"))
+    return cast("Design | None", _session().get("design"))
 
 
 def open_design(
@@ -115,9 +120,14 @@ def session_name() -> str:
 
 def keep(name: str, default: _T) -> _T:
     """Return what this session keeps under a name, which is the default at first."""
-    return cast("_T", st.session_state.setdefault(f"hl_{name}", default))
+    return cast("_T", _session().setdefault(name, default))
 
 
 def put(name: str, value: object) -> None:
     """Keep a value under a name for this session."""
-    st.session_state[f"hl_{name}"] = value
+    _session()[name] = value
+
+
+def _session() -> dict[str, Any]:
+    empty: dict[str, Any] = {}
+    return cast("dict[str, Any]", st.session_state.setdefault(KEY, empty))

@@ -10,7 +10,7 @@ from hybridlab.architecture import library
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.spec import MAX_NODES
 from hybridlab.ui import predictions
-from tests.app.held import held
+from tests.app.held import held, in_session, put_in_session
 
 ATTENTION = "nodes[0].nodes[0].nodes[0]"
 
@@ -21,7 +21,7 @@ def design(open_page):
 
     def opened(preset: str = "hymba_mini", text: str | None = None):
         page = open_page("1_Design")
-        page.session_state["hl_design_first_view"] = "Diagram"
+        put_in_session(page, "design_first_view", "Diagram")
         if text is None:
             page.button(key=f"preset.{preset}").click().run()
         else:
@@ -34,7 +34,7 @@ def design(open_page):
 
 
 def text_of(page) -> str:
-    return page.session_state["hl_design"].text
+    return in_session(page, "design").text
 
 
 def view(page, name: str):
@@ -65,12 +65,12 @@ def settle(page):
 
 def test_an_empty_design_says_what_to_do_and_takes_its_first_node(open_page, said) -> None:
     page = open_page("1_Design")
-    page.session_state["hl_design_first_view"] = "Diagram"
+    put_in_session(page, "design_first_view", "Diagram")
     page.button(key="start.empty").click().run()
     assert "Add the first one from the palette" in said(page)
     page.button(key="add.attention").click().run()
     assert [node.use for node in loads(text_of(page)).nodes] == ["attention"]
-    assert page.session_state["hl_design"].selected == "nodes[0]"
+    assert in_session(page, "design").selected == "nodes[0]"
 
 
 def test_totals_are_the_prediction_and_follow_an_edit(design) -> None:
@@ -82,7 +82,7 @@ def test_totals_are_the_prediction_and_follow_an_edit(design) -> None:
         "Peak memory, predicted",
         "Step time, predicted",
     }
-    shapes = page.session_state["hl_shapes"]
+    shapes = in_session(page, "shapes")
     answer = predictions.predict(text_of(page), shapes, "test", 60)
     assert answer is not None
     assert before["Parameters"] == f"{answer.value['params'] / 1000:.1f} k"
@@ -140,7 +140,7 @@ def test_an_error_stands_at_its_node_in_the_list_and_beside_the_form(design, sai
     options = held(page.radio, "design.tree").options
     assert [":red[⚠]" in option for option in options] == [False, True]
     page.button(key="problem.0").click().run()
-    assert page.session_state["hl_design"].selected == "nodes[1]"
+    assert in_session(page, "design").selected == "nodes[1]"
     told = [error.value for error in page.error if "try 4 or 8" in error.value]
     assert len(told) == 2, "once beside the form and once in the list of problems"
     train = next(button for button in page.button if button.label == "Train this")
@@ -175,7 +175,7 @@ def test_nodes_move_wrap_unwrap_and_go(design) -> None:
     select(page, "nodes[0]")
     page.button(key="node.arrow_downward").click().run()
     assert uses() == ["attention", "lstm", "swiglu"]
-    assert page.session_state["hl_design"].selected == "nodes[1]"
+    assert in_session(page, "design").selected == "nodes[1]"
     page.button(key="node.repeat").click().run()
     assert uses() == ["attention", None, "swiglu"]
     page.number_input(key="group.nodes[1].repeat").set_value(3).run()
@@ -261,7 +261,7 @@ def test_the_draft_survives_other_pages(design) -> None:
     page.switch_page("pages/3_Runs.py").run()
     page.switch_page("pages/1_Design.py").run()
     assert "heads: 2" in text_of(page)
-    assert page.session_state["hl_design"].selected == ATTENTION
+    assert in_session(page, "design").selected == ATTENTION
     assert page.number_input(key=f"form.{ATTENTION}.attention.heads").value == 2
 
 
@@ -280,7 +280,7 @@ def test_save_open_copy_and_delete(design, said) -> None:
     assert {entry.name for entry in library.designs()} == {"my_hybrid", "my_hybrid_copy"}
     page.button(key="design.open").click().run()
     page.button(key="saved.my_hybrid").click().run()
-    assert page.session_state["hl_design"].saved_as == "my_hybrid"
+    assert in_session(page, "design").saved_as == "my_hybrid"
 
 
 def test_a_taken_name_is_told_and_nothing_is_lost(design) -> None:
@@ -319,7 +319,7 @@ def test_a_node_stays_selected_when_its_line_reads_otherwise(design) -> None:
     )
     assert radio.value == "nodes[1]"
     radio.set_value(None).run()
-    assert page.session_state["hl_design"].selected == "nodes[1]"
+    assert in_session(page, "design").selected == "nodes[1]"
 
 
 def test_no_widget_has_to_be_told_its_value(design) -> None:
@@ -327,7 +327,7 @@ def test_no_widget_has_to_be_told_its_value(design) -> None:
     page = design("hymba_mini")
     page.session_state["node.wiring"] = True
     select(page, "nodes[0].nodes[0]")
-    page.session_state["hl_design"].change(page.session_state["hl_design"].text.replace("64", "96"))
+    in_session(page, "design").change(in_session(page, "design").text.replace("64", "96"))
     page.run()
     for kind in (
         "number_input",

@@ -9,7 +9,7 @@ from hybridlab.ui.canvas.desk import Desk
 from hybridlab.ui.canvas.message import message
 from hybridlab.ui.design.look import Look, text_fixes
 from hybridlab.ui.state import Design, parsed
-from tests.app.held import held
+from tests.app.held import held, in_session, put_in_session
 
 TOP = "name: x\nwidth: 64\nnodes:\n"
 
@@ -20,7 +20,7 @@ def apply(open_page):
 
     def applied(text: str):
         page = open_page("1_Design")
-        page.session_state["hl_design_first_view"] = "YAML"
+        put_in_session(page, "design_first_view", "YAML")
         page.button(key="start.empty").click().run()
         held(page.text_area, "design.yaml").set_value(text)
         page.button(key="yaml.apply").click().run()
@@ -31,7 +31,7 @@ def apply(open_page):
 
 
 def text_of(page) -> str:
-    return page.session_state["hl_design"].text
+    return in_session(page, "design").text
 
 
 def until_checked(page):
@@ -103,8 +103,8 @@ def test_the_budget_is_remembered_and_is_red_where_it_is_overdrawn(apply) -> Non
 
     held(page.selectbox, "budget.device").set_value("8 GiB").run()
     assert "of 8 GiB, under 1 %, fits" in drawn()
-    assert page.session_state["hl_budget"] == "8 GiB"
-    page.session_state["hl_budget"] = "1 KiB"
+    assert in_session(page, "budget") == "8 GiB"
+    put_in_session(page, "budget", "1 KiB")
     page.run()
     assert 'data-over="true"' in drawn()
     assert held(page.selectbox, "budget.device").value == "1 KiB"

@@ -9,6 +9,7 @@ import pytest
 from hybridlab.runs.record import RunState
 from hybridlab.ui.home import demo
 from hybridlab.ui.live import pump
+from tests.app.held import in_session
 
 
 def test_a_newcomer_sees_one_button_presets_and_no_runs(open_page, said) -> None:
@@ -23,7 +24,7 @@ def test_a_preset_opens_in_the_designer(open_page, said) -> None:
     page = open_page()
     page.button(key="preset.lstm_attention_mini").click().run()
     assert not page.exception
-    assert page.session_state["hl_design"].preset == "lstm_attention_mini"
+    assert in_session(page, "design").preset == "lstm_attention_mini"
     assert "from preset lstm\\_attention\\_mini" in said(page)
 
 
@@ -74,7 +75,7 @@ def test_verdicts_speak_of_the_budget_and_never_of_ability(open_page, make_run, 
     assert not re.search(r"\bcannot\b|\bcan't\b|unable", text)
     button = next(b for b in page.button if b.label == "Open the hybrid and change it")
     button.click().run()
-    assert page.session_state["hl_design"].preset == "lstm_attention_mini"
+    assert in_session(page, "design").preset == "lstm_attention_mini"
 
 
 def test_runs_under_way_are_shown_with_their_curves(open_page, make_run, said, monkeypatch) -> None:

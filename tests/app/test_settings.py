@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.app.held import held
+from tests.app.held import held, in_session
 
 
 def test_two_changes_that_meet_before_the_page_is_drawn_are_both_kept(open_page) -> None:
@@ -10,7 +10,7 @@ def test_two_changes_that_meet_before_the_page_is_drawn_are_both_kept(open_page)
     page.number_input(key="train.digits_sequence.steps").set_value(40)
     page.number_input(key="train.digits_sequence.eval_every").set_value(20)
     page.run()
-    assert page.session_state["hl_settings.digits_sequence"] == {"steps": 40, "eval_every": 20}
+    assert in_session(page, "settings.digits_sequence") == {"steps": 40, "eval_every": 20}
 
 
 def test_settings_survive_other_pages(open_page) -> None:

@@ -37,12 +37,18 @@ def measured(design: state.Design) -> None:
 
     Every second while it trains; otherwise now and then, since thirty idle designers are no reason to keep a core busy.
     """
-    live = _live(message(design, seed_of(design)))
-    st.fragment(_send, run_every=_LIVE_S if live else _IDLE_S)(design, live)
+    drawn = message(design, seed_of(design))
+    live = _live(drawn)
+
+    def send() -> None:
+        nonlocal drawn
+        told, drawn = drawn or message(design, seed_of(design)), {}
+        _send(told, live)
+
+    st.fragment(send, run_every=_LIVE_S if live else _IDLE_S)()
 
 
-def _send(design: state.Design, drawn_live: bool) -> None:
-    told = message(design, seed_of(design))
+def _send(told: dict[str, Any], drawn_live: bool) -> None:
     _channel(key="design.measured", data=told, height=1)
     if _live(told) != drawn_live:
         st.rerun()

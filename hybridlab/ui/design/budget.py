@@ -20,6 +20,7 @@ TIGHT = 0.9
 """From this share on a step fits, but the allocator's own blocks and other programs may not leave room for it."""
 _KEPT, _SAID = "budget", "budget_said"
 _FITS = "#3f5bd8"
+_CHOICE_PX = 200
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,12 @@ def budget_bar(prediction: Mapping[str, Any] | None) -> None:
     """Show the bar and the choice of a device; a size may be typed, and the session remembers it."""
     devices = {str(item["name"]): item for item in predictions.devices() if item["memory_bytes"]}
     chosen = state.keep(_KEPT, next(iter(devices), SIZES[0]))
-    left, right = st.columns([1, 2], gap="small", vertical_alignment="center")
-    with left:
-        _choice(chosen, devices)
+    _choice(chosen, devices)
     memory = _memory(chosen, devices)
     if prediction is None or memory is None:
-        right.caption("The memory of a step appears once costs are known.")
+        st.caption("The memory of a step appears once costs are known.")
     else:
-        right.html(_bar(budget_info(float(prediction["peak_bytes"]), memory)))
+        st.html(_bar(budget_info(float(prediction["peak_bytes"]), memory)))
     if said := st.session_state.pop(_SAID, ""):
         st.error(said, icon=":material/error:")
 
@@ -93,6 +92,7 @@ def _choice(chosen: str, devices: Mapping[str, Mapping[str, Any]]) -> None:
         format_func=lambda name: _title(name, devices),
         help="A device of this machine or a size; type another one, such as 40 GiB.",
         on_change=changed,
+        width=_CHOICE_PX,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +20,8 @@ from hybridlab.trace.hints import hints
 from hybridlab.ui import predictions, state
 from hybridlab.ui.predictions import Shapes
 
-_PATIENCE_S = 0.12
-"""How long a rerun waits for an answer before it draws without it; waiting costs the server nothing."""
+_PATIENCE_S = 0.25
+"""How long a rerun waits for answers before it draws without them; waiting costs the server nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ def look(design: state.Design, shapes: Shapes) -> Look:
         return Look(None, problems=problems, fixes=text_fixes(design.text))
     known = Look(architecture, _completed(architecture, shapes))
     owner = state.session_name()
+    until = time.monotonic() + _PATIENCE_S
+    predictions.check(design.text, shapes, owner)
+    predictions.predict(design.text, shapes, owner)  # both are worked on at the same time
     checked = predictions.check(design.text, shapes, owner, _PATIENCE_S)
     if checked is None:
         return dataclasses.replace(known, prediction=_last(), pending="check")
@@ -77,7 +81,7 @@ def look(design: state.Design, shapes: Shapes) -> Look:
     )
     if known.errors:
         return known
-    predicted = predictions.predict(design.text, shapes, owner, _PATIENCE_S)
+    predicted = predictions.predict(design.text, shapes, owner, max(0.0, until - time.monotonic()))
     if predicted is None:
         return dataclasses.replace(known, prediction=_last(), pending="predict")
     if predicted.problems:
@@ -111,9 +115,14 @@ def _last() -> Mapping[str, Any] | None:
     return state.keep("last_prediction", None)
 
 
+def wait_for(known: Look) -> None:
+    """Draw the page again as soon as the open question is answered; nothing where none is open."""
+    if known.pending:
+        _wait(known.pending)
+
+
 @st.fragment(run_every=0.5)
-def wait_for(pending: str) -> None:
-    """Draw the page again as soon as the open question is answered."""
+def _wait(pending: str) -> None:
     current = state.design()
     if current is None:
         return

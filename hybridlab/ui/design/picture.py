@@ -7,7 +7,7 @@ import streamlit as st
 from hybridlab.architecture.graph import expanded_count
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design import actions
-from hybridlab.ui.design.look import Look, wait_for
+from hybridlab.ui.design.look import Look
 from hybridlab.ui.design.text import yaml_view
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import held_key
@@ -19,19 +19,17 @@ _KEY = "design.diagram"
 
 def chosen_view(known: Look) -> str:
     """Let the user choose how to see the design, and say whether it is right; the session keeps the first view."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        view = st.segmented_control(
-            "View",
-            ["Canvas", "Diagram", "YAML", "Costs", "Compare"],
-            default=state.keep("design_first_view", "Canvas"),
-            required=True,
-            key=held_key("design.view"),
-            label_visibility="collapsed",
-            persist_state="session",
-        )
-        _badge(known)
-        if known.pending:
-            wait_for(known.pending)
+    view = st.segmented_control(
+        "View",
+        ["Canvas", "Diagram", "YAML", "Costs", "Compare"],
+        default=state.keep("design_first_view", "Canvas"),
+        required=True,
+        key=held_key("design.view"),
+        label_visibility="collapsed",
+        persist_state="session",
+        width="content",
+    )
+    _badge(known)
     return str(view)
 
 

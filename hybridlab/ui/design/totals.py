@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import predictions, shell, state
@@ -21,12 +20,11 @@ _HELP = {
     "Peak memory, predicted": "Weights, gradients, AdamW's moments and activations of one training step.",
     "Step time, predicted": "One training step (forward, backward, update) by a roofline of this machine, one thread.",
 }
+_BATCH_PX, _METRIC_PX = 150, 180
 
 
 def totals(known: Look) -> None:
     """Show parameters, FLOPs, memory and time of one training step, and for which task and batch."""
-    task, batch, *places = st.columns([1.5, 0.9, 1, 1.1, 1.2, 1.1], vertical_alignment="bottom")
-    _choice(task, batch)
     cost = known.prediction
     values = ["–"] * len(_HELP)
     if cost is not None:
@@ -36,16 +34,18 @@ def totals(known: Look) -> None:
             format_bytes(cost["peak_bytes"]),
             format_seconds(cost["step_ms"] / 1e3),
         ]
-    for place, (name, help), value in zip(places, _HELP.items(), values, strict=True):
-        place.metric(name, value, help=help)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        _choice()
+        for (name, help), value in zip(_HELP.items(), values, strict=True):
+            st.metric(name, value, help=help, width=_METRIC_PX)
 
 
-def _choice(task_place: DeltaGenerator, batch_place: DeltaGenerator) -> None:
+def _choice() -> None:
     """Let the user choose for which task and batch shapes and costs are shown."""
     chosen = state.shapes()
     entries = {entry["name"]: entry for entry in predictions.tasks()}
     names = list(entries)
-    task_place.selectbox(
+    st.selectbox(
         "Shapes and costs for task",
         names,
         index=names.index(chosen.task) if chosen.task in entries else 0,
@@ -54,7 +54,7 @@ def _choice(task_place: DeltaGenerator, batch_place: DeltaGenerator) -> None:
         help="The task supplies input and head where the design has none, and the length of a sample.",
         on_change=_changed,
     )
-    batch_place.number_input(
+    st.number_input(
         "Batch (samples)",
         1,
         65_536,
@@ -62,6 +62,7 @@ def _choice(task_place: DeltaGenerator, batch_place: DeltaGenerator) -> None:
         step=1,
         key=key_showing("shapes.batch", chosen.batch),
         on_change=_changed,
+        width=_BATCH_PX,
     )
 
 
@@ -80,6 +81,8 @@ def _changed() -> None:
 
 def ready() -> bool:
     """Make sure that palette and tasks are known; the first start of a version waits some seconds for them."""
+    if predictions.lists_read():
+        return True
     try:
         with st.spinner("Reading the palette …", show_time=True):
             predictions.components()

@@ -22,6 +22,7 @@ from hybridlab.runs.store import Store, open_store
 from hybridlab.ui import predictions, shell
 from hybridlab.ui.design import keeping
 from hybridlab.ui.state import Design
+from tests.app.held import in_session
 
 PATIENCE_S = 120.0
 
@@ -112,7 +113,7 @@ class Visitor:
     @property
     def design(self) -> Design:
         """The design that this visitor edits."""
-        found: Design = self.at.session_state["hl_design"]
+        found: Design = in_session(self.at, "design")
         return found
 
     def button(self, key_or_label: str) -> Any:

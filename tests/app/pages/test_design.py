@@ -11,7 +11,7 @@ from hybridlab.architecture.document import loads
 from hybridlab.ui import predictions
 from hybridlab.ui.predictions import Shapes
 from hybridlab.units import format_count
-from tests.app.held import held
+from tests.app.held import held, put_in_session
 
 START = "lstm_attention_mini"
 NASTY = "<img src=x onerror=alert(1)> **bold** [link](http://x)"
@@ -21,7 +21,7 @@ BARE_HTML = re.compile(r"(?<!\\)<img")
 @pytest.fixture(autouse=True)
 def diagram_first(visitor) -> None:
     """The canvas needs a browser (tests/journeys); here the page begins with the diagram, the list and the palette."""
-    visitor.at.session_state["hl_design_first_view"] = "Diagram"
+    put_in_session(visitor.at, "design_first_view", "Diagram")
 
 
 def uses(visitor) -> list[str | None]:
@@ -272,7 +272,7 @@ def test_a_design_too_large_to_draw_is_told_not_drawn(visitor) -> None:
 
 
 def test_the_canvas_comes_first_and_is_told_what_it_draws(visitor) -> None:
-    visitor.at.session_state["hl_design_first_view"] = "Canvas"
+    put_in_session(visitor.at, "design_first_view", "Canvas")
     visitor.open("1_Design")
     at = visitor.press(f"preset.{START}")
     assert at.button_group(key="design.view").value == "Canvas"

@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 from hybridlab.architecture import carried, edit, library, versions
 from hybridlab.architecture.document import loads
 from hybridlab.ui.design import keeping, link
-from tests.app.held import held
+from tests.app.held import held, in_session, put_in_session
 from tests.app.pages.conftest import Visitor
 
 START = "jamba_mini"
@@ -17,7 +17,7 @@ TEXT = library.find(START).read_text(encoding="utf-8")
 
 @pytest.fixture(autouse=True)
 def diagram_first(visitor) -> None:
-    visitor.at.session_state["hl_design_first_view"] = "Diagram"
+    put_in_session(visitor.at, "design_first_view", "Diagram")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_closed_page_is_gone_on_with_from_home_and_from_the_start_page(visitor
     (_, _) = kept()
     for page in ("", "1_Design"):
         another = Visitor()
-        another.at.session_state["hl_design_first_view"] = "Diagram"
+        put_in_session(another.at, "design_first_view", "Diagram")
         another.open(page)
         offered = [b for b in another.at.button if (b.key or "").startswith("go_on.")]
         assert len(offered) == 1
@@ -137,7 +137,7 @@ def test_saving_takes_the_versions_along_and_deleting_removes_them(visitor, kept
     heads(visitor, 2)
     kept()
     another = Visitor()
-    another.at.session_state["hl_design_first_view"] = "Diagram"
+    put_in_session(another.at, "design_first_view", "Diagram")
     another.open("1_Design")
     (key,) = [b.key for b in another.at.button if (b.key or "").startswith("go_on.")]
     another.press(key)
@@ -212,7 +212,7 @@ def test_a_link_that_is_none_is_told_in_one_sentence(visitor, code, sentence) ->
     at = visitor.open("1_Design", design=code)
     (error,) = at.error
     assert sentence in error.value
-    assert "hl_design" not in at.session_state
+    assert in_session(at, "design") is None
     at = visitor.press("link.dismiss")
     assert not at.error
 
@@ -249,7 +249,7 @@ def test_a_file_that_carries_nothing_is_told(visitor, name) -> None:
     uploader = visitor.at.get("file_uploader")[0]
     visitor._drawn(uploader.set_value((name, b"<svg></svg>", "x/y")))
     assert visitor.at.error
-    assert "hl_design" not in visitor.at.session_state
+    assert in_session(visitor.at, "design") is None
 
 
 def test_the_ways_out_are_offered(visitor) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hybridlab.errors import RunError
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.record import RunState
+from tests.app.held import put_in_session
 
 SCORE = {"test_accuracy": 0.75}
 
@@ -15,7 +16,7 @@ def select(visitor, *names: str):
     """Tick rows of the table by the names of their runs, as clicks in a browser would."""
     table = visitor.at.dataframe[0].value
     ids = [table["run"][table["name"] == name].item() for name in names]
-    visitor.at.session_state["hl_selected_runs"] = ids
+    put_in_session(visitor.at, "selected_runs", ids)
     visitor.at.run()
     return visitor._whole()
 
