@@ -55,4 +55,4 @@ elif ready():
             picture(design, known, view)
             problem_list(known)
     with right, st.container(border=True):
-        inspector(design, known)
+        inspector(known, with_actions=view != "Canvas")

@@ -6,7 +6,6 @@ import functools
 import io
 import math
 import os
-import re
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -355,8 +354,15 @@ def _too_deep(path: str) -> Problem:
     return Problem(path, "groups are nested too deeply", f"at most {MAX_DEPTH} levels", "more")
 
 
+class _Yaml(YAML):
+    """YAML that does not search its own folder for plug-ins, of which it has none, each time that it is made."""
+
+    def official_plug_ins(self) -> list[str]:
+        return []
+
+
 def _yaml() -> YAML:
-    yaml = YAML(typ="rt")
+    yaml = _Yaml(typ="rt")
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)

@@ -14,6 +14,7 @@ from typing import Any
 from hybridlab.architecture.document import implied_ids, looks_implied
 from hybridlab.architecture.spec import INPUT, Architecture, Node
 
+_encode = json.JSONEncoder(sort_keys=True, default=str, ensure_ascii=False).encode
 _MOST_CELLS = 40_000
 """Siblings are aligned exactly up to this many pairs; beyond it, equal runs are taken as they come."""
 _ALIKE = 0.34
@@ -68,7 +69,7 @@ def match(before: Architecture, after: Architecture) -> tuple[list[Item], list[I
 
 def written(value: Any) -> str:
     """Write a value so that 4, 4.0, true and "4" differ, and the order of keys does not matter."""
-    return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+    return _encode(value)
 
 
 def resolved(item: Item, name: str) -> Item | str:

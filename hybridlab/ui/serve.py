@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,9 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.web import cli
 
 from hybridlab.places import app_file
+
+_NEW_OBJECTS = 20_000
+"""Garbage is looked for after so many new objects; at Python's 700 that is many times while a page is drawn."""
 
 
 def serve(options: Sequence[str] = ()) -> None:
@@ -18,6 +22,7 @@ def serve(options: Sequence[str] = ()) -> None:
     that a bookmark such as ``/train?run=…`` would be "not found" after a restart. ``st.navigation`` says otherwise, but
     only then; here it is said from the start.
     """
+    gc.set_threshold(_NEW_OBJECTS, 10, 10)
     PagesManager.uses_pages_directory = False
     sys.argv = ["streamlit", "run", str(app_file()), *options]
     cli.main(prog_name="hybridlab app")

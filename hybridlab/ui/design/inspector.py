@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.architecture.spec import INPUT, MAX_REPEAT, Node
-from hybridlab.ui import forms, predictions, shell, state
+from hybridlab.ui import forms, predictions, shell
 from hybridlab.ui.design import actions
 from hybridlab.ui.design.blocks import block_list
 from hybridlab.ui.design.look import Look
@@ -26,15 +26,16 @@ _RESIDUALS = {
 }
 
 
-def inspector(design: state.Design, known: Look) -> None:
-    """Show the selected node's form, or the architecture's own fields."""
+def inspector(known: Look, *, with_actions: bool) -> None:
+    """Show the selected node's form, or the architecture's own fields; actions too, where the view has none."""
     path = actions.selected()
     if path is None:
         _architecture(known)
         block_list(None, None)
         return
     node = actions.nodes()[path]
-    node_actions(path, node)
+    if with_actions:
+        node_actions(path, node)
     if node.is_group:
         st.markdown(f"**Group {shell.escaped(node.id)}**")
     _problems(path, known)

@@ -26,7 +26,7 @@ class Kept:
     design: Design
     text: str
     base: str = ""
-    """The version that the present burst of edits began with."""
+    """The text that the present burst of edits began with."""
     last: str = ""
     """The version that was kept last."""
     burst_from: float = 0.0
@@ -35,7 +35,7 @@ class Kept:
 
     def seal(self, version: Version) -> None:
         """Go on from a version that no later edit takes the place of."""
-        self.text, self.base, self.last = version.text, version.id, version.id
+        self.text, self.base, self.last = version.text, version.text, version.id
         self.burst_from = 0.0
 
 
@@ -47,9 +47,9 @@ def autosave(design: Design) -> tuple[Problem, ...]:
     now = time.time()
     if not kept.last:
         _submit(kept, kept.text, now=min(kept.opened, now - 1e-3))
-        kept.base = kept.last = versions.version_id(kept.text)
+        kept.base, kept.last = kept.text, versions.version_id(kept.text)
     if now - kept.burst_from > BURST_S:
-        kept.base, kept.burst_from = kept.last, now
+        kept.base, kept.burst_from = kept.text, now
     before = _failed(kept)
     _submit(kept, design.text, kept.base, kept.last, kept.burst_from, now)
     kept.text, kept.last = design.text, versions.version_id(design.text)
@@ -152,7 +152,7 @@ def _failed(kept: Kept) -> tuple[Problem, ...]:
 def _submit(
     kept: Kept,
     text: str,
-    parent: str = "",
+    base: str = "",
     instead_of: str = "",
     burst_from: float = 0.0,
     now: float | None = None,
@@ -164,7 +164,7 @@ def _submit(
         text,
         design.origin,
         design.saved_as or "",
-        parent,
+        base,
         instead_of=instead_of,
         burst_from=burst_from,
         now=now,
@@ -176,7 +176,7 @@ def _keep(
     text: str,
     origin: str,
     saved_as: str,
-    parent: str,
+    base: str,
     *,
     name: str = "",
     instead_of: str = "",
@@ -185,8 +185,7 @@ def _keep(
 ) -> Version:
     """Write a version with what changed since its parent; in the background but for what a person asked for."""
     architecture = state.parsed(text)[0]
-    base = versions.read(history, parent) if parent else None
-    first = state.parsed(base.text)[0] if base and base.text != text else None
+    first = state.parsed(base)[0] if base and base != text else None
     change = compare(first, architecture).summary() if first and architecture else ""
     return versions.keep(
         history,
@@ -196,7 +195,7 @@ def _keep(
         saved_as=saved_as,
         name=name,
         fingerprint=architecture.fingerprint if architecture else "",
-        parent=parent,
+        parent=versions.version_id(base) if base else "",
         change=change,
         instead_of=instead_of,
         burst_from=burst_from,

@@ -80,17 +80,13 @@ def _matches(entry: dict[str, Any], words: str, kind: str | None) -> bool:
 
 
 def _entry(entry: dict[str, Any], where: str) -> None:
-    name = entry["name"]
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.button(
-            entry["title"],
-            key=f"add.{name}",
-            icon=":material/add:",
-            on_click=actions.add,
-            args=(name, where),
-            help=f"Add {name}. {entry['summary']}",
-        )
-        paper = (
-            f" · [paper]({entry['paper']})" if str(entry["paper"]).startswith("https://") else ""
-        )
-        st.caption(f"{shell.escaped(entry['cost'])}{paper}")
+    name, paper = entry["name"], str(entry["paper"])
+    source = f" [Paper]({paper})" if paper.startswith("https://") else ""
+    st.button(  # one element an entry: each edit draws them all
+        f"{entry['title']} :gray[{shell.escaped(entry['cost'])}]",
+        key=f"add.{name}",
+        icon=":material/add:",
+        on_click=actions.add,
+        args=(name, where),
+        help=f"Add {name}. {entry['summary']} Cost in length: {entry['cost']}.{source}",
+    )
