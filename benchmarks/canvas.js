@@ -24,7 +24,7 @@
     await when(() => boxes() !== before);
     await drawn();
     const echo = performance.now() - start;
-    await when(() => canvas().dataset.pending === "0");
+    await when(() => canvas().dataset.unsaved === "0");
     const python = performance.now() - start;
     await when(settled);
     await drawn();

@@ -11,7 +11,7 @@ from hybridlab.ui.design.comparison import comparison
 from hybridlab.ui.design.inspector import inspector
 from hybridlab.ui.design.look import look, wait_for
 from hybridlab.ui.design.palette import palette
-from hybridlab.ui.design.picture import chosen_view, notices, picture
+from hybridlab.ui.design.picture import chosen_view, notices, picture, present_view
 from hybridlab.ui.design.problems import problem_list
 from hybridlab.ui.design.toolbar import toolbar
 from hybridlab.ui.design.totals import ready, totals
@@ -22,6 +22,9 @@ design = state.design()
 if design is None or state.keep("design_choosing", False):
     start.chooser()
 elif ready():
+    with st.container(key="canvas_told"):  # nobody sees it: the style that comes with what is in it hides it
+        if present_view() == "Canvas":
+            measured(design)
     unkept = keeping.autosave(design)
     known = look(design, state.shapes())
     # In a container, so that a line that comes and goes here does not move, and so restart, the canvas below.
@@ -38,7 +41,6 @@ elif ready():
         with wide:
             canvas(design, known)
             notices()
-            measured(design)
     elif view == "Compare":
         wide, right = st.columns([3.3, 1.1], gap="medium")
         with wide:

@@ -25,7 +25,7 @@ _KEY = "design.canvas"
 
 def canvas(design: state.Design, known: Look) -> None:
     """Show the design on the canvas; what the user does there is in the design when the page is drawn again."""
-    desk = _desk(design)
+    desk = desk_of(design)
     _component()(
         key=_KEY,
         data=packed(message(desk, known)),
@@ -35,12 +35,7 @@ def canvas(design: state.Design, known: Look) -> None:
     )
 
 
-def seed_of(design: state.Design) -> str:
-    """Return the name by which the design's canvas knows what is meant for it."""
-    return _desk(design).seed
-
-
-def _desk(design: state.Design) -> Desk:
+def desk_of(design: state.Design) -> Desk:
     """Return the desk of the open design; another design gets a new one, and so a new canvas."""
     desk: Desk | None = state.keep("canvas_desk", None)
     if desk is None or desk.design is not design:

@@ -130,12 +130,16 @@ class Desk:
         self.places = clean_places(at)
         return True
 
-    def wish(self) -> dict[str, Any] | None:
-        """Return what the canvas should select; the stamp grows when somebody else than the canvas chose."""
+    def wish(self) -> dict[str, Any]:
+        """Return what the canvas should select; the stamp grows when somebody else than the canvas chose.
+
+        It is in every message, also where nothing is selected: a canvas takes the first that it sees, and had it not
+        seen one before its own first choice, it would take the answer to that as a wish, over what was chosen since.
+        """
         if self.design.selected != self.selected:
             self.selected = self.design.selected
             self.stamp += 1
-        return {"path": self.selected, "stamp": self.stamp} if self.selected else None
+        return {"path": self.selected, "stamp": self.stamp}
 
 
 def clean_places(at: dict[Any, Any]) -> dict[str, tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""What a training of the open design measured of its components, sent to the canvas about once a second."""
+"""What the canvas is told beside the design: which edits Python has, and what a training measured of its components."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hybridlab.errors import HybridLabError
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
 from hybridlab.ui import state
-from hybridlab.ui.canvas.component import seed_of
+from hybridlab.ui.canvas.component import desk_of
 from hybridlab.ui.live.reader import Reader, reader
 
 SINGLE = ("grad_norm", "update_ratio")
@@ -29,23 +29,34 @@ _EVERY_S = 0.8
 _channel = st.components.v2.component(
     "hybridlab_canvas_measured",
     js=Path(__file__).with_name("measured.js").read_text(encoding="utf-8"),
+    css=(
+        '[data-testid="stLayoutWrapper"]:has(> .st-key-canvas_told),\n'
+        ".st-key-canvas_told { display: none; }\n"
+    ),
+    isolate_styles=False,
 )
 
 
 def measured(design: state.Design) -> None:
-    """Keep the canvas told of the design's newest training; only this little part of the page is drawn again.
+    """Keep the canvas told, first of all that its edits have come; only this little part of the page is drawn again.
 
-    Every second while it trains; otherwise now and then, since thirty idle designers are no reason to keep a core busy.
+    Every second while the design trains; otherwise now and then, since thirty idle designers are no reason to keep a
+    core busy.
     """
-    drawn = message(design, seed_of(design))
+    drawn = _told(design)
     live = _live(drawn)
 
     def send() -> None:
         nonlocal drawn
-        told, drawn = drawn or message(design, seed_of(design)), {}
+        told, drawn = drawn or _told(design), {}
         _send(told, live)
 
     st.fragment(send, run_every=_LIVE_S if live else _IDLE_S)()
+
+
+def _told(design: state.Design) -> dict[str, Any]:
+    desk = desk_of(design)
+    return message(design, desk.seed) | {"acknowledged": dict(desk.acknowledged)}
 
 
 def _send(told: dict[str, Any], drawn_live: bool) -> None:

@@ -14,7 +14,16 @@ from hybridlab.ui.held import held_key
 from hybridlab.views.costs import costs_info, costs_plot
 from hybridlab.views.diagram import diagram_info
 
-_KEY = "design.diagram"
+_KEY, _VIEW = "design.diagram", "design.view"
+
+
+def present_view() -> str:
+    """Return how the user sees the design."""
+    return str(st.session_state.get(held_key(_VIEW)) or _first_view())
+
+
+def _first_view() -> str:
+    return state.keep("design_first_view", "Canvas")
 
 
 def chosen_view(known: Look) -> str:
@@ -22,9 +31,9 @@ def chosen_view(known: Look) -> str:
     view = st.segmented_control(
         "View",
         ["Canvas", "Diagram", "YAML", "Costs", "Compare"],
-        default=state.keep("design_first_view", "Canvas"),
+        default=_first_view(),
         required=True,
-        key=held_key("design.view"),
+        key=held_key(_VIEW),
         label_visibility="collapsed",
         persist_state="session",
         width="content",

@@ -202,13 +202,15 @@ def test_a_text_that_is_wrong_is_still_drawn_as_far_as_it_can_be() -> None:
 
 def test_selection_is_wished_only_when_somebody_else_chose() -> None:
     at = desk()
+    opened = at.wish()
+    assert opened["path"] is None
     at.take_selection({"path": "nodes[1]", "at": 1})
     first = at.wish()
-    assert first is not None and first["path"] == "nodes[1]"
+    assert first == {"path": "nodes[1]", "stamp": opened["stamp"]}
     assert at.wish() == first
     at.design.selected = "nodes[0]"
     second = at.wish()
-    assert second is not None and second["stamp"] > first["stamp"]
+    assert second["path"] == "nodes[0]" and second["stamp"] > first["stamp"]
     at.take_selection("nonsense")
     assert at.design.selected is None
 

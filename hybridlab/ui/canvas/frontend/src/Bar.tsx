@@ -71,7 +71,7 @@ export function Bar({ commands }: { commands: Commands; version: number }): Reac
         }}
       />
       {button("All keys (?)", "help", commands.help)}
-      <span className="hl-state" role="status">{session.pending.length ? "saving …" : session.stale ? "working out costs …" : ""}</span>
+      <span className="hl-state" role="status">{session.unsaved ? "saving …" : session.stale ? "working out costs …" : ""}</span>
     </div>
   );
 }

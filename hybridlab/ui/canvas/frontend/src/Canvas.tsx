@@ -296,6 +296,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
         aria-label={`Canvas of ${data.name}. Arrow keys walk the nodes, A adds, Delete removes, question mark lists all keys.`}
         data-revision={data.revision}
         data-pending={session.pending.length}
+        data-unsaved={session.unsaved}
         data-costs={session.stale ? "stale" : "current"}
         onFocus={() => {
           inside.current = true;

@@ -3,6 +3,7 @@ import "@xyflow/react/dist/base.css";
 import "./canvas.css";
 import { createRoot, type Root } from "react-dom/client";
 import { Canvas } from "./Canvas";
+import { measured } from "./measured";
 import { Session, type Ways } from "./session";
 import type { FromPython } from "./types";
 
@@ -30,6 +31,10 @@ function sessionFor(seed: string, ways: Ways): Session {
   for (const old of sessions.keys()) if (sessions.size > MOST_SESSIONS) sessions.delete(old);
   return session;
 }
+
+measured.subscribe(() => {
+  for (const [seed, session] of sessions) session.hear(measured.of(seed)?.acknowledged?.[session.client] ?? 0);
+});
 
 const decoder = new TextDecoder();
 

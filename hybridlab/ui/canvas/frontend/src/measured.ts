@@ -1,4 +1,4 @@
-/** What a training of the open design measured; it comes by an event of the window, never with the canvas's own data. */
+/** What Python says beside the design: which edits it has, what a training measured. It comes by an event of the window. */
 
 export interface Training {
   id: string;
@@ -14,6 +14,8 @@ export interface Measured {
   /** The canvas this is meant for. */
   seed: string;
   revision: number;
+  /** By canvas, the newest edit that Python has. */
+  acknowledged?: Record<string, number>;
   run: Training | null;
   /** By quantity and address; an expert load is a list of shares. */
   values: Record<string, Record<string, number | number[]>>;

@@ -30,6 +30,8 @@ export class Session {
   places = new Map<string, Point>();
   notice: string | null = null;
   version = 0;
+  /** The newest edit that Python has said it has; those up to here still wait for the design that they make. */
+  private heard = 0;
   private base: TreeNode[] = [];
   private nextId = 1;
   private again = 0;
@@ -84,9 +86,9 @@ export class Session {
       }
     }
     this.dropGone();
-    if (data.wish && data.wish.stamp !== this.lastWish) {
+    if (data.wish.stamp !== this.lastWish) {
       this.lastWish = data.wish.stamp;
-      const uid = nodeAt(this.nodes, data.wish.path)?.uid;
+      const uid = data.wish.path === null ? undefined : nodeAt(this.nodes, data.wish.path)?.uid;
       if (uid) {
         this.selected = new Set([uid]);
         this.unfoldAround(uid);
@@ -186,6 +188,18 @@ export class Session {
   say(notice: string | null): void {
     this.notice = notice;
     this.changed();
+  }
+
+  /** Python has the edits up to this one: it says so at once, and sends the new design when it knows more about it. */
+  hear(acknowledged: number): void {
+    if (acknowledged <= this.heard) return;
+    this.heard = acknowledged;
+    this.changed();
+  }
+
+  /** How many edits Python may not have yet. */
+  get unsaved(): number {
+    return this.pending.filter((edit) => edit.id > this.heard).length;
   }
 
   /** Whether costs and shapes belong to another text than the one shown. */

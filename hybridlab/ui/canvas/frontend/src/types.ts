@@ -97,8 +97,8 @@ export interface FromPython {
   hints: Problem[];
   can_undo: boolean;
   can_redo: boolean;
-  /** What Python wants selected; null where the canvas decides. */
-  wish: { path: string; stamp: number } | null;
+  /** What Python has selected; a new stamp says that somebody else than this canvas chose it. */
+  wish: { path: string | null; stamp: number };
   places: Record<string, [number, number]>;
   /** What is different since the design was saved, in words, by a node's path of ids. */
   changed?: Record<string, string>;

@@ -33,6 +33,24 @@ describe("a session", () => {
     expect(session.pending).toEqual([]);
     expect(uses()).toEqual(["attention", "mamba2", "swiglu"]);
   });
+  it("knows which edits Python has before the design that they make comes", () => {
+    session.edit([{ do: "insert", at: "nodes[1]", node: { use: "mamba2" } }]);
+    session.edit([{ do: "insert", at: "nodes[2]", node: { use: "swiglu" } }]);
+    session.hear(1);
+    expect([session.unsaved, session.pending.length]).toEqual([1, 2]);
+    session.hear(0);
+    expect(session.unsaved).toBe(1);
+    expect(uses()).toEqual(["attention", "mamba2", "swiglu"]);
+  });
+  it("takes Python's selection at the start, and later only what somebody else chose", () => {
+    const two = tree({ use: "attention" }, { use: "mamba2" });
+    session.receive(said(structuredClone(two), { revision: 1 }));
+    session.select(session.nodes.map((node) => node.uid!));
+    session.receive(said(structuredClone(two), { revision: 1, wish: { path: "nodes[0]", stamp: 1 } }));
+    expect(session.selected.size).toBe(2);
+    session.receive(said(structuredClone(two), { revision: 1, wish: { path: "nodes[0]", stamp: 2 } }));
+    expect(session.selectedPaths()).toEqual(["nodes[0]"]);
+  });
   it("ignores an answer older than the one it has", () => {
     session.receive(said(structuredClone(AB), { revision: 2 }));
     session.receive(said(structuredClone(A), { revision: 1 }));

@@ -24,6 +24,6 @@ export function tree(...nodes: { [key: string]: Value }[]): TreeNode[] {
 export function said(nodes: TreeNode[], more: Partial<FromPython> = {}): FromPython {
   return {
     seed: "s", revision: 0, acknowledged: {}, refused: [], readable: true, name: "test", nodes, supplied: [], costs_revision: 0,
-    costs: {}, flows: {}, input: "", problems: [], hints: [], can_undo: false, can_redo: false, wish: null, places: {}, catalogue: CATALOGUE, kinds: {}, ...more,
+    costs: {}, flows: {}, input: "", problems: [], hints: [], can_undo: false, can_redo: false, wish: { path: null, stamp: 1 }, places: {}, catalogue: CATALOGUE, kinds: {}, ...more,
   };
 }
