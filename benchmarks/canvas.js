@@ -1,7 +1,8 @@
 // What benchmarks/canvas.py measures inside the page, where the clock does not count Playwright's own time.
 (() => {
   const canvas = () => document.querySelector(".hl-canvas");
-  const boxes = () => canvas().querySelectorAll(".hl-box").length;
+  const host = () => document.querySelector(".hl-host");
+  const last = () => `nodes[${host().hlSession.nodes.length - 1}]`;
   const drawn = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
   const when = (ready) =>
     new Promise((done) => {
@@ -16,12 +17,11 @@
   const settled = () => canvas().dataset.pending === "0" && canvas().dataset.costs === "current";
 
   /** Make an edit; return milliseconds until it is drawn, until Python has it, until its costs are drawn. */
-  async function edit(act) {
+  async function edit(act, done) {
     await when(settled);
-    const before = boxes();
     const start = performance.now();
     act();
-    await when(() => boxes() !== before);
+    await when(done);
     await drawn();
     const echo = performance.now() - start;
     await when(() => canvas().dataset.unsaved === "0");
@@ -35,13 +35,19 @@
 
   window.hlBench = {
     settled: () => when(settled),
-    paste: (yaml) =>
-      edit(() => {
-        const data = new DataTransfer();
-        data.setData("text/plain", yaml);
-        canvas().dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
-      }),
-    remove: () => edit(() => key("Delete")),
+    /** Insert a component at the end, as the palette does. */
+    insert: (node) =>
+      edit(
+        () => {
+          const at = `nodes[${host().hlSession.nodes.length}]`;
+          host().hlSession.edit([{ do: "insert", at, node }], at);
+        },
+        () => canvas().querySelector(`.hl-selected[data-path="${last()}"]`)?.innerText.includes(node.hidden),
+      ),
+    remove: () => {
+      const before = host().hlSession.nodes.length;
+      return edit(() => key("Delete"), () => host().hlSession.nodes.length < before);
+    },
     /** Count frames for some milliseconds. */
     frames: (ms) =>
       new Promise((done) => {

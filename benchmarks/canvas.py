@@ -3,7 +3,7 @@
     python benchmarks/canvas.py
     python benchmarks/canvas.py --repeats 5 --edits 20
 
-A real Chromium shows the real app. An edit pastes a component that was never seen before, so that nothing of its cost
+A real Chromium shows the real app. An edit inserts a component that was never seen before, so that nothing of its cost
 is known; times are taken inside the page, from the event to the frame in which the change is drawn. CPU time is that
 of the server process alone. The lines are those under ``LINES``; medians unless it says otherwise.
 """
@@ -73,12 +73,12 @@ def open_design(page: Page, name: str) -> None:
 
 
 def edits(page: Page, clock: CpuClock, count: int, first: int) -> list[dict[str, float]]:
-    """Paste components never seen before and remove them again; return the times of the pastes."""
+    """Insert components never seen before and remove them again; return the times of the insertions."""
     found = []
     for number in range(count):
         before = clock.ms()
         taken = page.evaluate(
-            "yaml => hlBench.paste(yaml)", f"- {{use: mlp, hidden: {first + number}}}"
+            "node => hlBench.insert(node)", {"use": "mlp", "hidden": first + number}
         )
         found.append({**taken, "cpu": clock.ms() - before})
         page.evaluate("hlBench.remove()")

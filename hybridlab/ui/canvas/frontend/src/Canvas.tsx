@@ -20,11 +20,13 @@ import { nodeAt, parentOf, walk } from "./tree";
 import type { Entry } from "./types";
 import { pasteAt, yamlOf, removeAll } from "./compose";
 import { usePaletteDrag, type Drop } from "./drag";
-import { MANY, view, within, type BoxNode, type WireEdge } from "./view";
+import { MANY, SOME, same, view, within, type BoxNode, type WireEdge } from "./view";
 
 const NODE_TYPES = { box: Box, group_box: GroupBox, port: Port, end: End };
 const EDGE_TYPES = { wire: Wire };
 const EDGE_OPTIONS = { markerEnd: { type: MarkerType.ArrowClosed, width: 12, height: 12, color: "#8791a3" } };
+/** What the drawing gives a node beside its data; the rest is React Flow's own. */
+const AS_DRAWN = ["type", "position", "width", "height", "selected", "parentId"] as const;
 const FIT = { padding: 0.12, maxZoom: 1.1, minZoom: 0.35, duration: 0 };
 
 export function Canvas({ session }: { session: Session }): React.ReactNode {
@@ -34,6 +36,8 @@ export function Canvas({ session }: { session: Session }): React.ReactNode {
     </ReactFlowProvider>
   );
 }
+
+const mapColour = (node: BoxNode): string => (node.type === "group_box" ? "transparent" : node.data.colour);
 
 function Editor({ session }: { session: Session }): React.ReactNode {
   const version = useSyncExternalStore(session.subscribe, session.snapshot);
@@ -61,6 +65,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
       const known = new Map(before.map((node) => [node.id, node]));
       return drawn.nodes.map((node) => {
         const old = known.get(node.id);
+        if (old && !old.dragging && old.data === node.data && AS_DRAWN.every((key) => same(old[key], node[key]))) return old;
         return { ...node, ...(old?.measured ? { measured: old.measured } : {}), ...(old?.dragging ? { position: old.position, dragging: true } : {}) };
       });
     });
@@ -112,6 +117,11 @@ function Editor({ session }: { session: Session }): React.ReactNode {
     // A new node is hidden, and so cannot take the focus, until React Flow has measured it.
     const give = (left: number): void => {
       const box = uid ? wrapper.current?.querySelector<HTMLElement>(`[data-id="${uid}"] > [data-path]`) : null;
+      if (!box && uid && left && flow.getNodes().length > SOME) {
+        const path = walk(session.nodes).find((visit) => visit.node.uid === uid)?.path;
+        if (path && left === 20) show(path); // of many nodes only those in view are in the page
+        if (path) return void requestAnimationFrame(() => give(left - 1));
+      }
       (box ?? wrapper.current)?.focus({ preventScroll: true });
       if (box && document.activeElement !== box) {
         if (left) requestAnimationFrame(() => give(left - 1));
@@ -127,7 +137,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
     };
     wrapper.current?.focus({ preventScroll: true });
     requestAnimationFrame(() => give(20));
-  }, [nodes, session, show]);
+  }, [nodes, session, show, flow]);
 
   // When what had the focus is gone, for instance after an undo, the focus falls to the page: take it back.
   const inside = useRef(false);
@@ -369,11 +379,11 @@ function Editor({ session }: { session: Session }): React.ReactNode {
               minZoom={0.08}
               maxZoom={2}
               zoomOnDoubleClick={false}
-              onlyRenderVisibleElements={plain}
+              onlyRenderVisibleElements={drawn.nodes.length > SOME}
               proOptions={{ hideAttribution: true }}
             >
               <Background variant={BackgroundVariant.Dots} gap={22} size={1} />
-              {!plain && drawn.nodes.length > 8 && <MiniMap pannable zoomable nodeColor={(node) => (node.type === "group_box" ? "transparent" : (node as BoxNode).data.colour)} ariaLabel="Overview" />}
+              {!plain && drawn.nodes.length > 8 && <MiniMap pannable zoomable nodeColor={mapColour} ariaLabel="Overview" />}
             </ReactFlow>
             {!session.nodes.length && <Empty readable={data.readable} />}
             {plain && <p className="hl-plain" role="status">{drawn.nodes.length.toLocaleString("en")} boxes: too many to draw in full. Fold groups, or use a group with repeat, and details come back.</p>}

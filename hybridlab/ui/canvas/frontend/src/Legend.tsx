@@ -35,10 +35,9 @@ interface Place {
 export function Overlaid({ session, data, children }: Place): React.ReactNode {
   const { overlay, shown } = useReading(session, data.address);
   if (!overlay) return children;
-  const old = data.stale && overlay.source === "predicted" ? " hl-stale" : "";
   if (!shown) return <div className="hl-costs hl-reading">–</div>;
   return (
-    <div className={`hl-overlaid hl-${overlay.source}${old}`} title={`${overlay.title}, ${overlay.source}: ${overlay.unit}`}>
+    <div className={`hl-overlaid hl-${overlay.source}`} title={`${overlay.title}, ${overlay.source}: ${overlay.unit}`}>
       <i className="hl-tint" style={{ opacity: shown.tint * 0.42 }} />
       <div className="hl-costs hl-reading">
         <span>{shown.text}</span>
@@ -58,8 +57,7 @@ export function OverlaidTotal({ session, data, children }: Place): React.ReactNo
   const { overlay, shown } = useReading(session, data.address);
   if (!overlay) return children;
   if (!shown) return null;
-  const old = data.stale && overlay.source === "predicted" ? " hl-stale" : "";
-  return <span className={`hl-sub hl-total hl-reading${old}`} title="The whole group, all repeats together">{[shown.text, shown.note].filter(Boolean).join(" · ")}</span>;
+  return <span className={`hl-sub hl-total hl-reading hl-${overlay.source}`} title="The whole group, all repeats together">{[shown.text, shown.note].filter(Boolean).join(" · ")}</span>;
 }
 
 export function OverlayChoice({ leave }: { leave(): void }): React.ReactNode {

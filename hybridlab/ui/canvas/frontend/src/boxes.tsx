@@ -50,7 +50,7 @@ function Costs({ data }: { data: BoxData }): React.ReactNode {
     `${cost.params.toLocaleString("en")} parameters\n${count(cost.flops)}FLOP forward, one batch\n` +
     `${bytes(cost.activation_bytes)} of activations kept for backward\n${ms(cost.ms)} of a training step (predicted)`;
   return (
-    <div className={`hl-costs${data.stale ? " hl-stale" : ""}`} title={hint}>
+    <div className="hl-costs" title={hint}>
       <span>{count(cost.params)}</span>
       <span>{count(cost.flops)}F</span>
       <span>{bytes(cost.activation_bytes)}</span>
@@ -126,7 +126,7 @@ export const GroupBox = memo(function GroupBox({ id, data, selected }: NodeProps
         <Problems data={data} />
         <OverlaidTotal session={session} data={data}>
           {data.cost && (
-            <span className={`hl-sub hl-total${data.stale ? " hl-stale" : ""}`} title="All repeats together">
+            <span className="hl-sub hl-total" title="All repeats together">
               {count(data.cost.params)} · {ms(data.cost.ms)} · {Math.round(100 * data.share)} %
             </span>
           )}

@@ -28,32 +28,67 @@ export interface LayoutInput {
   last: boolean;
 }
 
+type Size = Pick<Rect, "width" | "height">;
+type Line = [source: string, target: string];
+const RANK_GAP = 40;
+
+/** Where dagre puts a plain sequence, found without it, since most designs are one; null where it is none. */
+export function column(sizes: Map<string, Size>, edges: Line[]): Map<string, Rect> | null {
+  const ids = [...sizes.keys()];
+  if (edges.length !== ids.length - 1 || edges.some(([source, target], place) => source !== ids[place] || target !== ids[place + 1])) return null;
+  const middle = Math.max(...[...sizes.values()].map((size) => size.width)) / 2;
+  let y = 0;
+  return new Map([...sizes].map(([id, { width, height }]): [string, Rect] => {
+    const rect = { x: middle - width / 2, y, width, height };
+    y += height + RANK_GAP;
+    return [id, rect];
+  }));
+}
+
+const MOST_KEPT = 200;
+const kept = new Map<string, Map<string, Rect>>();
+
+/** Where dagre puts nodes; kept, since selecting a node or a new cost moves nothing. */
+export function ranks(sizes: Map<string, Size>, edges: Line[]): Map<string, Rect> {
+  const key = JSON.stringify([[...sizes].map(([id, { width, height }]) => [id, width, height]), edges]);
+  const known = kept.get(key);
+  if (known) return known;
+  const graph = new dagre.graphlib.Graph();
+  graph.setGraph({ rankdir: "TB", nodesep: 34, ranksep: RANK_GAP, marginx: 0, marginy: 0 });
+  graph.setDefaultEdgeLabel(() => ({}));
+  for (const [id, { width, height }] of sizes) graph.setNode(id, { width, height });
+  for (const [source, target] of edges) graph.setEdge(source, target);
+  dagre.layout(graph);
+  const found = new Map(graph.nodes().map((id): [string, Rect] => {
+    const { x, y, width, height } = graph.node(id) as Rect;
+    return [id, { x: x - width / 2, y: y - height / 2, width, height }];
+  }));
+  kept.set(key, found);
+  if (kept.size > MOST_KEPT) kept.delete(kept.keys().next().value!);
+  return found;
+}
+
 export function layout(input: LayoutInput): Layout {
   const result: Layout = new Map();
-  const all = links(input.nodes);
+  const all = new Map<string, Line[]>();
+  for (const link of links(input.nodes)) {
+    const scope = parentOf(link.target);
+    all.set(scope, all.get(scope) ?? []);
+    all.get(scope)!.push([link.source, link.target]);
+  }
   const scope = (siblings: TreeNode[], parent: string): { width: number; height: number } => {
-    const graph = new dagre.graphlib.Graph();
-    graph.setGraph({ rankdir: "TB", nodesep: 34, ranksep: 40, marginx: 0, marginy: 0 });
-    graph.setDefaultEdgeLabel(() => ({}));
     const at = (index: number): string => `${parent ? `${parent}.` : ""}nodes[${index}]`;
     const ends = parent ? PORT : ENTRY;
-    graph.setNode(`${parent}:in`, parent || !input.first ? { ...ends } : { ...BOX });
+    const sizes = new Map<string, Size>([[`${parent}:in`, parent || !input.first ? ends : BOX]]);
     siblings.forEach((node, index) => {
-      const size = node.nodes && !input.collapsed.has(node.uid!) ? scope(node.nodes, at(index)) : BOX;
-      graph.setNode(at(index), { width: size.width, height: size.height });
+      sizes.set(at(index), node.nodes && !input.collapsed.has(node.uid!) ? scope(node.nodes, at(index)) : BOX);
     });
-    graph.setNode(`${parent}:out`, parent || !input.last ? { ...ends } : { ...BOX });
-    for (const link of all) {
-      if (parentOf(link.target) === parent && graph.hasNode(link.source)) graph.setEdge(link.source, link.target);
-    }
-    if (siblings.length) graph.setEdge(at(siblings.length - 1), `${parent}:out`);
-    else graph.setEdge(`${parent}:in`, `${parent}:out`);
-    dagre.layout(graph);
+    sizes.set(`${parent}:out`, parent || !input.last ? ends : BOX);
+    const edges = (all.get(parent) ?? []).filter(([source]) => sizes.has(source));
+    edges.push([siblings.length ? at(siblings.length - 1) : `${parent}:in`, `${parent}:out`]);
     let right = 0;
     let bottom = 0;
-    const rects = graph.nodes().map((id): [string, Rect] => {
-      const { x, y, width, height } = graph.node(id) as Rect;
-      const rect = { x: x - width / 2, y: y - height / 2, width, height };
+    const rects = [...(column(sizes, edges) ?? ranks(sizes, edges))].map(([id, rect]): [string, Rect] => {
       const index = id.endsWith(":in") || id.endsWith(":out") ? -1 : Number(/(\d+)\]$/.exec(id)![1]);
       const placed = index < 0 ? undefined : input.places.get(siblings[index]!.uid!);
       return [id, placed ? { ...rect, x: placed[0], y: placed[1] } : parent ? { ...rect, x: rect.x + PAD.side, y: rect.y + PAD.top - 20 } : rect];

@@ -31,7 +31,7 @@ export function sibling(path: string, index: number): string {
 }
 
 export function parentOf(path: string): string {
-  return address(steps(path).slice(0, -1));
+  return path.slice(0, Math.max(0, path.lastIndexOf(".")));
 }
 
 export function indexOf(path: string): number {
@@ -62,20 +62,25 @@ export function fresh(base: string, taken: Set<string>): string {
   return name;
 }
 
-function impliedName(base: string, taken: Set<string>): string {
-  let clean = [...base].map((c) => (/[\p{L}\p{N}_-]/u.test(c) ? c : "_")).join("").slice(0, 56);
-  if (!clean || !/^[\p{L}_]/u.test(clean)) clean = `n_${clean}`;
-  let name = clean;
-  for (let number = 2; taken.has(name); number += 1) name = `${clean}_${number}`;
-  return name;
+function clean(base: string): string {
+  const kept = [...base].map((c) => (/[\p{L}\p{N}_-]/u.test(c) ? c : "_")).join("").slice(0, 56);
+  return /^[\p{L}_]/u.test(kept) ? kept : `n_${kept}`;
 }
 
 /** Give nodes without a written id the one that their component and place imply. */
 export function nameImplied(nodes: TreeNode[]): void {
   const taken = new Set(nodes.filter((node) => node.named).map((node) => node.id));
+  // By component: its name as an id, and the number at which the search for a free one goes on.
+  const next = new Map<string, [string, number]>();
   for (const node of nodes) {
     if (!node.named) {
-      node.id = impliedName(node.use ?? "group", taken);
+      const use = node.use ?? "group";
+      let [base, number] = next.get(use) ?? [clean(use), 1];
+      do {
+        node.id = number === 1 ? base : `${base}_${number}`;
+        number += 1;
+      } while (taken.has(node.id));
+      next.set(use, [base, number]);
       taken.add(node.id);
     }
     if (node.nodes) nameImplied(node.nodes);

@@ -19,7 +19,6 @@ export interface BoxData extends Record<string, unknown> {
   residual: boolean;
   cost: Cost | null;
   share: number;
-  stale: boolean;
   problems: Problem[];
   supplied: boolean;
   group: boolean;
@@ -43,6 +42,8 @@ export type WireEdge = Edge<WireData>;
 
 /** More than this many nodes are drawn without words and costs, and a sentence says so. */
 export const MANY = 600;
+/** More than this many nodes are only in the page where they are in view. */
+export const SOME = 100;
 const MIXERS = new Set(["token_mixer", "channel_mixer"]);
 const GROUP_COLOUR = "#7d8590";
 
@@ -99,7 +100,6 @@ export function view(session: Session): { nodes: BoxNode[]; edges: WireEdge[]; p
         detail: supplied ? "" : shape(text),
         cost,
         share: (cost?.ms ?? 0) / most,
-        stale: session.stale,
         supplied: true,
         inputs: place === "out",
         aria: supplied ? `${entry?.title ?? supplied.use}, supplied by the task` : parent ? (place === "in" ? "what enters the group" : "the group's result") : base.title,
@@ -134,13 +134,38 @@ export function view(session: Session): { nodes: BoxNode[]; edges: WireEdge[]; p
     }
   }
   push(end("out", ""));
-  return { nodes, edges: wires(session, idOf, hidden, byPath, !!last), paths: new Map([...idOf].map(([path, id]) => [id, path])) };
+  const before = drawn.get(session);
+  const made = {
+    nodes: reused(before?.nodes ?? [], nodes),
+    edges: reused(before?.edges ?? [], wires(session, idOf, hidden, byPath, !!last)),
+    paths: new Map([...idOf].map(([path, id]) => [id, path])),
+  };
+  drawn.set(session, made);
+  return made;
+}
+
+/** What was drawn last, so that what has not changed is the same object, and is not drawn again. */
+const drawn = new WeakMap<Session, { nodes: BoxNode[]; edges: WireEdge[] }>();
+
+function reused<T extends { id: string }>(before: T[], now: T[]): T[] {
+  const known = new Map(before.map((each) => [each.id, each]));
+  return now.map((each) => {
+    const old = known.get(each.id);
+    return old && same(old, each) ? old : each;
+  });
+}
+
+export function same(a: unknown, b: unknown): boolean {
+  if (a === b) return true;
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => key in b && same(a[key as keyof typeof a], b[key as keyof typeof b]));
 }
 
 function blankBox(title: string): BoxData {
   return {
     path: "", address: "", title, subtitle: "", use: "", kind: "", colour: GROUP_COLOUR, detail: "", residual: false, cost: null, share: 0,
-    stale: false, problems: [], supplied: false, group: false, collapsed: false, times: 1, tie: false, inputs: false, aria: title, changed: "",
+    problems: [], supplied: false, group: false, collapsed: false, times: 1, tie: false, inputs: false, aria: title, changed: "",
   };
 }
 
@@ -171,7 +196,6 @@ function boxData(
     residual,
     cost,
     share: node.nodes ? (total ? (cost?.ms ?? 0) / total : 0) : (cost?.ms ?? 0) / most,
-    stale: session.stale,
     problems,
     group: node.nodes !== null,
     collapsed: session.collapsed.has(node.uid!),

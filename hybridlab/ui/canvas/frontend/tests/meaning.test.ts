@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { append, beside, disconnect, fits, ontoEdge, replaceBy, wrap, yamlOf } from "../src/compose";
 import { applyAll } from "../src/edits";
-import { layout } from "../src/layout";
+import { BOX, column, layout, ranks } from "../src/layout";
 import { judge, legalTargets, type World } from "../src/legality";
 import { search } from "../src/Palette";
 import { links } from "../src/tree";
@@ -84,6 +84,14 @@ describe("gestures", () => {
 });
 
 describe("layout", () => {
+  it("puts a sequence where dagre puts it", () => {
+    const sizes = new Map([[":in", BOX], ["nodes[0]", { width: 300, height: 210 }], ["nodes[1]", BOX], [":out", { width: 190, height: 30 }]]);
+    const ids = [...sizes.keys()];
+    const lines = ids.slice(1).map((id, place): [string, string] => [ids[place]!, id]);
+    expect(column(sizes, lines)).toEqual(ranks(sizes, lines));
+    expect(column(sizes, [...lines.slice(1), lines[0]!])).toBeNull();
+    expect(column(sizes, [...lines, ["nodes[0]", ":out"]])).toBeNull();
+  });
   const at = (nodes: TreeNode[], places = new Map<string, [number, number]>()): ReturnType<typeof layout> =>
     layout({ nodes, collapsed: new Set(), places, first: true, last: true });
   it("stands branches beside each other and readers below", () => {
