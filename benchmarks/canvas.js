@@ -16,7 +16,7 @@
     });
   const settled = () => canvas().dataset.pending === "0" && canvas().dataset.costs === "current";
 
-  /** Make an edit; return milliseconds until it is drawn, until Python has it, until its costs are drawn. */
+  /** Make an edit; return milliseconds until it is drawn, Python has it, the canvas knows that, its costs are drawn. */
   async function edit(act, done) {
     await when(settled);
     const start = performance.now();
@@ -25,10 +25,11 @@
     await drawn();
     const echo = performance.now() - start;
     await when(() => canvas().dataset.unsaved === "0");
-    const python = performance.now() - start;
+    const python = window.__hybridlabMeasured.taken_ms - performance.timeOrigin - start;
+    const heard = performance.now() - start;
     await when(settled);
     await drawn();
-    return { echo, python, costs: performance.now() - start };
+    return { echo, python, heard, costs: performance.now() - start };
   }
 
   const key = (name) => canvas().dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
@@ -42,7 +43,7 @@
           const at = `nodes[${host().hlSession.nodes.length}]`;
           host().hlSession.edit([{ do: "insert", at, node }], at);
         },
-        () => canvas().querySelector(`.hl-selected[data-path="${last()}"]`)?.innerText.includes(node.hidden),
+        () => canvas().querySelector(`.hl-selected[data-path="${last()}"]`)?.textContent.includes(node.ratio),
       ),
     remove: () => {
       const before = host().hlSession.nodes.length;

@@ -78,7 +78,8 @@ def edits(page: Page, clock: CpuClock, count: int, first: int) -> list[dict[str,
     for number in range(count):
         before = clock.ms()
         taken = page.evaluate(
-            "node => hlBench.insert(node)", {"use": "mlp", "hidden": first + number}
+            "node => hlBench.insert(node)",
+            {"use": "mlp", "ratio": round(2 + (first + number) / 10_000, 4)},
         )
         found.append({**taken, "cpu": clock.ms() - before})
         page.evaluate("hlBench.remove()")
@@ -167,9 +168,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 ),
             )
             open_design(page, "n24")
-            small = edits(page, clock, options.repeats + WARM, 1_000)
+            small = edits(page, clock, options.repeats + WARM, 1)
             before = heap_bytes(page)
-            edits(page, clock, options.edits // 2 + WARM, 20_000)
+            edits(page, clock, options.edits // 2 + WARM, 8_000)
             growth = 100 * (heap_bytes(page) / before - 1)
             open_design(page, "n100")
             middle = edits(page, clock, options.repeats + WARM, 2_000)
@@ -197,7 +198,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "beside": {
             f"{key} ms, {size}": median(found, key)
             for size, found in (("12 blocks", small), ("100 nodes", middle), ("300 nodes", large))
-            for key in ("echo", "python", "costs", "cpu")
+            for key in ("echo", "python", "heard", "costs", "cpu")
         },
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from hybridlab.architecture.infer import Inference, concrete_shape, infer
@@ -64,7 +64,10 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the prediction as plain JSON values."""
-        return {**asdict(self), "ok": self.ok}
+        mine = {field.name: getattr(self, field.name) for field in fields(self)}
+        components = [vars(cost) for cost in self.components]
+        problems = [problem.as_dict() for problem in self.problems]
+        return {**mine, "components": components, "problems": problems, "ok": self.ok}
 
 
 def predict(
@@ -82,7 +85,10 @@ def predict(
         path: trace_slot(plan, architecture.norm, batch, length)
         for path, plan in {**inference.slots, **inference.group_norms}.items()
     }
-    costs = tuple(_cost(inference, path, item, roofline) for path, item in traced.items())
+    # Equal components in equal places share one trace, and so its time.
+    distinct = {id(item): item for item in traced.values()}
+    seconds = {name: _seconds(item, roofline) for name, item in distinct.items()}
+    costs = tuple(_cost(inference, path, item, seconds[id(item)]) for path, item in traced.items())
     uses = _uses(inference, architecture)
     params = sum(item.params for item in traced.values())
     param_bytes = sum(item.param_bytes for item in traced.values())
@@ -116,13 +122,17 @@ def type_bytes(kind: TensorType, batch: int, length: int) -> int:
     return math.prod(concrete_shape(kind, batch, length)) * _ITEM_BYTES.get(kind.dtype, 4)
 
 
-def _cost(inference: Inference, path: str, traced: Traced, roofline: Roofline) -> ComponentCost:
-    plan = inference.slots.get(path) or inference.group_norms[path]
-    seconds = sum(
+def _seconds(traced: Traced, roofline: Roofline) -> float:
+    """Estimate one forward and backward, operator by operator."""
+    return sum(
         roofline.seconds(row.flops, row.bytes_read + row.bytes_written)
         for work in (traced.forward, traced.backward)
         for row in work.rows
     )
+
+
+def _cost(inference: Inference, path: str, traced: Traced, seconds: float) -> ComponentCost:
+    plan = inference.slots.get(path) or inference.group_norms[path]
     return ComponentCost(
         path=path,
         use=plan.info.name,

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 import hybridlab
+from hybridlab.architecture import recent
 from hybridlab.architecture.fixes.fix import Fix, from_dict
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.runs.home import home
@@ -51,12 +52,18 @@ class Shapes:
 
 def check(text: str, shapes: Shapes, owner: str, wait_s: float = 0.0) -> Answer | None:
     """Ask for every problem and every edge's type; None while there is no answer yet."""
-    return pool().ask("check", shapes.args(text), owner=owner, wait_s=wait_s)
+    return _ask("check", text, shapes, owner, wait_s)
 
 
 def predict(text: str, shapes: Shapes, owner: str, wait_s: float = 0.0) -> Answer | None:
     """Ask for parameters, FLOPs, memory and time, in total and by component; None while there is no answer yet."""
-    return pool().ask("predict", shapes.args(text), owner=owner, wait_s=wait_s)
+    return _ask("predict", text, shapes, owner, wait_s)
+
+
+def _ask(verb: str, text: str, shapes: Shapes, owner: str, wait_s: float) -> Answer | None:
+    """Ask about a text; its content goes along where it is at hand, since reading YAML takes longer than the answer."""
+    beside = {"content": recent.content_of(text)}
+    return pool().ask(verb, shapes.args(text), beside=beside, owner=owner, wait_s=wait_s)
 
 
 def prepare(text: str, settings: Mapping[str, Any]) -> Answer:

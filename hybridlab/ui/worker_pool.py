@@ -42,6 +42,7 @@ class _Job:
     key: str
     verb: str
     args: Mapping[str, Any]
+    beside: Mapping[str, Any]
     timeout_s: float
     owners: set[str]
     future: Future[Answer] = field(default_factory=Future)
@@ -75,19 +76,34 @@ class WorkerPool:
         self._closed = False
 
     def ask(
-        self, verb: str, args: Mapping[str, Any], *, owner: str = "", wait_s: float = 0.0
+        self,
+        verb: str,
+        args: Mapping[str, Any],
+        *,
+        beside: Mapping[str, Any] | None = None,
+        owner: str = "",
+        wait_s: float = 0.0,
     ) -> Answer | None:
         """Return the answer if it comes within ``wait_s``, else None; asking again later finds it."""
-        future = self.submit(verb, args, owner=owner)
+        future = self.submit(verb, args, beside=beside, owner=owner)
         try:
             return future.result(timeout=wait_s)
         except TimeoutError:
             return None
 
     def submit(
-        self, verb: str, args: Mapping[str, Any], *, owner: str = "", timeout_s: float | None = None
+        self,
+        verb: str,
+        args: Mapping[str, Any],
+        *,
+        beside: Mapping[str, Any] | None = None,
+        owner: str = "",
+        timeout_s: float | None = None,
     ) -> Future[Answer]:
-        """Queue a question and return its future; known and open questions are not asked again."""
+        """Queue a question and return its future; known and open questions are not asked again.
+
+        ``beside`` goes along to save the process work; what follows from ``args`` makes no other question.
+        """
         key = json.dumps([verb, args], sort_keys=True)
         with self._changed:
             if (kept := self._known(key)) is not None:
@@ -97,7 +113,9 @@ class WorkerPool:
             job = self._open.get(key)
             if job is None:
                 self._drop_older(verb, owner)
-                job = _Job(key, verb, dict(args), timeout_s or self._timeout_s, {owner})
+                job = _Job(
+                    key, verb, dict(args), beside or {}, timeout_s or self._timeout_s, {owner}
+                )
                 self._open[key] = job
                 self._waiting.append(job)
                 if len(self._waiting) > self._idle and len(self._threads) < self._size:
@@ -148,7 +166,7 @@ class WorkerPool:
                 if self._closed:
                     break
                 job = self._waiting.popleft()
-            answer = worker.answer(job.verb, job.args, job.timeout_s)
+            answer = worker.answer(job.verb, job.args, job.timeout_s, job.beside)
             with self._changed:
                 del self._open[job.key]
                 until = time.monotonic() + self._retry_s if answer.failed else math.inf
@@ -168,9 +186,16 @@ class _Process:
         self._numbers = itertools.count(1)
         self._buffer = b""
 
-    def answer(self, verb: str, args: Mapping[str, Any], timeout_s: float) -> Answer:
+    def answer(
+        self,
+        verb: str,
+        args: Mapping[str, Any],
+        timeout_s: float,
+        beside: Mapping[str, Any] | None = None,
+    ) -> Answer:
         number = next(self._numbers)
-        line = json.dumps({"id": number, "verb": verb, "args": args}).encode() + b"\n"
+        question = {"id": number, "verb": verb, "args": args, **(beside or {})}
+        line = json.dumps(question).encode() + b"\n"
         for _ in range(2):
             if not self._send(line):
                 continue

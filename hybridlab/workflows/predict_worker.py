@@ -1,8 +1,9 @@
 """A warm process that answers questions about architectures: ``python -m hybridlab.workflows.predict_worker``.
 
 One JSON object a line on stdin, one on stdout: ``{"id": 7, "verb": "check", "args": {…}}`` gives
-``{"id": 7, "value": {…}}`` or ``{"id": 7, "problems": [{…}]}``. It ends when stdin does. Pages ask it because tracing
-needs torch and holds the interpreter, which the page server must not.
+``{"id": 7, "value": {…}}`` or ``{"id": 7, "problems": [{…}]}``. A question may bring the plain ``content`` of its
+text, which then is not read again. It ends when stdin does. Pages ask it because tracing needs torch and holds the
+interpreter, which the page server must not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, TextIO
 
 import torch
 
+from hybridlab.architecture import recent
 from hybridlab.architecture.complete import complete
 from hybridlab.architecture.document import loads, parse
 from hybridlab.architecture.fixes.offer import Survey, fixes
@@ -182,6 +184,8 @@ def answer(line: str) -> dict[str, Any]:
     request: dict[str, Any] = {}
     try:
         request = json.loads(line)
+        if request.get("content") is not None:
+            recent.remember(str(request["args"]["text"]), None, request["content"])
         return {"id": request.get("id"), "value": VERBS[request["verb"]](request.get("args", {}))}
     except HybridLabError as error:
         problems = [problem.as_dict() for problem in error.problems]

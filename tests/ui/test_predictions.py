@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hybridlab.architecture.document import contents
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.ui import predictions
 from hybridlab.ui.predictions import Shapes
@@ -21,6 +22,7 @@ class Asked:
 
     def __init__(self, answer: Answer) -> None:
         self.answer, self.questions = answer, list[tuple[str, Mapping[str, Any], str]]()
+        self.beside: Mapping[str, Any] | None = None
 
     def submit(self, verb: str, args: Mapping[str, Any], *, owner: str = "") -> Future[Answer]:
         self.questions.append((verb, args, owner))
@@ -29,8 +31,15 @@ class Asked:
         return future
 
     def ask(
-        self, verb: str, args: Mapping[str, Any], *, owner: str, wait_s: float
+        self,
+        verb: str,
+        args: Mapping[str, Any],
+        *,
+        owner: str,
+        wait_s: float,
+        beside: Mapping[str, Any] | None = None,
     ) -> Answer | None:
+        self.beside = beside
         self.submit(verb, args, owner=owner)
         return self.answer if wait_s else None
 
@@ -59,6 +68,14 @@ def test_a_question_carries_the_task_its_parameters_and_the_batch(asked) -> None
     assert found is pool.answer
     args = {"text": "text", "task": "mqar", "task_params": {"pairs": 8, "length": 64}, "batch": 16}
     assert pool.questions == [("check", args, "me"), ("predict", args, "me")]
+    assert pool.beside == {"content": None}, "nobody has read this text"
+
+
+def test_what_was_read_goes_along_so_that_it_is_not_read_again(asked) -> None:
+    pool = asked(Answer({"edges": {}}))
+    content = contents("name: x\nnodes: [{use: attention}]\n")[0]
+    predictions.check("name: x\nnodes: [{use: attention}]\n", Shapes(), "me")
+    assert pool.beside == {"content": content}
 
 
 def test_the_palette_is_asked_for_once_and_then_read_from_the_home(asked, tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -72,6 +73,8 @@ class Desk:
     selected: str | None = None
     """What the canvas has selected, as far as Python knows."""
     stamp: int = 1
+    taken_s: float = 0.0
+    """When the newest edit came, in seconds since 1970."""
 
     def take(self, sent: object) -> None:
         """Make the edits that are new; what cannot be made is refused with a sentence, and the text stays."""
@@ -83,7 +86,7 @@ class Desk:
             number = raw.get("id")
             if not isinstance(number, int) or number <= self.acknowledged.get(message.client, 0):
                 continue
-            self.acknowledged[message.client] = number
+            self.acknowledged[message.client], self.taken_s = number, time.time()
             try:
                 self._make(Edit.model_validate(raw))
             except ValidationError:

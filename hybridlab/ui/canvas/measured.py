@@ -56,7 +56,8 @@ def measured(design: state.Design) -> None:
 
 def _told(design: state.Design) -> dict[str, Any]:
     desk = desk_of(design)
-    return message(design, desk.seed) | {"acknowledged": dict(desk.acknowledged)}
+    taken = {"acknowledged": dict(desk.acknowledged), "taken_ms": 1e3 * desk.taken_s}
+    return message(design, desk.seed) | taken
 
 
 def _send(told: dict[str, Any], drawn_live: bool) -> None:

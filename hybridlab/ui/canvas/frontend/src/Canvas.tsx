@@ -1,12 +1,13 @@
 /** The canvas: palette, toolbar, the graph itself, problems; everything goes through the session. */
 import {
   Background, BackgroundVariant, MarkerType, MiniMap, ReactFlow, ReactFlowProvider, applyNodeChanges, useReactFlow, useStore,
-  type Connection, type FinalConnectionState, type NodeChange,
+  type Connection, type FinalConnectionState, type NodeChange, type OnConnectStartParams,
 } from "@xyflow/react";
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import { ActionsContext, Box, End, GroupBox, Port, Wire } from "./boxes";
 import { aligned } from "./align";
 import { Bar } from "./Bar";
+import { clipboard } from "./clipboard";
 import { append, beside, disconnect, ontoEdge, replaceBy, type Gesture } from "./compose";
 import { Legend } from "./Legend";
 import { keyDown, type Commands } from "./keys";
@@ -16,9 +17,9 @@ import { Callout, Empty, Help } from "./panels";
 import { ProblemList, acted } from "./problems";
 import { into, landing, type Area } from "./regroup";
 import { SILENCE_MS, type Point, type Session } from "./session";
+import { useSteady } from "./steady";
 import { nodeAt, parentOf, walk } from "./tree";
 import type { Entry } from "./types";
-import { pasteAt, yamlOf, removeAll } from "./compose";
 import { usePaletteDrag, type Drop } from "./drag";
 import { MANY, SOME, same, view, within, type BoxNode, type WireEdge } from "./view";
 
@@ -37,6 +38,8 @@ export function Canvas({ session }: { session: Session }): React.ReactNode {
   );
 }
 
+const MORE_KEYS = ["Shift", "Control", "Meta"];
+const OPTIONS = { hideAttribution: true };
 const mapColour = (node: BoxNode): string => (node.type === "group_box" ? "transparent" : node.data.colour);
 
 function Editor({ session }: { session: Session }): React.ReactNode {
@@ -53,8 +56,8 @@ function Editor({ session }: { session: Session }): React.ReactNode {
   const wantFocus = useRef(false);
   const far = useStore((state) => state.transform[2] < 0.5);
   const data = session.data!;
-  // eslint-disable-next-line react-hooks/exhaustive-deps -- the session tells by its version that it changed
-  const drawn = useMemo(() => view(session), [version]);
+  // eslint-disable-next-line react-hooks/exhaustive-deps -- the session tells by this number that it changed
+  const drawn = useMemo(() => view(session), [session.drawing]);
   const catalogue = useMemo(() => new Map(data.catalogue.map((entry) => [entry.name, entry])), [data.catalogue]);
   const plain = drawn.nodes.length > MANY;
   const world = (): World => ({ nodes: session.nodes, catalogue, flows: data.flows, input: data.input });
@@ -282,7 +285,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
     }
     setNodes((before) => applyNodeChanges(changes.filter((change) => change.type !== "remove"), before));
   }, [session]);
-  const onConnectEnd = (event: MouseEvent | TouchEvent, state: FinalConnectionState): void => {
+  const onConnectEnd = useSteady((event: MouseEvent | TouchEvent, state: FinalConnectionState): void => {
     setLit(null);
     if (state.isValid || !state.fromNode) return;
     const point = "changedTouches" in event ? event.changedTouches[0]! : event;
@@ -291,10 +294,31 @@ function Editor({ session }: { session: Session }): React.ReactNode {
     const source = pathOf(state.fromNode.id);
     if (!target || !source || target === source || (parentOf(source) !== "" && target === parentOf(source))) return;
     connect(source, target.endsWith(":out") ? "" : target);
-  };
+  });
+  const onNodeDrag = useSteady((_: unknown, node: BoxNode, moved: BoxNode[]) => glow(moved.length === 1 ? leaves(node.id) : null));
+  const onNodeDragStop = useSteady((_: unknown, node: BoxNode, moved: BoxNode[]) => {
+    const group = moved.length === 1 ? leaves(node.id) : null;
+    glow(null);
+    if (group !== null) return make(into(session.nodes, pathOf(node.id), group), group ? "Moved into the group" : "Moved out of the group");
+    const at = moved.filter((each) => !each.data.supplied).map((each): [string, Point] => [each.id, [Math.round(each.position.x), Math.round(each.position.y)]]);
+    if (at.length) session.place(new Map(at));
+  });
+  const onConnectStart = useSteady((_: unknown, { nodeId, handleType }: OnConnectStartParams) => {
+    if (nodeId && handleType === "source") setLit(ids(legalTargets(world(), pathOf(nodeId))));
+  });
+  const isValidConnection = useSteady((connection: Connection | WireEdge) => lit?.has(connection.target) ?? false);
+  const onConnect = useSteady((connection: Connection) => connect(pathOf(connection.source), pathOf(connection.target)));
+  const onEdgeClick = useSteady((_: unknown, each: WireEdge) => setEdge(each.id));
+  const onPaneClick = useSteady(() => {
+    setEdge(null);
+    wrapper.current?.focus({ preventScroll: true });
+  });
+  const onNodeClick = useSteady(() => refocus());
+  const onTake = useSteady(take);
+  const onDrag = useSteady(drag.start);
+  const onLeave = useSteady(() => commands.leave());
   const actions = useMemo(() => ({ toggle: (id: string) => session.toggle(id), lit, plain, session }), [session, lit, plain]);
   const edges = useMemo(() => drawn.edges.map((each) => (each.id === edge ? { ...each, selected: true } : each)), [drawn.edges, edge]);
-  const inField = (event: { target: EventTarget }): boolean => event.target instanceof HTMLElement && /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
 
   return (
     <ActionsContext.Provider value={actions}>
@@ -315,31 +339,9 @@ function Editor({ session }: { session: Session }): React.ReactNode {
           if (event.relatedTarget && !event.currentTarget.contains(event.relatedTarget)) inside.current = false;
         }}
         onKeyDown={(event) => keyDown(event, commands)}
-        onCopy={(event) => {
-          if (inField(event) || !session.selectedPaths().length) return;
-          event.clipboardData.setData("text/plain", yamlOf(session.nodes, session.selectedPaths()));
-          event.preventDefault();
-          setStatus("Copied as YAML");
-        }}
-        onCut={(event) => {
-          const paths = session.selectedPaths();
-          if (inField(event) || !paths.length) return;
-          event.clipboardData.setData("text/plain", yamlOf(session.nodes, paths));
-          event.preventDefault();
-          make(removeAll(session.nodes, paths), "Cut");
-        }}
-        onPaste={(event) => {
-          if (inField(event)) return;
-          const yaml = event.clipboardData.getData("text/plain");
-          event.preventDefault();
-          const at = pasteAt(session.nodes, session.selectedPaths());
-          if (yaml.trim()) make({ changes: [{ do: "paste", at, yaml: yaml.slice(0, 100_000) }], select: at }, "Pasted");
-        }}
+        {...clipboard(session, make, setStatus)}
       >
-        <Palette ref={palette} catalogue={data.catalogue} kinds={data.kinds} onTake={take} onDrag={drag.start} onLeave={() => {
-          refocus();
-          setNodes((before) => [...before]);
-        }} />
+        <Palette ref={palette} catalogue={data.catalogue} kinds={data.kinds} onTake={onTake} onDrag={onDrag} onLeave={onLeave} />
         <div className="hl-main">
           <Bar commands={commands} version={version} />
           <div className="hl-flow">
@@ -350,37 +352,26 @@ function Editor({ session }: { session: Session }): React.ReactNode {
               edgeTypes={EDGE_TYPES}
               defaultEdgeOptions={EDGE_OPTIONS}
               onNodesChange={onNodesChange}
-              onNodeDrag={(_, node, moved) => glow(moved.length === 1 ? leaves(node.id) : null)}
-              onNodeDragStop={(_, node, moved) => {
-                const group = moved.length === 1 ? leaves(node.id) : null;
-                glow(null);
-                if (group !== null) return make(into(session.nodes, pathOf(node.id), group), group ? "Moved into the group" : "Moved out of the group");
-                const at = moved.filter((node) => !node.data.supplied).map((node): [string, Point] => [node.id, [Math.round(node.position.x), Math.round(node.position.y)]]);
-                if (at.length) session.place(new Map(at));
-              }}
-              onConnectStart={(_, { nodeId, handleType }) => {
-                if (nodeId && handleType === "source") setLit(ids(legalTargets(world(), pathOf(nodeId))));
-              }}
-              isValidConnection={(connection) => lit?.has(connection.target) ?? false}
-              onConnect={(connection: Connection) => connect(pathOf(connection.source), pathOf(connection.target))}
+              onNodeDrag={onNodeDrag}
+              onNodeDragStop={onNodeDragStop}
+              onConnectStart={onConnectStart}
+              isValidConnection={isValidConnection}
+              onConnect={onConnect}
               onConnectEnd={onConnectEnd}
-              onEdgeClick={(_, each) => setEdge(each.id)}
-              onPaneClick={() => {
-                setEdge(null);
-                wrapper.current?.focus({ preventScroll: true });
-              }}
-              onNodeClick={() => refocus()}
+              onEdgeClick={onEdgeClick}
+              onPaneClick={onPaneClick}
+              onNodeClick={onNodeClick}
               nodesFocusable={false}
               edgesFocusable={false}
               disableKeyboardA11y
               deleteKeyCode={null}
-              multiSelectionKeyCode={["Shift", "Control", "Meta"]}
+              multiSelectionKeyCode={MORE_KEYS}
               connectionRadius={34}
               minZoom={0.08}
               maxZoom={2}
               zoomOnDoubleClick={false}
               onlyRenderVisibleElements={drawn.nodes.length > SOME}
-              proOptions={{ hideAttribution: true }}
+              proOptions={OPTIONS}
             >
               <Background variant={BackgroundVariant.Dots} gap={22} size={1} />
               {!plain && drawn.nodes.length > 8 && <MiniMap pannable zoomable nodeColor={mapColour} ariaLabel="Overview" />}

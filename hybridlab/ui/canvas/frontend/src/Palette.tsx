@@ -1,5 +1,5 @@
 /** What can be added: found by word or by kind, dragged, clicked, or taken by keyboard. */
-import { forwardRef, useImperativeHandle, useMemo, useRef, useState } from "react";
+import { forwardRef, memo, useImperativeHandle, useMemo, useRef, useState } from "react";
 import type { Entry, FromPython } from "./types";
 
 export type How = "after" | "replace" | "beside";
@@ -20,7 +20,7 @@ const COST: Record<string, string> = {
   constant: "work does not grow with the length",
 };
 
-export const Palette = forwardRef<PaletteHandle, Props>(function Palette(props, ref) {
+export const Palette = memo(forwardRef<PaletteHandle, Props>(function Palette(props, ref) {
   const [words, setWords] = useState("");
   const [at, setAt] = useState(0);
   const field = useRef<HTMLInputElement>(null);
@@ -100,7 +100,7 @@ export const Palette = forwardRef<PaletteHandle, Props>(function Palette(props, 
       </div>
     </div>
   );
-});
+}));
 
 /** Entries that have all the words, by kind; the ones whose name has them first. */
 export function search(catalogue: Entry[], words: string): Entry[] {

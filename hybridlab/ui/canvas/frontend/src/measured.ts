@@ -16,6 +16,8 @@ export interface Measured {
   revision: number;
   /** By canvas, the newest edit that Python has. */
   acknowledged?: Record<string, number>;
+  /** When it came to Python, in milliseconds since 1970. */
+  taken_ms?: number;
   run: Training | null;
   /** By quantity and address; an expert load is a list of shares. */
   values: Record<string, Record<string, number | number[]>>;

@@ -30,6 +30,8 @@ export class Session {
   places = new Map<string, Point>();
   notice: string | null = null;
   version = 0;
+  /** Counts changes of what the graph shows; a notice or an answer that an edit has come is none. */
+  drawing = 0;
   /** The newest edit that Python has said it has; those up to here still wait for the design that they make. */
   private heard = 0;
   private base: TreeNode[] = [];
@@ -120,8 +122,8 @@ export class Session {
       this.selected = new Set([uid]);
       this.unfoldAround(uid);
     }
+    this.send(); // first, so that it is on its way while the canvas is drawn
     this.changed();
-    this.send();
   }
 
   /** Send what Python has not acknowledged; `again` makes the same edits a new message. */
@@ -187,14 +189,14 @@ export class Session {
 
   say(notice: string | null): void {
     this.notice = notice;
-    this.changed();
+    this.changed(false);
   }
 
   /** Python has the edits up to this one: it says so at once, and sends the new design when it knows more about it. */
   hear(acknowledged: number): void {
     if (acknowledged <= this.heard) return;
     this.heard = acknowledged;
-    this.changed();
+    this.changed(false);
   }
 
   /** How many edits Python may not have yet. */
@@ -248,8 +250,9 @@ export class Session {
     this.ways.places(this.data?.seed ?? "", at);
   }
 
-  private changed(): void {
+  private changed(redraw = true): void {
     this.version += 1;
+    if (redraw) this.drawing += 1;
     for (const listener of this.listeners) listener();
   }
 }
