@@ -22,31 +22,35 @@ design = state.design()
 if design is None or state.keep("design_choosing", False):
     start.chooser()
 elif ready():
-    with st.container(key="canvas_told"):  # nobody sees it: the style that comes with what is in it hides it
+    with st.container(
+        key="canvas_told"
+    ):  # nobody sees it: the style that comes with what is in it hides it
         if present_view() == "Canvas":
             measured(design)
     unkept = keeping.autosave(design)
     known = look(design, state.shapes())
-    # In a container, so that a line that comes and goes here does not move, and so restart, the canvas below.
-    with st.container():
-        toolbar(design, known)
-        totals(known)
-        with st.container(horizontal=True, vertical_alignment="center"):
-            view = chosen_view(known)
-            budget_bar(known.prediction)
-            wait_for(known)
-        shell.problems(unkept)
+    # In a container, so that a line that comes and goes here does not move, and so restart, the canvas below, which is
+    # drawn first: the browser shows its new costs while the rest is on its way.
+    head, view = st.container(), present_view()
     if view == "Canvas":
         wide, right = st.columns([3.3, 1.1], gap="small")
         with wide:
             canvas(design, known)
             notices()
-    elif view == "Compare":
+    with head:
+        toolbar(design, known)
+        totals(known)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            chosen_view(known)
+            budget_bar(known.prediction)
+            wait_for(known)
+        shell.problems(unkept)
+    if view == "Compare":
         wide, right = st.columns([3.3, 1.1], gap="medium")
         with wide:
             comparison(design, known)
             notices()
-    else:
+    elif view != "Canvas":
         parts, middle, right = st.columns([1.1, 2, 1.2], gap="medium")
         with parts:
             with st.container(height=tree_height(), border=True):

@@ -26,9 +26,9 @@ def _first_view() -> str:
     return state.keep("design_first_view", "Canvas")
 
 
-def chosen_view(known: Look) -> str:
+def chosen_view(known: Look) -> None:
     """Let the user choose how to see the design, and say whether it is right; the session keeps the first view."""
-    view = st.segmented_control(
+    st.segmented_control(
         "View",
         ["Canvas", "Diagram", "YAML", "Costs", "Compare"],
         default=_first_view(),
@@ -39,7 +39,6 @@ def chosen_view(known: Look) -> str:
         width="content",
     )
     _badge(known)
-    return str(view)
 
 
 def picture(design: state.Design, known: Look, view: str) -> None:

@@ -73,7 +73,7 @@ export const Box = memo(function Box({ id, data, selected }: NodeProps<BoxNode>)
       className={classes(data, selected)}
       style={colour(data.colour)}
       role="button"
-      tabIndex={data.supplied ? undefined : selected ? 0 : -1}
+      tabIndex={data.supplied ? undefined : -1} // always: a browser lays the page out anew when that of the focus changes
       aria-label={data.aria}
       aria-pressed={selected}
       data-path={data.path}
@@ -111,7 +111,7 @@ export const GroupBox = memo(function GroupBox({ id, data, selected }: NodeProps
     <div
       className={`hl-group ${selected ? "hl-selected" : ""} ${data.problems.length ? "hl-bad" : ""}`}
       role="button"
-      tabIndex={selected ? 0 : -1}
+      tabIndex={-1}
       aria-label={data.aria}
       aria-pressed={selected}
       data-path={data.path}
