@@ -46,9 +46,7 @@ def gallery(columns: int = 3) -> None:
     places = st.columns(columns)
     for index, entry in enumerate(entries):
         with places[index % columns].container(border=True, height="stretch"):
-            st.markdown(f"**{shell.escaped(entry.title)}**")
-            _picture(entry)
-            st.caption(shell.escaped(entry.description) or "A preset architecture.")
+            st.html(_face(entry))
             with st.container(horizontal=True, vertical_alignment="center"):
                 if st.button(
                     "Open", key=f"preset.{entry.name}", help=f"Open {entry.name} in the designer"
@@ -60,10 +58,17 @@ def gallery(columns: int = 3) -> None:
                     )
 
 
-def _picture(entry: library.Entry) -> None:
-    """Show what a preset is made of; in grey until the palette is known, for which nobody waits here."""
-    if drawn := _drawn(entry.text(), bool(predictions.components_if_known())):
-        st.html(drawn)
+def _face(entry: library.Entry) -> str:
+    """Return a card's title, picture and words as one element, since a browser draws each one anew.
+
+    The picture is grey until the palette is known, for which nobody waits here.
+    """
+    said = entry.description or "A preset architecture."
+    drawn = _drawn(entry.text(), bool(predictions.components_if_known()))
+    return (
+        f"<b>{html.escape(entry.title)}</b><div style='margin:.6rem 0'>{drawn}</div>"
+        f"<div style='font-size:.875rem;opacity:.7'>{html.escape(said)}</div>"
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -4,11 +4,13 @@ import {
   type Connection, type FinalConnectionState, type NodeChange, type OnConnectStartParams,
 } from "@xyflow/react";
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { whole } from "./format";
 import { ActionsContext, Box, End, GroupBox, Port, Wire } from "./boxes";
 import { aligned } from "./align";
 import { Bar } from "./Bar";
 import { clipboard } from "./clipboard";
 import { append, beside, disconnect, ontoEdge, replaceBy, type Gesture } from "./compose";
+import { useFirstView } from "./firstView";
 import { Legend } from "./Legend";
 import { keyDown, type Commands } from "./keys";
 import { judge, legalTargets, type Fix, type World } from "./legality";
@@ -16,7 +18,8 @@ import { Palette, type How, type PaletteHandle } from "./Palette";
 import { Callout, Empty, Help } from "./panels";
 import { ProblemList, acted } from "./problems";
 import { into, landing, type Area } from "./regroup";
-import { SILENCE_MS, type Point, type Session } from "./session";
+import { useResend } from "./resend";
+import type { Point, Session } from "./session";
 import { useSteady } from "./steady";
 import { nodeAt, parentOf, walk } from "./tree";
 import type { Entry } from "./types";
@@ -74,34 +77,9 @@ function Editor({ session }: { session: Session }): React.ReactNode {
     });
   }, [drawn]);
 
-  const seed = data.seed;
   const [wide, setWide] = useState(false);
-  useEffect(() => {
-    // Large enough to read, from the top; what does not fit is a drag away.
-    const timer = setTimeout(() => {
-      const pane = wrapper.current?.querySelector(".hl-flow")?.getBoundingClientRect();
-      const box = flow.getNodesBounds(flow.getNodes().filter((node) => !node.parentId));
-      if (!pane || !box.width) return;
-      const zoom = Math.max(0.72, Math.min(1.05, (pane.width - 40) / box.width, (pane.height - 40) / box.height));
-      const y = box.height * zoom > pane.height - 40 ? 20 : (pane.height - box.height * zoom) / 2;
-      void flow.setViewport({ x: pane.width / 2 - (box.x + box.width / 2) * zoom, y: y - box.y * zoom, zoom });
-    }, 80);
-    return () => clearTimeout(timer);
-  }, [seed, wide, flow]);
-
-  useEffect(() => {
-    let since = Date.now();
-    let oldest = 0;
-    const timer = setInterval(() => {
-      const first = session.pending[0]?.id ?? 0;
-      if (first !== oldest) [oldest, since] = [first, Date.now()];
-      else if (first && Date.now() - since > SILENCE_MS) {
-        since = Date.now();
-        session.send(true);
-      }
-    }, 500);
-    return () => clearInterval(timer);
-  }, [session]);
+  useFirstView(wrapper, data.seed, wide);
+  useResend(session);
 
   const show = useCallback((path: string): void => {
     const uid = nodeAt(session.nodes, path)?.uid;
@@ -377,7 +355,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
               {!plain && drawn.nodes.length > 8 && <MiniMap pannable zoomable nodeColor={mapColour} ariaLabel="Overview" />}
             </ReactFlow>
             {!session.nodes.length && <Empty readable={data.readable} />}
-            {plain && <p className="hl-plain" role="status">{drawn.nodes.length.toLocaleString("en")} boxes: too many to draw in full. Fold groups, or use a group with repeat, and details come back.</p>}
+            {plain && <p className="hl-plain" role="status">{whole(drawn.nodes.length)} boxes: too many to draw in full. Fold groups, or use a group with repeat, and details come back.</p>}
             <Legend session={session} />
             {help && <Help onClose={() => setHelp(false)} />}
             <Callout text={session.notice} fixes={fixes} onFix={takeFix} onClose={commands.escape} />

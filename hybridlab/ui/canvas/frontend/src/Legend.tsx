@@ -1,5 +1,6 @@
 /** The overlay as it is seen: the choice in the bar, what a node shows, and the legend. */
 import { useSyncExternalStore } from "react";
+import { whole } from "./format";
 import { choice } from "./choice";
 import { measured } from "./measured";
 import { OVERLAYS, reading, scale, silence, type Overlay, type Reading } from "./overlay";
@@ -103,7 +104,7 @@ export function Legend({ session }: { session: Session }): React.ReactNode {
         </>
       )}
       <small>{overlay.unit}</small>
-      {run && <small className="hl-run" data-step={run.step}>{run.name}: step {run.step.toLocaleString("en")}{run.steps ? ` of ${run.steps.toLocaleString("en")}` : ""}, {run.state}</small>}
+      {run && <small className="hl-run" data-step={run.step}>{run.name}: step {whole(run.step)}{run.steps ? ` of ${whole(run.steps)}` : ""}, {run.state}</small>}
     </div>
   );
 }

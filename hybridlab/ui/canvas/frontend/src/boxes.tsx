@@ -1,7 +1,7 @@
 /** How nodes, groups, ports and lines look. */
 import { BaseEdge, EdgeLabelRenderer, Handle, Position, getSmoothStepPath, type EdgeProps, type NodeProps } from "@xyflow/react";
 import { createContext, memo, useContext } from "react";
-import { bytes, count, ms } from "./format";
+import { bytes, count, ms, whole } from "./format";
 import { Icon } from "./icons";
 import { Overlaid, OverlaidTotal } from "./Legend";
 import type { Session } from "./session";
@@ -47,7 +47,7 @@ function Costs({ data }: { data: BoxData }): React.ReactNode {
   const cost = data.cost;
   if (!cost) return <div className="hl-costs">&nbsp;</div>;
   const hint =
-    `${cost.params.toLocaleString("en")} parameters\n${count(cost.flops)}FLOP forward, one batch\n` +
+    `${whole(cost.params)} parameters\n${count(cost.flops)}FLOP forward, one batch\n` +
     `${bytes(cost.activation_bytes)} of activations kept for backward\n${ms(cost.ms)} of a training step (predicted)`;
   return (
     <div className="hl-costs" title={hint}>

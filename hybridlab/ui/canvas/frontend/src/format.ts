@@ -5,6 +5,13 @@ function short(value: number): string {
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(value % 1 ? 2 : 0);
 }
 
+const grouped = new Intl.NumberFormat("en");
+
+/** A whole number in groups of three digits; made once, since a browser takes long to make it for each number. */
+export function whole(value: number): string {
+  return grouped.format(value);
+}
+
 export function count(value: number): string {
   const step = STEPS.find(([size]) => value >= size);
   return step ? `${short(value / step[0])} ${step[1]}` : short(value);

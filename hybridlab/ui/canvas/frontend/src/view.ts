@@ -1,6 +1,6 @@
 /** The tree as React Flow's nodes and edges. */
 import type { Edge, Node } from "@xyflow/react";
-import { count, ms, shape, shown } from "./format";
+import { count, ms, shape, shown, whole } from "./format";
 import { BOX, layout } from "./layout";
 import { links, parentOf, walk, type Visit } from "./tree";
 import type { Session } from "./session";
@@ -243,7 +243,7 @@ function wires(
     const flow = source === ":in" ? undefined : data.flows[byPath.get(source)?.ids ?? data.supplied.find((s) => s.place === "first")?.id ?? ""];
     const known = source === ":in" ? (data.supplied.some((s) => s.place === "first") ? data.flows[data.supplied.find((s) => s.place === "first")!.id] : undefined) : flow;
     if (!known) return { label: "", hint: source === ":in" ? data.input : "" };
-    return { label: shape(known.type), hint: `${known.type}${known.bytes === null ? "" : `, ${known.bytes.toLocaleString("en")} bytes`}` };
+    return { label: shape(known.type), hint: `${known.type}${known.bytes === null ? "" : `, ${whole(known.bytes)} bytes`}` };
   };
   const add = (source: string, target: string | null, name: string, written: boolean, to: string): void => {
     const from = source.endsWith(":in") ? idOf.get(source) : idOf.get(shownAt(source));
