@@ -170,7 +170,7 @@ def _activation_bytes(
         name
         for path, item in traced.items()
         for name, keeps in zip(edges.reads.get(path, ()), item.kept_inputs, strict=False)
-        if keeps
+        if keeps and name in edges.types
     }
     return own + sum(type_bytes(edges.types[name], batch, length) for name in kept)
 

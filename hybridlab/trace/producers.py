@@ -12,7 +12,7 @@ from hybridlab.components.types import TensorType
 
 @dataclass
 class Producers:
-    """``reads``: the tensors that each component reads, by path; ``types``: the type of each tensor."""
+    """``reads``: the tensors that each component reads, by path; ``types``: each tensor's type, where it is known."""
 
     types: dict[str, TensorType]
     reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -34,7 +34,7 @@ def _scope(
         read = tuple(frames[-1 - ref.outward][ref.id] for ref in step.reads)
         if step.inner is None:
             found.reads[path] = read
-            found.types[path] = inference.edges[path]
+            _typed(path, inference.edges.get(path), found)
             frames[-1][step.node.id] = path
         else:
             frames[-1][step.node.id] = _group(
@@ -55,7 +55,7 @@ def _group(
     current = given
     if step.node.residual is Residual.PRE:
         current = f"{path}.norm"
-        found.types[current] = found.types[given]
+        _typed(current, found.types.get(given), found)
         found.reads[path] = (given,)
     numbered = step.node.repeat > 1 and not step.node.tie
     for index in range(step.node.repeat if numbered else 1):
@@ -63,5 +63,11 @@ def _group(
         current = _scope(inner, [*frames, {INPUT: current}], here, inference, found)
     if step.node.residual in (None, Residual.NONE):
         return current
-    found.types[path] = inference.edges[path]
+    _typed(path, inference.edges.get(path), found)
     return path
+
+
+def _typed(path: str, kind: TensorType | None, found: Producers) -> None:
+    """Note a tensor's type; behind a component that has errors there is none."""
+    if kind is not None:
+        found.types[path] = kind

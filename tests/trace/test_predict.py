@@ -138,6 +138,16 @@ def test_errors_leave_a_partial_prediction_with_the_problems():
     assert found.as_dict()["problems"][0]["path"] == "nodes[1].heads"
 
 
+def test_errors_inside_repeats_and_residuals_leave_a_partial_prediction_too():
+    inner = "[{use: mamba2, state: -1}, {use: swiglu}]"
+    for more in ("repeat: 2", "repeat: 2, residual: pre", "residual: post"):
+        text = f"name: x\nwidth: 32\nnodes:\n  - {{id: stage, {more}, nodes: {inner}}}\n  - {{use: gru}}\n"
+        found = predict(loads(text), sequence(32), batch=2, length=16)
+        assert not found.ok
+        assert found.problems[0].path.startswith("nodes[0].nodes[0]")
+        assert {cost.use for cost in found.components} <= {"swiglu", "gru", "rms_norm"}
+
+
 def test_a_given_machine_is_used_and_named():
     slow = Roofline(1e9, (Bandwidth(1, 1e9),), 1e-5, "a slow machine")
     fast = Roofline(1e15, (Bandwidth(1, 1e15),), 1e-12, "a fast machine")
