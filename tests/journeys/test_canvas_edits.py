@@ -22,7 +22,7 @@ from hybridlab.ui.canvas.changes import make
 from hybridlab.ui.canvas.tree import readable
 from tests.ui.canvas.random_edits import CHANGES, random_change
 
-SEQUENCES = int(os.environ.get("HYBRIDLAB_SEQUENCES", "25"))
+SEQUENCES = int(os.environ.get("HYBRIDLAB_SEQUENCES", "15"))
 LONGEST = 6
 PATIENCE_MS = 60_000
 
