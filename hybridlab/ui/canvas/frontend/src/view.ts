@@ -43,7 +43,7 @@ export type WireEdge = Edge<WireData>;
 /** More than this many nodes are drawn without words and costs, and a sentence says so. */
 export const MANY = 600;
 /** More than this many nodes are only in the page where they are in view. */
-export const SOME = 150;
+export const SOME = 80;
 const MIXERS = new Set(["token_mixer", "channel_mixer"]);
 const GROUP_COLOUR = "#7d8590";
 
