@@ -34,6 +34,8 @@ export class Session {
   drawing = 0;
   /** The newest edit that Python has said it has; those up to here still wait for the design that they make. */
   private heard = 0;
+  /** An edit whose node only Python can make, and where it will stand. */
+  private awaited: { id: number; path: string } | null = null;
   private base: TreeNode[] = [];
   private nextId = 1;
   private again = 0;
@@ -69,6 +71,7 @@ export class Session {
       this.moves = [];
       this.undone = [];
       this.lastWish = 0;
+      this.awaited = null;
       this.base = [];
       this.nodes = [];
     }
@@ -88,13 +91,14 @@ export class Session {
       }
     }
     this.dropGone();
+    if (this.awaited && this.awaited.id <= acknowledged) {
+      const { id, path } = this.awaited;
+      this.awaited = null;
+      if (!data.refused.some((refusal) => refusal.client === this.client && refusal.id === id)) this.chooseAt(path);
+    }
     if (data.wish.stamp !== this.lastWish) {
       this.lastWish = data.wish.stamp;
-      const uid = data.wish.path === null ? undefined : nodeAt(this.nodes, data.wish.path)?.uid;
-      if (uid) {
-        this.selected = new Set([uid]);
-        this.unfoldAround(uid);
-      }
+      if (data.wish.path !== null) this.chooseAt(data.wish.path);
     }
     this.changed();
     return opened;
@@ -117,11 +121,9 @@ export class Session {
     this.nodes = applyAll(this.nodes, changes);
     if (changes.some((change) => change.do === "undo" || change.do === "redo")) this.rebuild();
     this.dropGone();
-    const uid = select === null ? undefined : nodeAt(this.nodes, select)?.uid;
-    if (uid) {
-      this.selected = new Set([uid]);
-      this.unfoldAround(uid);
-    }
+    // What is pasted stands there only when Python has read it; until then another node does.
+    if (select !== null && changes.some((change) => change.do === "paste")) this.awaited = { id: edit.id, path: select };
+    else if (select !== null) this.chooseAt(select);
     this.send(); // first, so that it is on its way while the canvas is drawn
     this.changed();
   }
@@ -224,6 +226,13 @@ export class Session {
     const known = new Set(walk(this.nodes).map((visit) => visit.node.uid!));
     for (const uid of this.selected) if (!known.has(uid)) this.selected.delete(uid);
     for (const visit of walk(this.nodes)) visit.node.uid ??= newUid();
+  }
+
+  private chooseAt(path: string): void {
+    const uid = nodeAt(this.nodes, path)?.uid;
+    if (!uid) return;
+    this.selected = new Set([uid]);
+    this.unfoldAround(uid);
   }
 
   private unfoldAround(uid: string): void {

@@ -42,6 +42,16 @@ describe("a session", () => {
     expect(session.unsaved).toBe(1);
     expect(uses()).toEqual(["attention", "mamba2", "swiglu"]);
   });
+  it("selects what was pasted when Python has made it, not what stood there before", () => {
+    session.receive(said(structuredClone(AB), { revision: 1 }));
+    session.select([session.nodes[0]!.uid!]);
+    session.edit([{ do: "paste", at: "nodes[1]", yaml: "- {use: swiglu}" }], "nodes[1]");
+    expect(session.selectedPaths()).toEqual(["nodes[0]"]);
+    const pasted = tree({ use: "attention" }, { use: "swiglu" }, { use: "mamba2" });
+    session.receive(said(pasted, { revision: 2, acknowledged: { [session.client]: 1 } }));
+    expect(session.selectedPaths()).toEqual(["nodes[1]"]);
+    expect(session.nodes[1]!.use).toBe("swiglu");
+  });
   it("takes Python's selection at the start, and later only what somebody else chose", () => {
     const two = tree({ use: "attention" }, { use: "mamba2" });
     session.receive(said(structuredClone(two), { revision: 1 }));
