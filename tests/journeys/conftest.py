@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import socket
@@ -17,15 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import (
-    Browser,
-    BrowserContext,
-    Error,
-    Page,
-    Playwright,
-    expect,
-    sync_playwright,
-)
+from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent))
 from chromium import FLAGS, find
@@ -134,32 +125,19 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
     browser.close()
 
 
-@pytest.fixture(scope="session")
-def contexts(chromium: Browser, app_server: AppServer) -> Callable[[Any], BrowserContext]:
-    """Return a function that gives the context of a colour scheme: its cache spares each page the app's megabytes."""
-
-    @functools.cache
-    def made(scheme: Any) -> BrowserContext:
-        context = chromium.new_context(
-            base_url=app_server.url,
-            color_scheme=scheme,
-            viewport={"width": 1440, "height": 900},
-            accept_downloads=True,
-        )
-        context.set_default_timeout(EXPECT_MS)
-        return context
-
-    return made
-
-
 @pytest.fixture(params=["light"])
 def page(
-    request: pytest.FixtureRequest,
-    contexts: Callable[[Any], BrowserContext],
-    app_server: AppServer,
+    request: pytest.FixtureRequest, chromium: Browser, app_server: AppServer
 ) -> Iterator[Page]:
-    """A page that knows nothing of those before it, its links the app's; ``indirect`` takes ``dark`` too."""
-    context = contexts(request.param)
+    """A page in a fresh context whose links are those of the app; parametrize it with ``indirect`` for ``dark``."""
+    scheme: Any = request.param
+    context = chromium.new_context(
+        base_url=app_server.url,
+        color_scheme=scheme,
+        viewport={"width": 1440, "height": 900},
+        accept_downloads=True,
+    )
+    context.set_default_timeout(EXPECT_MS)
     opened = context.new_page()
     failures = request.session.testsfailed
     yield opened
@@ -168,13 +146,7 @@ def page(
             opened.screenshot(path=str(SCREENSHOTS / f"failed-{request.node.name}.png"))
         said = app_server.log.read_text(encoding="utf-8", errors="replace")
         print(f"the app said:\n{said[-3000:]}")
-    tools = context.new_cdp_session(opened)
-    kept = {"origin": app_server.url, "storageTypes": "cookies,local_storage,indexeddb"}
-    tools.send("Storage.clearDataForOrigin", kept)
-    context.clear_permissions()
-    context.set_offline(False)
-    for each in context.pages:
-        each.close()
+    context.close()
 
 
 @pytest.fixture
