@@ -67,3 +67,7 @@ class StoreError(HybridLabError):
 
 class DeviceError(HybridLabError):
     """A device is not there, or does not have the memory that was asked of it."""
+
+
+class CannotStep(HybridLabError):
+    """A component looks ahead or has no step form, so it cannot run one position at a time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from hybridlab.architecture.graph import Ref, Scope
 from hybridlab.architecture.infer import Inference, SlotPlan, infer
 from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
-from hybridlab.components.base import BuildContext, Component
+from hybridlab.components.base import BuildContext, Component, State
 from hybridlab.components.registry import lookup
 from hybridlab.components.types import TensorType
-from hybridlab.errors import SpecError
+from hybridlab.errors import CannotStep, Problem, SpecError
 
 
 def build(
@@ -46,6 +46,9 @@ class _Run:
 
     frames: list[dict[str, Tensor]]
     aux: list[Tensor] = field(default_factory=list)
+    before: Iterator[State] | None = None
+    """States of the components in the order in which they run, where one position is run alone."""
+    after: list[State] = field(default_factory=list)
 
 
 class Slot(nn.Module):
@@ -62,12 +65,33 @@ class Slot(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute x + f(norm(x)), norm(x + f(x)) or f(x), as the residual says."""
+        return self._around(self.body, *inputs)
+
+    def _around(self, body: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         if self.norm is None:
-            return self.body(*inputs)  # type: ignore[no-any-return]
+            return body(*inputs)
         x, *others = inputs
         if self.residual is Residual.PRE:
-            return x + self.body(self.norm(x), *others)  # type: ignore[no-any-return]
-        return self.norm(x + self.body(x, *others))  # type: ignore[no-any-return]
+            return x + body(self.norm(x), *others)  # type: ignore[no-any-return]
+        return self.norm(x + body(x, *others))  # type: ignore[no-any-return]
+
+    def step(self, state: State, *inputs: Tensor) -> tuple[Tensor, State]:
+        """Do the same for one position, with the component's state before it; return the state after it too.
+
+        Raises:
+            CannotStep: the component has no step form; the problem names the node.
+        """
+        after = state
+
+        def body(*given: Tensor) -> Tensor:
+            nonlocal after
+            output, after = self.body.step(state, *given)
+            return output
+
+        try:
+            return self._around(body, *inputs), after
+        except CannotStep as error:
+            raise CannotStep(Problem(self.path, error.problems[0].message)) from error
 
 
 def _norm(name: str, width: int, plan: SlotPlan) -> Component:
@@ -103,13 +127,26 @@ class ScopeModule(nn.Module):
                 frame[step.node.id] = child.run(run, box)
             elif isinstance(child, Slot):
                 inputs = [run.frames[-1 - ref.outward][ref.id] for ref in step.reads]
-                frame[step.node.id] = child(*inputs)
+                if run.before is None:
+                    frame[step.node.id] = child(*inputs)
+                else:
+                    frame[step.node.id], state = child.step(next(run.before), *inputs)
+                    run.after.append(state)
                 del inputs
                 if self.training and (loss := child.body.aux_loss()) is not None:
                     run.aux.append(loss)
             for name in step.frees:
                 frame.pop(name, None)
         return frame.pop(self.scope.output)
+
+    def in_running_order(self) -> Iterator[Slot]:
+        """Yield every component as often as it runs, in the order of ``run``."""
+        for step in self.scope.steps:
+            child = self._modules[self.keys[step.node.id]]
+            if isinstance(child, Slot):
+                yield child
+            elif isinstance(child, GroupModule):
+                yield from child.in_running_order()
 
 
 class GroupModule(nn.Module):
@@ -144,6 +181,13 @@ class GroupModule(nn.Module):
             return x
         return kept + x if self.node.residual is Residual.PRE else self.norm(kept + x)
 
+    def in_running_order(self) -> Iterator[Slot]:
+        """Yield the components of every repeat, those of a tied group once for each."""
+        for name in self.order:
+            scope = self._modules[name or "body"]
+            assert isinstance(scope, ScopeModule)
+            yield from scope.in_running_order()
+
 
 class GraphModel(nn.Module):
     """The model of an architecture: batch inputs to the last node's output."""
@@ -164,6 +208,19 @@ class GraphModel(nn.Module):
         output = self.root.run(run)
         self._aux = run.aux
         return output
+
+    def start(self, batch: int) -> list[State]:
+        """Return every component's state before the first position of ``batch`` sequences, in running order."""
+        return [slot.body.start(batch) for slot in self.root.in_running_order()]
+
+    def step(self, states: list[State], x: Tensor) -> tuple[Tensor, list[State]]:
+        """Run one position, (B) tokens or (B, C) values; return its output and the states after it.
+
+        Raises:
+            CannotStep: a component looks ahead or has no step form; the problem names the node.
+        """
+        run = _Run([{INPUT: x}], before=iter(states))
+        return self.root.run(run), run.after
 
     def aux_loss(self) -> Tensor | None:
         """Return the sum of what components asked to add to the loss in the last training forward."""

@@ -17,12 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from hybridlab.components.types import TensorKind, TensorType
-from hybridlab.errors import Problem
+from hybridlab.errors import CannotStep, Problem
 
 FLOAT32_BYTES = 4
 """Bytes of a number in the state figures, which are those of float32."""
 
 Cost = Literal["constant", "linear", "linear·log", "quadratic"]
+
+State = tuple[Tensor, ...]
+"""What a component remembers between two positions: tensors (B, ...), and counts as 0-dimensional integers."""
 
 
 class Kind(StrEnum):
@@ -94,6 +97,10 @@ class Component(nn.Module):
     max_inputs: ClassVar[int | None] = 1
     recurrent_trace: ClassVar[bool] = False
     """True where tracing unrolls time (LSTM, GRU): its cost is traced at two short lengths and is linear in length."""
+    graph_break: ClassVar[str] = ""
+    """Why ``torch.compile(fullgraph=True)`` cannot take the forward; empty where it can."""
+    loops: ClassVar[str] = ""
+    """Why the forward loops over time in Python; empty where it does not."""
     info: ClassVar[ComponentInfo]
 
     def __init__(self, params: Any, context: BuildContext) -> None:
@@ -105,6 +112,22 @@ class Component(nn.Module):
     def reference(self, *inputs: Tensor) -> Tensor:
         """Compute the naive form of the paper's equations; the same as ``forward`` where there is only one form."""
         return self(*inputs)  # type: ignore[no-any-return]
+
+    def start(self, batch: int) -> State:
+        """Return the state before the first position of ``batch`` sequences; empty where none is needed."""
+        return ()
+
+    def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
+        """Read one position, (B, D) or token ids (B); return its output (B, D) and the state after it.
+
+        Stepping from ``start`` gives what ``forward`` gives at each position. The state that came in stays valid.
+
+        Raises:
+            CannotStep: the component looks ahead, or has no step form.
+        """
+        if self.causal(self.params) is not None or TensorKind.IMAGE in self.accepts:
+            raise CannotStep(f"{self.info.title} cannot run one position at a time")
+        return self(*(x.unsqueeze(1) for x in inputs_BD)).squeeze(1), ()
 
     def aux_loss(self) -> Tensor | None:
         """Return the loss that the last forward asks to be added (scalar), such as a balance loss."""

@@ -75,6 +75,21 @@ def lower_decays(rows_d: Tensor, columns_c: Tensor, diagonal: int = 0) -> Tensor
     return exponents_dc.add_(hidden_dc).exp_()
 
 
+def decayed_step(
+    state_BHKV: Tensor, q_BHK: Tensor, k_BHK: Tensor, v_BHV: Tensor, log_decay_BHK: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Take one step of S_t = diag(exp(a_t)) S_(t-1) + k_t v_t, o_t = q_t S_t; return o (B, H, V) and S.
+
+    The state keeps its dtype, which is also that of what comes out; a decay (B, H, 1) is one for all rows.
+    """
+    q_BHK, k_BHK, v_BHV, log_decay_BHK = (
+        part.to(state_BHKV.dtype) for part in (q_BHK, k_BHK, v_BHV, log_decay_BHK)
+    )
+    kept_BHKV = log_decay_BHK.exp().unsqueeze(-1) * state_BHKV
+    state_BHKV = torch.addcmul(kept_BHKV, k_BHK.unsqueeze(-1), v_BHV.unsqueeze(-2))
+    return (q_BHK.unsqueeze(-2) @ state_BHKV).squeeze(-2), state_BHKV
+
+
 def into_chunks(x: Tensor, size: int) -> Tensor:
     """Cut (B, L, ...) into chunks (B, n, size, ...), with zeros after the end."""
     padding = -x.shape[1] % size

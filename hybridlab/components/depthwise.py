@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybridlab.errors import CannotStep
+
 
 class DepthwiseConv(nn.Module):
     """Each feature of (B, L, D) convolved along L with its own taps; the length stays.
@@ -36,6 +38,21 @@ class DepthwiseConv(nn.Module):
         taps_D11K = self.taps[:, None, None, :]
         y_BD1L = F.conv2d(image_BD1L, taps_D11K, self.bias, groups=self.taps.shape[0])
         return y_BD1L.squeeze(2).transpose(1, 2)
+
+    def start(self, batch: int) -> Tensor:
+        """Return the inputs before the first position, zeros (B, left, D)."""
+        return self.taps.new_zeros(batch, self.left, self.taps.shape[0])
+
+    def step(self, before_BWD: Tensor, x_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output (B, D) at one more position, and the inputs that the next one needs.
+
+        Raises:
+            CannotStep: the taps reach forward.
+        """
+        if self.right:
+            raise CannotStep("a centred convolution cannot run one position at a time")
+        seen_BKD = torch.cat((before_BWD, x_BD.unsqueeze(1)), dim=1)
+        return torch.einsum("bkd,dk->bd", seen_BKD, self.taps) + self.bias, seen_BKD[:, 1:]
 
     def reference(self, x_BLD: Tensor) -> Tensor:
         """Add up the taps position by position."""

@@ -17,57 +17,23 @@ import torch
 from torch import Tensor
 
 from hybridlab.components.base import Component
+from tests.components.cases import every_case
 
 Build = Callable[..., Component]
 Give = Callable[..., list[Tensor]]
 
 WIDTH = 16
 LENGTHS = [1, 2, 63, 64, 257]
-CASES: dict[str, dict[str, Any]] = {
-    "attention": {},
-    "attention grouped": {"kv_heads": 2, "head_dim": 6},
-    "attention both ways": {"causal": False, "rotary": False},
-    "attention window": {"window": 20},
-    "attention window both ways": {"window": 9, "causal": False, "kv_heads": 1},
-    "attention conv norm": {"conv": 4, "qk_norm": True, "heads": 2},
-    "mamba2": {},
-    "mamba2 groups": {"groups": 2, "chunk": 6, "state": 5, "expand": 1, "conv": 1},
-    "gated_linear_attention": {},
-    "gated_linear_attention fast forgetting": {"tau": 0.5, "heads": 2, "conv": 3, "chunk": 8},
-    "gated_linear_attention long chunks": {"chunk": 128, "key_ratio": 1.0, "value_ratio": 2.0},
-    "short_conv": {},
-    "short_conv both ways": {"causal": False, "kernel": 6},
-    "short_conv plain": {"gated": False},
-    "lstm": {},
-    "lstm projected": {"hidden": 24},
-    "gru": {},
-    "gru projected": {"hidden": 24},
-    "swiglu": {},
-    "mlp": {},
-    "mlp relu": {"activation": "relu"},
-    "mlp silu": {"activation": "silu"},
-    "mlp relu squared": {"activation": "relu_squared", "ratio": 2.0},
-    "moe": {},
-    "moe switch": {"experts": 7, "top_k": 1},
-    "rms_norm": {},
-    "rms_norm bare": {"scale": False},
-    "layer_norm": {},
-    "layer_norm bare": {"scale": False, "bias": False},
-    "sum": {},
-    "concat": {},
-    "gated_sum": {},
-    "gated_sum scalar": {"gate": "scalar", "norm": False},
-    "token_embedding": {"vocab": 11, "positions": True, "max_length": 60},
-    "patch_embedding": {"positions": "sincos", "patch": 4},
-}
 FORWARD = {torch.float32: 1e-5, torch.bfloat16: 0.03}
 BACKWARD = {torch.float32: 1e-4, torch.bfloat16: 0.06}
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("case", CASES)
-def test_efficient_form_is_the_paper(case: str, length: int, build: Build, give: Give) -> None:
-    module = build(case.split()[0], width=WIDTH, **CASES[case]).bfloat16()
+@every_case
+def test_efficient_form_is_the_paper(
+    name: str, params: dict[str, Any], length: int, build: Build, give: Give
+) -> None:
+    module = build(name, width=WIDTH, **params).bfloat16()
     for batch in (1, 3):
         inputs = [_narrow(x) for x in give(module, batch=batch, length=length)]
         truth = copy.deepcopy(module).double()

@@ -26,7 +26,7 @@ Give = Callable[..., list[Tensor]]
 
 NAMES = list(palette())
 CHEAP_TO_MEET = 17  # a length that no chunk, window or patch of a default divides
-PARAMETER_NAMES = Path(__file__).parent / "parameter_names.json"
+WEIGHTS = Path(__file__).parent / "weights"
 FIRST_DOZEN = {
     *("token_embedding", "pixel_series", "patch_embedding"),
     *("attention", "mamba2", "gated_linear_attention", "short_conv", "lstm", "gru"),
@@ -245,18 +245,22 @@ def test_copies_and_trains_after_a_forward(name: str, build: Build, give: Give) 
     assert twin.state_dict().keys() == module.state_dict().keys()
 
 
-def test_names_and_shapes_of_weights_stay(build: Build) -> None:
+@everyone
+def test_names_and_shapes_of_weights_stay(name: str, build: Build) -> None:
     """Checkpoints hold weights under these names, so that old run folders keep loading.
 
-    A new component: add its entry with the command in the message. A renamed weight: old checkpoints no
-    longer load, so keep the name, or convert old ones where they are read.
+    A new component: write the file that the message shows. A renamed weight: old checkpoints no longer load,
+    so keep the name, or convert old ones where they are read.
     """
-    found = {
-        name: {key: list(value.shape) for key, value in build(name).state_dict().items()}
-        for name in sorted(NAMES)
-    }
-    kept = json.loads(PARAMETER_NAMES.read_text())
-    assert found == kept, f"write this to {PARAMETER_NAMES}:\n{json.dumps(found, indent=1)}"
+    found = {key: list(value.shape) for key, value in build(name).state_dict().items()}
+    path = WEIGHTS / f"{name}.json"
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(shape)}" for key, shape in found.items())
+    text = "{\n" + lines + ("\n}\n" if lines else "}\n")
+    assert path.exists() and json.loads(path.read_text()) == found, f"write this to {path}:\n{text}"
+
+
+def test_no_weights_are_listed_of_components_that_are_gone() -> None:
+    assert {path.stem for path in WEIGHTS.glob("*.json")} == set(NAMES)
 
 
 def test_the_catalogue_is_plain_json() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import BuildContext, Component, component, field
+from hybridlab.components.base import BuildContext, Component, State, component, field
 from hybridlab.components.heads.pooling import Pool, final_norm, pool
 from hybridlab.components.types import TensorKind
+from hybridlab.errors import CannotStep
 
 
 @component(
@@ -46,3 +47,7 @@ class Regressor(Component):
         """Predict numbers for each sequence (B, L, D); gives (B, N)."""
         numbers_BN: Tensor = self.outputs(pool(self.norm(x_BLD), self.params.pool))
         return numbers_BN
+
+    def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
+        """Raise CannotStep: the head reads the whole sequence at once."""
+        raise CannotStep("a head over the whole sequence cannot run one position at a time")

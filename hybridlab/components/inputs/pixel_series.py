@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import BuildContext, Component, component, field
+from hybridlab.components.base import BuildContext, Component, State, component, field
 from hybridlab.components.inputs.positions import LearnedPositions
 from hybridlab.components.types import TensorKind
 from hybridlab.errors import Problem
@@ -54,6 +54,15 @@ class PixelSeries(Component):
         """Project values (B, L, C) to (B, L, D)."""
         x_BLD: Tensor = self.projection(values_BLC)
         return x_BLD if self.positions is None else self.positions(x_BLD)
+
+    def start(self, batch: int) -> State:
+        """Return the position, where positions are learned."""
+        return () if self.positions is None else self.positions.start()
+
+    def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
+        """Project one position's values (B, C) to (B, D)."""
+        x_BD: Tensor = self.projection(inputs_BD[0])
+        return (x_BD, ()) if self.positions is None else self.positions.step(state, x_BD)
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from hybridlab.components.base import State
 from hybridlab.errors import Problem
 
 
@@ -28,6 +29,16 @@ class LearnedPositions(nn.Module):
         index_L = torch.arange(x_BLD.shape[1], device=x_BLD.device)
         positions_LD: Tensor = self.table(index_L.clamp(max=self.table.num_embeddings - 1))
         return x_BLD + positions_LD
+
+    def start(self) -> State:
+        """Return position 0."""
+        return (torch.zeros((), dtype=torch.int64, device=self.table.weight.device),)
+
+    def step(self, state: State, x_BD: Tensor) -> tuple[Tensor, State]:
+        """Add the vector of the state's position to (B, D)."""
+        (position,) = state
+        vector_D: Tensor = self.table(position.clamp(max=self.table.num_embeddings - 1))
+        return x_BD + vector_D, (position + 1,)
 
     @staticmethod
     def check(max_length: int, length: str | int) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import BuildContext, Component, component, field
+from hybridlab.components.base import BuildContext, Component, State, component, field
 from hybridlab.components.inputs.positions import LearnedPositions
 from hybridlab.components.types import TensorKind
 from hybridlab.errors import Problem
@@ -57,6 +57,18 @@ class TokenEmbedding(Component):
         """Embed tokens (B, L), integers in [0, vocab), as (B, L, D)."""
         x_BLD: Tensor = self.table(tokens_BL)
         return x_BLD if self.positions is None else self.positions(x_BLD)
+
+    def start(self, batch: int) -> State:
+        """Return the position, where positions are learned."""
+        return () if self.positions is None else self.positions.start()
+
+    def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
+        """Embed one token of each sequence, (B), as (B, D)."""
+        (tokens_B,) = inputs_BD
+        x_BD: Tensor = self.table(tokens_B)
+        if self.positions is None:
+            return x_BD, ()
+        return self.positions.step(state, x_BD)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Multiply one-hot vectors by the table."""

@@ -14,6 +14,7 @@ from hybridlab.components.base import (
     FLOAT32_BYTES,
     BuildContext,
     Component,
+    State,
     component,
     field,
     must_divide,
@@ -22,7 +23,7 @@ from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.rotary import rotate
 from hybridlab.components.token_mixers.sliding_window import window_attention
-from hybridlab.errors import Problem
+from hybridlab.errors import CannotStep, Problem
 
 
 @component(
@@ -123,6 +124,42 @@ class Attention(Component):
             )
         y_BLD: Tensor = self.project_out(y_BHLK.transpose(1, 2).flatten(2))
         return y_BLD
+
+    def start(self, batch: int) -> State:
+        """Return the position, an empty KV cache (B, G, 0, K) twice and the convolution's last inputs."""
+        weight = self.project_in.weight
+        cache_BGSK = weight.new_zeros(batch, self.kv_heads, 0, self.head_dim)
+        position = torch.zeros((), dtype=torch.int64, device=weight.device)
+        before = () if self.conv is None else (self.conv.start(batch),)
+        return position, cache_BGSK, cache_BGSK, *before
+
+    def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
+        """Read one position (B, D): append its key and value to the cache and look at all of it.
+
+        Raises:
+            CannotStep: not causal.
+        """
+        if not self.params.causal:
+            raise CannotStep("attention that looks ahead cannot run one position at a time")
+        (x_BD,) = inputs_BD
+        position, keys_BGSK, values_BGSK, *before = state
+        projected_BP = self.project_in(x_BD)
+        if self.conv is not None:
+            projected_BP, before[0] = self.conv.step(before[0], projected_BP)
+        q_BH1K, k_BG1K, v_BG1K = self._heads(projected_BP.unsqueeze(1))
+        if self.params.rotary:
+            q_BH1K = rotate(q_BH1K, self.params.rotary_base, position)
+            k_BG1K = rotate(k_BG1K, self.params.rotary_base, position)
+        kept = slice(1 - self.params.window if self.params.window else None, None)
+        if self.params.window == 1:
+            kept = slice(0, 0)
+        keys_BGSK = torch.cat((keys_BGSK[:, :, kept], k_BG1K), dim=2)
+        values_BGSK = torch.cat((values_BGSK[:, :, kept], v_BG1K), dim=2)
+        y_BH1K = F.scaled_dot_product_attention(
+            q_BH1K, keys_BGSK, values_BGSK, enable_gqa=self.kv_heads != self.heads
+        )
+        y_BD: Tensor = self.project_out(y_BH1K.transpose(1, 2).flatten(1))
+        return y_BD, (position + 1, keys_BGSK, values_BGSK, *before)
 
     def _heads(self, projected_BLP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split (B, L, P) into normed queries (B, H, L, K), keys and values (B, G, L, K)."""

@@ -13,11 +13,13 @@ from hybridlab.components.base import (
     FLOAT32_BYTES,
     BuildContext,
     Component,
+    State,
     component,
     field,
     float_dtype,
     must_divide,
 )
+from hybridlab.components.decayed_scan import decayed_step
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.token_mixers.gla_chunks import gla
@@ -128,6 +130,28 @@ class GatedLinearAttention(Component):
         normed_BLHV = self.norm(o_BLHV)
         out_BLD: Tensor = self.project_out(normed_BLHV.flatten(2) * F.silu(self.output_gate(x_BLD)))
         return out_BLD
+
+    def start(self, batch: int) -> State:
+        """Return the states (B, H, K, V) and, where there is one, the convolution's last inputs, zeros."""
+        keys, _, values = self.sizes
+        sizes = (batch, self.params.heads, keys // self.params.heads, values // self.params.heads)
+        weight = self.project_in.weight
+        state_BHKV = weight.new_zeros(sizes, dtype=float_dtype(weight))
+        return (state_BHKV,) if self.conv is None else (state_BHKV, self.conv.start(batch))
+
+    def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
+        """Read one position (B, D)."""
+        (x_BD,) = inputs_BD
+        state_BHKV, *before = state
+        projected_BP = self.project_in(x_BD)
+        if self.conv is not None:
+            projected_BP, before[0] = self.conv.step(before[0], projected_BP)
+        q_B1HK, k_B1HK, v_B1HV = self._heads(projected_BP.unsqueeze(1))
+        x_B1D = x_BD.unsqueeze(1)
+        parts = (part.squeeze(1) for part in (q_B1HK, k_B1HK, v_B1HV, self._log_decay(x_B1D)))
+        o_BHV, state_BHKV = decayed_step(state_BHKV, *parts)
+        y_B1D = self._gated(o_BHV.unsqueeze(1).to(x_BD.dtype), x_B1D)
+        return y_B1D.squeeze(1), (state_BHKV, *before)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Step through the recurrence of the paper."""

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import FLOAT32_BYTES, BuildContext, Component, component, field
+from hybridlab.components.base import (
+    FLOAT32_BYTES,
+    BuildContext,
+    Component,
+    State,
+    component,
+    field,
+)
 
 
 @component(
@@ -33,6 +40,7 @@ class GRU(Component):
 
     params: Params
     recurrent_trace = True
+    loops = "PyTorch's own layer unrolls time on the CPU: each gate depends on the state before it."
 
     def __init__(self, params: Params, context: BuildContext) -> None:
         """Create the layer and, where the sizes differ, the map to the width."""
@@ -50,6 +58,16 @@ class GRU(Component):
         h_BLS, _ = self.cell(x_BLD)
         y_BLD: Tensor = self.project_out(h_BLS)
         return y_BLD
+
+    def start(self, batch: int) -> State:
+        """Return h, zeros (B, S)."""
+        return (self.cell.weight_hh_l0.new_zeros(batch, self.cell.hidden_size),)
+
+    def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
+        """Read one position (B, D)."""
+        (x_BD,) = inputs_BD
+        h_BS = torch.gru_cell(x_BD, state[0], *self.cell.all_weights[0])
+        return self.project_out(h_BS), (h_BS,)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Step through the gates: n = tanh(x + r h), h = (1 - z) n + z h."""

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import FLOAT32_BYTES, BuildContext, Component, component, field
+from hybridlab.components.base import (
+    FLOAT32_BYTES,
+    BuildContext,
+    Component,
+    State,
+    component,
+    field,
+)
 
 
 @component(
@@ -49,6 +56,17 @@ class LSTM(Component):
         h_BLS, _ = self.cell(x_BLD)
         y_BLD: Tensor = self.project_out(h_BLS)
         return y_BLD
+
+    def start(self, batch: int) -> State:
+        """Return h and c, zeros (B, S)."""
+        h_BS = self.cell.weight_hh_l0.new_zeros(batch, self.cell.hidden_size)
+        return h_BS, h_BS
+
+    def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
+        """Read one position (B, D)."""
+        (x_BD,) = inputs_BD
+        h_BS, c_BS = torch.lstm_cell(x_BD, state, *self.cell.all_weights[0])
+        return self.project_out(h_BS), (h_BS, c_BS)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Step through the gates: c = f c + i g, h = o tanh(c)."""

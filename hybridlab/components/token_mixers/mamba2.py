@@ -14,11 +14,13 @@ from hybridlab.components.base import (
     FLOAT32_BYTES,
     BuildContext,
     Component,
+    State,
     component,
     field,
     float_dtype,
     must_divide,
 )
+from hybridlab.components.decayed_scan import decayed_step
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.token_mixers.ssd_chunks import ssd
@@ -124,6 +126,32 @@ class Mamba2(Component):
         gated_BLE = y_BLHP.flatten(2) * F.silu(gate_BLE)
         out_BLD: Tensor = self.project_out(self.norm(gated_BLE))
         return out_BLD
+
+    def start(self, batch: int) -> State:
+        """Return the convolution's last inputs and the states (B, H, S, P), zeros."""
+        heads, features = self.params.heads, self.inner // self.params.heads
+        sizes = (batch, heads, self.params.state, features)
+        return self.conv.start(batch), self.skip.new_zeros(sizes, dtype=float_dtype(self.skip))
+
+    def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
+        """Read one position (B, D)."""
+        (x_BD,) = inputs_BD
+        before, h_BHSP = state
+        gate_B1E, mixed_B1M, step_B1H = torch.split(
+            self.project_in(x_BD.unsqueeze(1)), self.sizes, dim=-1
+        )
+        mixed_BM, before = self.conv.step(before, mixed_B1M.squeeze(1))
+        x_B1HP, write_B1GS, read_B1GS = self._parts(mixed_BM.unsqueeze(1))
+        dt_B1H, log_decay_B1H = self._steps(step_B1H)
+        per_group = self.params.heads // self.params.groups
+        write_BHS = write_B1GS.squeeze(1).repeat_interleave(per_group, dim=1)
+        read_BHS = read_B1GS.squeeze(1).repeat_interleave(per_group, dim=1)
+        written_BHP = x_B1HP.squeeze(1) * dt_B1H.squeeze(1).unsqueeze(-1)
+        y_BHP, h_BHSP = decayed_step(
+            h_BHSP, read_BHS, write_BHS, written_BHP, log_decay_B1H.squeeze(1).unsqueeze(-1)
+        )
+        y_B1HP = y_BHP.unsqueeze(1).to(x_B1HP.dtype)
+        return self._gated(y_B1HP, x_B1HP, gate_B1E).squeeze(1), (before, h_BHSP)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Step through the recurrence of the paper."""

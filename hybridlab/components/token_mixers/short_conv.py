@@ -9,6 +9,7 @@ from hybridlab.components.base import (
     FLOAT32_BYTES,
     BuildContext,
     Component,
+    State,
     component,
     field,
 )
@@ -60,6 +61,20 @@ class ShortConv(Component):
         before_BLD, after_BLD, value_BLD = self.project_in(x_BLD).chunk(3, dim=-1)
         y_BLD: Tensor = self.project_out(after_BLD * self.conv(before_BLD * value_BLD))
         return y_BLD
+
+    def start(self, batch: int) -> State:
+        """Return the convolution's last inputs, zeros."""
+        return (self.conv.start(batch),)
+
+    def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
+        """Read one position (B, D)."""
+        (x_BD,) = inputs_BD
+        if self.project_in is None:
+            plain_BD, before = self.conv.step(state[0], x_BD)
+            return self.project_out(plain_BD), (before,)
+        before_BD, after_BD, value_BD = self.project_in(x_BD).chunk(3, dim=-1)
+        mixed_BD, before = self.conv.step(state[0], before_BD * value_BD)
+        return self.project_out(after_BD * mixed_BD), (before,)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Compute the same with taps added up position by position."""

@@ -1,0 +1,77 @@
+"""Reading one position at a time gives what reading all at once gives, and keeps as much state as it claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hybridlab.components.base import FLOAT32_BYTES, Component, Kind, State
+from hybridlab.components.types import TensorKind
+from hybridlab.errors import CannotStep
+from tests.components.cases import every_case
+
+Build = Callable[..., Component]
+Give = Callable[..., list[Tensor]]
+
+LENGTH = 41  # longer than every window, kernel and chunk of the cases but one, and odd
+
+
+def _can_step(module: Component) -> bool:
+    alone = module.causal(module.params) is None
+    if TensorKind.IMAGE in module.accepts or (alone and module.info.name in POOLED):
+        return False
+    return alone or module.causal(module.params) is True
+
+
+POOLED = {"classifier", "regressor"}
+
+
+def _steps(module: Component, inputs: list[Tensor]) -> tuple[Tensor, list[State]]:
+    state, outputs, states = module.start(inputs[0].shape[0]), [], []
+    for t in range(inputs[0].shape[1]):
+        output, state = module.step(state, *(x[:, t] for x in inputs))
+        outputs.append(output)
+        states.append(state)
+    return torch.stack(outputs, 1), states
+
+
+@every_case
+@torch.no_grad()
+def test_steps_give_what_forward_gives(
+    name: str, params: dict[str, Any], build: Build, give: Give
+) -> None:
+    module = build(name, width=16, **params).eval()
+    inputs = give(module, batch=3, length=LENGTH)
+    if not _can_step(module):
+        with pytest.raises(CannotStep):
+            _steps(module, inputs)
+        return
+    got, states = _steps(module, inputs)
+    torch.testing.assert_close(got, module(*inputs), rtol=2e-4, atol=2e-5)
+    claimed = module.state_bytes(module.params, module.context)
+    claimed += LENGTH * module.state_bytes_per_token(module.params, module.context)
+    kept = sum(part.numel() for part in states[-1] if part.is_floating_point()) / 3
+    spare = 0 if module.info.kind is Kind.TOKEN_MIXER else claimed
+    assert kept * FLOAT32_BYTES <= claimed
+    assert kept * FLOAT32_BYTES >= claimed - spare, "it claims more state than it keeps"
+
+
+@every_case
+@torch.no_grad()
+def test_a_state_can_be_used_again(
+    name: str, params: dict[str, Any], build: Build, give: Give
+) -> None:
+    """Two ways on from one state, as a search over continuations takes them, do not meet."""
+    module = build(name, width=16, **params).eval()
+    if not _can_step(module):
+        return
+    inputs = give(module, batch=2, length=6)
+    _, states = _steps(module, inputs)
+    once, _ = module.step(states[2], *(x[:, 3] for x in inputs))
+    module.step(states[2], *(x[:, 5] for x in inputs))
+    again, _ = module.step(states[2], *(x[:, 3] for x in inputs))
+    assert torch.equal(once, again)
