@@ -84,6 +84,27 @@ def insert(text: str, at: str, node: dict[str, Any]) -> str:
     return move(text, f"{head}nodes[1]", -1) if after < 0 else text
 
 
+def carry(text: str, path: str, at: str, node: dict[str, Any]) -> str:
+    """Copy the node at ``path``, comments and all, to another address; id and inputs are those of ``node``."""
+
+    def change(root: Any) -> None:
+        siblings, index = _place(root, path)
+        comment = siblings.ca.items.get(index) if isinstance(siblings, CommentedSeq) else None
+        twin = copy.deepcopy(siblings[index])
+        for key in ("id", "inputs"):
+            _assign(twin, key, node.get(key))
+        if "id" in twin:
+            twin.move_to_end("id", last=False)
+        head, _, last = at.rpartition("nodes[")
+        holder = _node(root, head.removesuffix(".")) if head else root
+        place = min(int(last.removesuffix("]")), len(holder["nodes"]))
+        _insert(holder["nodes"], place, twin)
+        if comment is not None:
+            holder["nodes"].ca.items[place] = copy.deepcopy(comment)
+
+    return _edited(text, change)
+
+
 def siblings_at(text: str, head: str) -> list[Any]:
     """Return the nodes whose addresses begin with ``head``, such as ``nodes[1].``, as plain values."""
     content = contents(text)[0]

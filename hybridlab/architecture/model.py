@@ -72,7 +72,7 @@ class Slot(nn.Module):
             return body(*inputs)
         x, *others = inputs
         if self.residual is Residual.PRE:
-            return x + body(self.norm(x), *others)  # type: ignore[no-any-return]
+            return x + body(self.norm(x), *others)
         return self.norm(x + body(x, *others))  # type: ignore[no-any-return]
 
     def step(self, state: State, *inputs: Tensor) -> tuple[Tensor, State]:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 import websockets
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from hybridlab.ui.canvas import ahead
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -81,4 +84,25 @@ def test_a_bookmark_works_for_the_first_visitor_and_torch_stays_out(
     maps = Path(f"/proc/{process.pid}/maps")
     if maps.exists():
         assert not re.search(r"libtorch|torch/_C", maps.read_text())
+    supervisor_ender(home)
+
+
+@pytest.mark.timeout(300)
+def test_the_canvas_may_ask_ahead_and_others_are_refused(server, supervisor_ender, home) -> None:
+    _, port = server
+
+    def post(body: bytes, kind: str = "application/json") -> int:
+        request = urllib.request.Request(
+            f"http://localhost:{port}{ahead.PATH}", body, {"content-type": kind}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert post(b'{"seed": "unknown", "client": "a", "edits": []}') == 204
+    assert post(b"[]") == post(b"{") == post(b"\xff") == 400
+    assert post(b"{}", "text/plain") == 415, "what a form of another site can send"
+    assert post(b" " * ahead.MOST_BYTES) == 413
     supervisor_ender(home)

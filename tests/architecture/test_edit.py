@@ -35,6 +35,18 @@ def test_set_and_reset_a_parameter_keeps_everything_else():
     assert "heads" not in edit.set_parameter(TEXT, "nodes[1].nodes[0]", "heads", None)
 
 
+def test_a_node_carried_to_another_group_keeps_its_comment():
+    out = edit.carry(TEXT, "nodes[1].nodes[0]", "nodes[2]", {"use": "attention", "heads": 4})
+    out = edit.remove(out, "nodes[1].nodes[0]")
+    assert re.search(r"\n  - {use: attention, heads: 4} +# the looking part\n  - {id: a,", out)
+    assert out.count("# the looking part") == out.count("# the other branch") == 1
+    into = edit.carry(TEXT, "nodes[3]", "nodes[1].nodes[2]", {"id": "c", "inputs": ["swiglu"]})
+    assert re.search(
+        r"\n      - {id: c, use: lstm, inputs: \[swiglu\]} +# the other branch\n", into
+    )
+    assert [node.id for node in loads(into).nodes[1].nodes] == ["attention", "swiglu", "c"]
+
+
 def test_set_a_field_of_the_architecture():
     assert loads(edit.set_field(TEXT, "width", 128)).width == 128
 

@@ -24,6 +24,8 @@ from hybridlab.training import checkpoint
 
 KILLS = int(os.environ.get("HYBRIDLAB_KILLS", "25"))
 """How often a training is killed; ``make faults``, which CI runs too, kills 200 times and takes some minutes."""
+PARTS = max(1, KILLS // 50)
+"""Trainings that are killed beside each other, each so often that all together make ``KILLS``."""
 ZYGOTE = Path(__file__).parent / "zygote.py"
 IN_SAVE, SAVE_NS, UPDATES = 0, 8, 16
 SPEC = {
@@ -176,9 +178,10 @@ def train_unbroken(trainings: Trainings) -> Unbroken:
 
 
 @pytest.mark.timeout(1200)
-def test_killed_at_random_moments(trainings):
-    kills = KILLS
-    chance = random.Random(kills)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_killed_at_random_moments(trainings, part):
+    kills = -(-KILLS // PARTS)
+    chance = random.Random(f"{KILLS} {part}")
     unbroken = train_unbroken(trainings)
     died = inside = moved = finished = 0
     run = trainings.submit()

@@ -61,7 +61,7 @@ class GRU(Component):
 
     def start(self, batch: int) -> State:
         """Return h, zeros (B, S)."""
-        return (self.cell.weight_hh_l0.new_zeros(batch, self.cell.hidden_size),)
+        return (self.cell.all_weights[0][1].new_zeros(batch, self.cell.hidden_size),)
 
     def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
         """Read one position (B, D)."""

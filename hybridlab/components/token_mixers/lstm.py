@@ -59,7 +59,7 @@ class LSTM(Component):
 
     def start(self, batch: int) -> State:
         """Return h and c, zeros (B, S)."""
-        h_BS = self.cell.weight_hh_l0.new_zeros(batch, self.cell.hidden_size)
+        h_BS = self.cell.all_weights[0][1].new_zeros(batch, self.cell.hidden_size)
         return h_BS, h_BS
 
     def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections import OrderedDict
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hybridlab.architecture import edit
 from hybridlab.architecture.document import MAX_BYTES, implied_ids, plain, read_yaml
-from hybridlab.architecture.edit import insert, siblings_at
+from hybridlab.architecture.edit import carry, insert, siblings_at
 from hybridlab.architecture.spec import INPUT, MAX_NODES
 from hybridlab.errors import HybridLabError, Problem, SpecError
 
@@ -25,14 +28,17 @@ class _Change(BaseModel):
 
 
 class Insert(_Change):
-    """A new node that stands at an address afterwards."""
+    """A new node that stands at an address afterwards; ``like`` says of which other one it is a copy, comments too."""
 
     do: Literal["insert"]
     at: Path
     node: NodeDict
+    like: Path | None = None
 
     def make(self, text: str) -> str:
         """Return the text with the node."""
+        if self.like is not None:
+            return carry(text, self.like, self.at, self.node)
         return insert(text, self.at, self.node)
 
 
@@ -174,11 +180,29 @@ TextChange = (
 
 
 def make(text: str, changes: list[TextChange]) -> str:
-    """Make changes one after the other.
+    """Make changes one after the other; those that were made on this text a moment ago are remembered.
 
     Raises:
         SpecError: one of them cannot be made, or the result is too large to be read again.
     """
+    key = (text, json.dumps([change.model_dump(mode="json") for change in changes]))
+    with _guard:
+        if key in _made:
+            return _made[key]
+    text = _make(text, changes)
+    with _guard:
+        _made[key] = text
+        while len(_made) > _MOST_MADE:
+            _made.popitem(last=False)
+    return text
+
+
+_guard = threading.Lock()
+_made: OrderedDict[tuple[str, str], str] = OrderedDict()
+_MOST_MADE = 64
+
+
+def _make(text: str, changes: list[TextChange]) -> str:
     for change in changes:
         try:
             text = change.make(text)

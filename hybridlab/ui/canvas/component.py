@@ -13,6 +13,7 @@ from streamlit.components.v2.manifest_scanner import ComponentConfig, ComponentM
 
 import hybridlab
 from hybridlab.ui import state
+from hybridlab.ui.canvas.ahead import PATH, desks
 from hybridlab.ui.canvas.desk import Desk
 from hybridlab.ui.canvas.message import message, packed
 from hybridlab.ui.canvas.places import load_places, save_places
@@ -26,13 +27,22 @@ _KEY = "design.canvas"
 def canvas(design: state.Design, known: Look) -> None:
     """Show the design on the canvas; what the user does there is in the design when the page is drawn again."""
     desk = desk_of(design)
+    desk.shapes, desk.owner = state.shapes(), state.session_name()
     _component()(
         key=_KEY,
-        data=packed(message(desk, known)),
+        data=packed(message(desk, known), _address()),
         on_edits_change=_taker("edits", desk.take),
         on_selection_change=_taker("selection", desk.take_selection),
         on_places_change=_taker("places", lambda sent: _keep_places(desk, sent)),
     )
+
+
+def _address() -> str | None:
+    """Return where this server answers ahead of Streamlit; None where it was started without that."""
+    if not desks.served:
+        return None
+    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    return f"/{base}{PATH}" if base else PATH
 
 
 def desk_of(design: state.Design) -> Desk:
@@ -42,6 +52,7 @@ def desk_of(design: state.Design) -> Desk:
         desk = Desk(design, selected=design.selected)
         if design.saved_as:
             desk.places = load_places(design.saved_as)
+        desks.put(desk)
         state.put("canvas_desk", desk)
     return desk
 

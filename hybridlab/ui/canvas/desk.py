@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -14,6 +16,7 @@ from hybridlab.architecture.spec import MAX_NODES
 from hybridlab.errors import HybridLabError
 from hybridlab.ui.canvas.changes import Path, TextChange, make
 from hybridlab.ui.canvas.tree import id_at, readable
+from hybridlab.ui.predictions import Shapes
 from hybridlab.ui.state import Design
 
 CHANGED = (
@@ -75,6 +78,11 @@ class Desk:
     stamp: int = 1
     taken_s: float = 0.0
     """When the newest edit came, in seconds since 1970."""
+    shapes: Shapes = field(default_factory=Shapes)
+    """What the page looks at the design with."""
+    owner: str = ""
+    """Whose questions those about this design are."""
+    _guard: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def take(self, sent: object) -> None:
         """Make the edits that are new; what cannot be made is refused with a sentence, and the text stays."""
@@ -82,6 +90,22 @@ class Desk:
             message = Sent.model_validate(sent)
         except ValidationError:
             return
+        with self._guard:
+            self._take(message)
+
+    def ahead(self, sent: object) -> Desk:
+        """Return a desk of its own that has taken these edits already; this one and its design stay as they are."""
+        with self._guard:
+            design = dataclasses.replace(
+                self.design, past=[*self.design.past], future=[*self.design.future]
+            )
+            twin = dataclasses.replace(
+                self, design=design, acknowledged={**self.acknowledged}, _guard=threading.Lock()
+            )
+        twin.take(sent)
+        return twin
+
+    def _take(self, message: Sent) -> None:
         for raw in message.edits:
             number = raw.get("id")
             if not isinstance(number, int) or number <= self.acknowledged.get(message.client, 0):

@@ -57,9 +57,12 @@ def message(desk: Desk, known: Look) -> dict[str, Any]:
     }
 
 
-def packed(content: Mapping[str, Any]) -> bytes:
-    """Return a message as JSON, with the palette, which is written once: Streamlit would write a mapping twice."""
-    return f"{json.dumps(content)[:-1]}, {_unchanging()[1:]}".encode()
+def packed(content: Mapping[str, Any], ahead: str | None = None) -> bytes:
+    """Return a message as JSON, with the palette, which is written once: Streamlit would write a mapping twice.
+
+    ``ahead`` is the address at which the canvas may ask what its edits will cost.
+    """
+    return f"{json.dumps({**content, 'ahead': ahead})[:-1]}, {_unchanging()[1:]}".encode()
 
 
 @functools.cache

@@ -59,17 +59,26 @@ class Look:
 
 def look(design: state.Design, shapes: Shapes) -> Look:
     """Gather what is known, asking the warm processes for the rest without waiting for them for long."""
-    architecture, problems = state.parsed(design.text)
+    known = look_at(design.text, shapes, state.session_name(), _PATIENCE_S)
+    if known.pending:
+        return dataclasses.replace(known, prediction=_last())
+    if known.prediction is not None:
+        state.put("last_prediction", known.prediction)
+    return known
+
+
+def look_at(text: str, shapes: Shapes, owner: str, patience_s: float) -> Look:
+    """Gather what is known of a text within ``patience_s``; needs no session. ``owner`` names whose question it is."""
+    architecture, problems = state.parsed(text)
     if architecture is None:
-        return Look(None, problems=problems, fixes=text_fixes(design.text))
+        return Look(None, problems=problems, fixes=text_fixes(text))
     known = Look(architecture, _completed(architecture, shapes))
-    owner = state.session_name()
-    until = time.monotonic() + _PATIENCE_S
-    predictions.check(design.text, shapes, owner)
-    predictions.predict(design.text, shapes, owner)  # both are worked on at the same time
-    checked = predictions.check(design.text, shapes, owner, _PATIENCE_S)
+    until = time.monotonic() + patience_s
+    predictions.check(text, shapes, owner)
+    predictions.predict(text, shapes, owner)  # both are worked on at the same time
+    checked = predictions.check(text, shapes, owner, patience_s)
     if checked is None:
-        return dataclasses.replace(known, prediction=_last(), pending="check")
+        return dataclasses.replace(known, pending="check")
     if checked.problems:
         return dataclasses.replace(known, problems=checked.problems)
     known = dataclasses.replace(
@@ -81,12 +90,11 @@ def look(design: state.Design, shapes: Shapes) -> Look:
     )
     if known.errors:
         return known
-    predicted = predictions.predict(design.text, shapes, owner, max(0.0, until - time.monotonic()))
+    predicted = predictions.predict(text, shapes, owner, max(0.0, until - time.monotonic()))
     if predicted is None:
-        return dataclasses.replace(known, prediction=_last(), pending="predict")
+        return dataclasses.replace(known, pending="predict")
     if predicted.problems:
         return dataclasses.replace(known, problems=(*known.problems, *predicted.problems))
-    state.put("last_prediction", predicted.value)
     hinted = hints(architecture, predicted.value, predictions.palette())
     return dataclasses.replace(
         known,

@@ -1,6 +1,6 @@
 /** The row of buttons above the graph: history, what can be done with the selection, view, find. */
 import { useState } from "react";
-import { removeAll, wrap } from "./compose";
+import { removeAll, residual, wrap } from "./compose";
 import { duplicate, fold, move, repeat, tie, ungroup, type Commands } from "./keys";
 import { Icon, type IconName } from "./icons";
 import { OverlayChoice } from "./Legend";
@@ -37,6 +37,7 @@ export function Bar({ commands }: { commands: Commands; version: number }): Reac
       {button("Move earlier (Alt+Up)", "up", () => one && move(session, make, path, -1), one)}
       {button("Move later (Alt+Down)", "down", () => one && move(session, make, path, 1), one)}
       {button("Wrap in a group (G)", "group", () => make(wrap(session.nodes, paths, 1), "Grouped"), paths.length > 0)}
+      {button("Add what goes in to what comes out: a residual connection (R)", "residual", () => make(residual(session.nodes, paths), "Residual connection added"), paths.length > 0)}
       {node?.nodes && one && (
         <>
           {button("Take the group apart (U)", "ungroup", () => ungroup(commands, path))}

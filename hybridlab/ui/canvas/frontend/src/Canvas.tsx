@@ -9,7 +9,7 @@ import { ActionsContext, Box, End, GroupBox, Port, Wire } from "./boxes";
 import { aligned } from "./align";
 import { Bar } from "./Bar";
 import { clipboard } from "./clipboard";
-import { append, beside, disconnect, ontoEdge, replaceBy, type Gesture } from "./compose";
+import { append, beside, disconnect, ontoEdge, otherJoins, replaceBy, type Gesture } from "./compose";
 import { useFirstView } from "./firstView";
 import { Legend } from "./Legend";
 import { keyDown, type Commands } from "./keys";
@@ -41,6 +41,16 @@ export function Canvas({ session }: { session: Session }): React.ReactNode {
   );
 }
 
+/** The nodes as drawn; what has not changed stays the same object, and what is being dragged stays where it is. */
+function kept(before: BoxNode[], drawn: BoxNode[]): BoxNode[] {
+  const known = new Map(before.map((node) => [node.id, node]));
+  return drawn.map((node) => {
+    const old = known.get(node.id);
+    if (old && !old.dragging && old.data === node.data && AS_DRAWN.every((key) => same(old[key], node[key]))) return old;
+    return { ...node, ...(old?.measured ? { measured: old.measured } : {}), ...(old?.dragging ? { position: old.position, dragging: true } : {}) };
+  });
+}
+
 const MORE_KEYS = ["Shift", "Control", "Meta"];
 const OPTIONS = { hideAttribution: true };
 const mapColour = (node: BoxNode): string => (node.type === "group_box" ? "transparent" : node.data.colour);
@@ -66,16 +76,12 @@ function Editor({ session }: { session: Session }): React.ReactNode {
   const world = (): World => ({ nodes: session.nodes, catalogue, flows: data.flows, input: data.input });
   const pathOf = (id: string): string => drawn.paths.get(id) ?? "";
 
-  useEffect(() => {
-    setNodes((before) => {
-      const known = new Map(before.map((node) => [node.id, node]));
-      return drawn.nodes.map((node) => {
-        const old = known.get(node.id);
-        if (old && !old.dragging && old.data === node.data && AS_DRAWN.every((key) => same(old[key], node[key]))) return old;
-        return { ...node, ...(old?.measured ? { measured: old.measured } : {}), ...(old?.dragging ? { position: old.position, dragging: true } : {}) };
-      });
-    });
-  }, [drawn]);
+  // While drawing, not after it: an effect would have everything drawn twice at each change.
+  const [taken, setTaken] = useState<typeof drawn | null>(null);
+  if (taken !== drawn) {
+    setTaken(drawn);
+    setNodes(kept(nodes, drawn.nodes));
+  }
 
   const [wide, setWide] = useState(false);
   useFirstView(wrapper, data.seed, wide);
@@ -156,7 +162,12 @@ function Editor({ session }: { session: Session }): React.ReactNode {
     const path = chosen();
     const said = `${entry.title} ${how === "replace" ? "put in its place" : "added"}`;
     if (how === "after" || path === null) make(append(session.nodes, entry, path), said);
-    else make(how === "replace" ? replaceBy(session.nodes, entry, path) : beside(session.nodes, entry, path), said);
+    else if (how === "replace") make(replaceBy(session.nodes, entry, path), said);
+    else {
+      const gesture = beside(session.nodes, entry, path);
+      make(gesture, said);
+      tell("Two branches, joined by a sum.", otherJoins(data.catalogue, gesture.select!));
+    }
   };
   const connect = (source: string, target: string): void => {
     const verdict = judge(world(), source, target);

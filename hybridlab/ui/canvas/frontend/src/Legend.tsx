@@ -21,7 +21,7 @@ function both(listener: () => void): () => void {
 function useReading(session: Session | null, address: string): { overlay: Overlay | null; shown: Reading | null } {
   const text = useSyncExternalStore(both, () => {
     const data = session?.data;
-    return choice.overlay && data ? JSON.stringify(reading(choice.overlay, data.costs, measured.of(data.seed), address)) : "null";
+    return choice.overlay && data ? JSON.stringify(reading(choice.overlay, data.costs, measured.of(data.seed), address, data.changed)) : "null";
   });
   return { overlay: useOverlay(), shown: JSON.parse(text) as Reading | null };
 }
@@ -82,6 +82,7 @@ export function OverlayChoice({ leave }: { leave(): void }): React.ReactNode {
       <option value="">No overlay</option>
       {group("predicted", "Predicted")}
       {group("measured", "Measured in a training")}
+      {group("compared", "Compared with what was saved")}
     </select>
   );
 }
@@ -92,7 +93,7 @@ export function Legend({ session }: { session: Session }): React.ReactNode {
   const live = useSyncExternalStore(measured.subscribe, () => measured.of(data.seed));
   if (!overlay || !session.nodes.length) return null;
   const ends = scale(overlay, data.costs, live);
-  const why = silence(overlay, data.costs, live);
+  const why = silence(overlay, data.costs, live, data.changed);
   const run = overlay.source === "measured" ? live?.run : null;
   return (
     <div className={`hl-legend hl-${overlay.source}`} role="note" aria-label={`Legend: ${overlay.title}, ${overlay.source}`}>

@@ -1,6 +1,7 @@
 /** What a gesture means as changes of the text. */
 import { INPUT, fresh, indexOf, links, nodeAt, parentOf, place, readers, sibling, steps, address, walk } from "./tree";
 import { toWritten } from "./edits";
+import type { Fix } from "./legality";
 import type { Change, Entry, Field, TreeNode, Value } from "./types";
 
 export interface Gesture {
@@ -121,6 +122,40 @@ export function beside(nodes: TreeNode[], entry: Entry, path: string, join = "su
     changes.push({ do: "set", path: at, key: "inputs", value: reader.inputs!.map((n) => (n === first.id ? joint : n)) });
   }
   return { changes, select: sibling(path, index + 1) };
+}
+
+/** Other ways to join the two branches that were just made beside each other; the join stands behind both. */
+export function otherJoins(catalogue: Entry[], second: string): Fix[] {
+  const path = sibling(second, indexOf(second) + 1);
+  return catalogue
+    .filter((entry) => (entry.kind === "merge" || entry.kind === "router") && entry.name !== "sum" && entry.min_inputs === 2 && entry.max_inputs === null)
+    .slice(0, MOST_JOINS)
+    .map((entry) => ({ label: `Join by ${entry.title.toLowerCase()}`, changes: [{ do: "replace", path, use: entry.name, keep: [], give: {} }], select: path }));
+}
+const MOST_JOINS = 4;
+
+/** Add what nodes in a row read to what they give, as a residual connection does: a sum behind the last of them. */
+export function residual(nodes: TreeNode[], paths: string[]): Gesture | string {
+  const chosen = [...paths].sort((a, b) => indexOf(a) - indexOf(b));
+  const [start, end] = [chosen[0], chosen.at(-1)];
+  if (!start || !end) return "Select the nodes that the residual connection is to go around.";
+  if (chosen.some((path) => parentOf(path) !== parentOf(start))) return "A residual connection goes around nodes of one group.";
+  const { siblings, index } = place(nodes, start)!;
+  const reads = siblings[index]!.inputs ?? [index ? siblings[index - 1]!.id : INPUT];
+  if (reads.length !== 1) return `${siblings[index]!.id} reads ${reads.length} nodes; a residual connection needs one that it can add.`;
+  const behind = indexOf(end) + 1;
+  const last = siblings[behind - 1]!;
+  const joint = fresh("add", new Set(siblings.map((node) => node.id)));
+  const changes: Change[] = [
+    { do: "set", path: end, key: "id", value: last.id },
+    { do: "insert", at: sibling(end, behind), node: { id: joint, use: "sum", inputs: [reads[0]!, last.id] } },
+  ];
+  for (const link of readers(nodes, end).filter((each) => each.written && parentOf(each.target) === parentOf(end))) {
+    const at = indexOf(link.target) >= behind ? sibling(link.target, indexOf(link.target) + 1) : link.target;
+    const value = nodeAt(nodes, link.target)!.inputs!.map((name) => (name === last.id ? joint : name));
+    changes.push({ do: "set", path: at, key: "inputs", value });
+  }
+  return { changes, select: sibling(end, behind) };
 }
 
 /** Remove nodes, last first, so that addresses stay true; what stands at the first one's place is selected. */

@@ -9,6 +9,7 @@ const PATHS = {
   ungroup: "M3 5V3h2M13 3h2v2M15 13v2h-2M5 15H3v-2M6 7h6M6 11h6",
   less: "M5 9h8",
   more: "M9 5v8M5 9h8",
+  residual: "M6 2v14M6 5h4a3 3 0 0 1 3 3v2a3 3 0 0 1-3 3H6M4 13h4",
   tie: "M7 11l4-4M6 8L4.500 9.500a3 3 0 0 0 4 4L10 12M12 10l1.500-1.500a3 3 0 0 0-4-4L8 6",
   fold: "M5 4l4 4 4-4M5 14l4-4 4 4",
   bin: "M4 5h10M7 5V3h4v2M5 5l1 10h6l1-10",

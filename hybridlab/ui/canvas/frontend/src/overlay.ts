@@ -5,12 +5,12 @@ import type { Cost } from "./types";
 
 export type Predicted = "params" | "flops" | "activation_bytes" | "ms";
 export type Live = "grad_norm" | "update_ratio" | "expert_load";
-export type Quantity = Predicted | Live;
+export type Quantity = Predicted | Live | "changes";
 
 export interface Overlay {
   name: Quantity;
   title: string;
-  source: "predicted" | "measured";
+  source: "predicted" | "measured" | "compared";
   /** What the number is, with its unit. */
   unit: string;
   write(value: number): string;
@@ -24,6 +24,7 @@ export const OVERLAYS: readonly Overlay[] = [
   { name: "grad_norm", title: "Gradient norm", source: "measured", unit: "norm of the gradient, before clipping", write: digits },
   { name: "update_ratio", title: "Update ratio", source: "measured", unit: "norm of one update ÷ norm of the weights", write: digits },
   { name: "expert_load", title: "Expert load", source: "measured", unit: "share of the positions that each expert gets", write: percent },
+  { name: "changes", title: "Changes", source: "compared", unit: "since the design was saved, or opened", write: String },
 ];
 
 /** What one node shows. */
@@ -60,7 +61,13 @@ export function percent(share: number): string {
 }
 
 /** What a node or group shows of a quantity; null where nothing is known of it. */
-export function reading(overlay: Overlay, costs: Record<string, Cost>, live: Measured | null, address: string): Reading | null {
+export function reading(
+  overlay: Overlay, costs: Record<string, Cost>, live: Measured | null, address: string, changed: Record<string, string> = {},
+): Reading | null {
+  if (overlay.source === "compared") {
+    const words = changed[address] ?? "";
+    return words ? { text: words, note: "", bar: 1, tint: 1, experts: [] } : null;
+  }
   if (overlay.source === "predicted") {
     const cost = costs[address];
     if (!cost) return null;
@@ -78,6 +85,7 @@ export function reading(overlay: Overlay, costs: Record<string, Cost>, live: Mea
 
 /** The ends of the colour's scale; null where there is nothing to colour. */
 export function scale(overlay: Overlay, costs: Record<string, Cost>, live: Measured | null): Scale | null {
+  if (overlay.source === "compared") return { low: "as it was", high: "new or changed", log: false };
   if (overlay.source === "predicted") {
     const { total, largest } = totals(costs, overlay.name as Predicted);
     if (!Object.keys(costs).length) return null;
@@ -91,7 +99,8 @@ export function scale(overlay: Overlay, costs: Record<string, Cost>, live: Measu
 }
 
 /** Why nothing is shown, as a sentence; null where something is. */
-export function silence(overlay: Overlay, costs: Record<string, Cost>, live: Measured | null): string | null {
+export function silence(overlay: Overlay, costs: Record<string, Cost>, live: Measured | null, changed: Record<string, string> = {}): string | null {
+  if (overlay.source === "compared") return Object.keys(changed).length ? null : "Nothing here has changed.";
   if (overlay.source === "predicted") return Object.keys(costs).length ? null : "Costs appear once the design is valid.";
   if (!live?.run) return "A training of this design brings these: press “Train this” and come back while it runs.";
   if (scale(overlay, costs, live)) return null;

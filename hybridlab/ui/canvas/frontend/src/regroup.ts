@@ -44,7 +44,7 @@ export function into(nodes: TreeNode[], path: string, group: string): Gesture {
   const written = toWritten(node);
   if (node.named) written.id = fresh(node.id, new Set(inside.map((each) => each.id)));
   if (node.inputs && !node.inputs.every((name) => seen(nodes, group, path).has(name))) delete written.inputs;
-  const changes: Change[] = [{ do: "insert", at, node: written }, { do: "remove", path }];
+  const changes: Change[] = [{ do: "insert", at, node: written, like: path }, { do: "remove", path }];
   const before = new Set(walk(nodes).map((visit) => visit.node.uid));
   return { changes, select: walk(applyAll(nodes, changes)).find((visit) => !before.has(visit.node.uid))?.path ?? null };
 }

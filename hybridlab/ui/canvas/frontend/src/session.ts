@@ -1,7 +1,8 @@
 /** What one canvas holds: the tree Python sent, the edits it has not seen yet, and what is the browser's alone. */
+import { Ahead } from "./ahead";
 import { applyAll, carryUids, newUid } from "./edits";
 import { nodeAt, walk } from "./tree";
-import type { Change, Edit, FromPython, Sent, TreeNode } from "./types";
+import type { Change, Edit, Foreseen, FromPython, Sent, TreeNode } from "./types";
 
 export type Point = [number, number];
 interface Move {
@@ -34,6 +35,8 @@ export class Session {
   drawing = 0;
   /** The newest edit that Python has said it has; those up to here still wait for the design that they make. */
   private heard = 0;
+  /** What Python knows of the edits on their way, ahead of making them. */
+  private foreseen: Foreseen | null = null;
   /** An edit whose node only Python can make, and where it will stand. */
   private awaited: { id: number; path: string } | null = null;
   private base: TreeNode[] = [];
@@ -45,7 +48,10 @@ export class Session {
   private seenRefusals = new Set<number>();
   private listeners = new Set<() => void>();
 
-  constructor(private ways: Ways) {}
+  constructor(
+    private ways: Ways,
+    private ahead: Pick<Ahead, "ask"> = new Ahead(),
+  ) {}
 
   /** The ways change with every call of the component; the state stays. */
   connect(ways: Ways): void {
@@ -80,7 +86,8 @@ export class Session {
     const acknowledged = data.acknowledged[this.client] ?? 0;
     const before = this.nodes;
     this.pending = this.pending.filter((edit) => edit.id > acknowledged);
-    this.data = data;
+    if (opened || (this.foreseen && this.foreseen.edit <= acknowledged)) this.foreseen = null;
+    this.data = this.foreseen ? { ...data, ...this.foreseen } : data;
     this.base = carryUids(before, structuredClone(data.nodes));
     this.rebuild();
     if (opened) this.takePlaces(data.places);
@@ -131,7 +138,17 @@ export class Session {
   /** Send what Python has not acknowledged; `again` makes the same edits a new message. */
   send(again = false): void {
     if (again) this.again += 1;
-    this.ways.edits({ client: this.client, edits: this.pending, again: this.again });
+    const sent = { client: this.client, edits: this.pending, again: this.again };
+    void this.ahead.ask(this.data?.ahead ?? null, this.data?.seed ?? "", sent, (told) => this.foresee(told));
+    this.ways.edits(sent);
+  }
+
+  /** Take costs and problems of the edits on their way; those of an older edit are no longer wanted. */
+  foresee(told: Foreseen): void {
+    if (!this.data || told.seed !== this.data.seed || told.edit !== this.pending.at(-1)?.id) return;
+    this.foreseen = told;
+    this.data = { ...this.data, ...told };
+    this.changed();
   }
 
   undo(): void {
@@ -208,7 +225,8 @@ export class Session {
 
   /** Whether costs and shapes belong to another text than the one shown. */
   get stale(): boolean {
-    return this.pending.length > 0 || this.data?.costs_revision !== this.data?.revision;
+    const last = this.pending.at(-1);
+    return last ? this.foreseen?.edit !== last.id : this.data?.costs_revision !== this.data?.revision;
   }
 
   private rebuild(): void {

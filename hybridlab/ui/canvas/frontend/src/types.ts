@@ -104,11 +104,20 @@ export interface FromPython {
   changed?: Record<string, string>;
   catalogue: Entry[];
   kinds: Record<string, { title: string; colour: string }>;
+  /** Where to ask what edits will cost before they are made; null where nobody answers. */
+  ahead?: string | null;
 }
+
+/** What Python knows of the design as it will be once the edits up to `edit` are made. */
+export type Foreseen = Pick<
+  FromPython,
+  "seed" | "supplied" | "costs" | "flows" | "input" | "problems" | "hints" | "changed" | "readable" | "name"
+> & { edit: number };
 
 /** One step of an edit; addresses are those after the steps before it. */
 export type Change =
-  | { do: "insert"; at: string; node: { [key: string]: Value } }
+  /** `like`: the node that it is a copy of, so that its comments come along. */
+  | { do: "insert"; at: string; node: { [key: string]: Value }; like?: string }
   | { do: "paste"; at: string; yaml: string }
   | { do: "remove"; path: string }
   | { do: "replace"; path: string; use: string; keep: string[]; give: Record<string, Value> }

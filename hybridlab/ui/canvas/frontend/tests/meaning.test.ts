@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { append, beside, disconnect, fits, ontoEdge, replaceBy, wrap, yamlOf } from "../src/compose";
+import { append, beside, disconnect, fits, ontoEdge, otherJoins, replaceBy, residual, wrap, yamlOf } from "../src/compose";
 import { applyAll } from "../src/edits";
 import { BOX, column, layout, ranks } from "../src/layout";
 import { judge, legalTargets, type World } from "../src/legality";
@@ -68,6 +68,26 @@ describe("gestures", () => {
     const nodes = chain();
     const after = applyAll(nodes, beside(nodes, entryOf("mamba2"), "nodes[1]").changes);
     expect(wiring(after)).toEqual([":in>nodes[0]", "nodes[0]>nodes[1]", "nodes[0]>nodes[2]", "nodes[1]>nodes[3]", "nodes[2]>nodes[3]", "nodes[3]>nodes[4]"]);
+  });
+  it("offers other joins for two branches", () => {
+    const joins = [...CATALOGUE, { ...entryOf("sum"), name: "gated_sum", title: "Gated sum" }];
+    const [offer, ...others] = otherJoins(joins, "nodes[2]");
+    expect(others).toEqual([]);
+    const nodes = applyAll(chain(), beside(chain(), entryOf("mamba2"), "nodes[1]").changes);
+    const after = applyAll(nodes, offer!.changes);
+    expect([after[3]!.use, after[3]!.inputs]).toEqual(["gated_sum", ["swiglu", "mamba2_2"]]);
+  });
+  it("adds what nodes read to what they give", () => {
+    const made = residual(chain(), ["nodes[1]", "nodes[0]"]);
+    if (typeof made === "string") throw new Error(made);
+    expect(made.select).toBe("nodes[2]");
+    const after = applyAll(chain(), made.changes);
+    expect(wiring(after)).toEqual([":in>nodes[0]", "nodes[0]>nodes[1]", ":in>nodes[2]", "nodes[1]>nodes[2]", "nodes[2]>nodes[3]"]);
+    const around = residual(forked(), ["nodes[0]"]);
+    if (typeof around === "string") throw new Error(around);
+    expect(wiring(applyAll(forked(), around.changes))).toEqual([":in>nodes[0]", ":in>nodes[1]", "nodes[0]>nodes[1]", ":in>nodes[2]", "nodes[1]>nodes[3]", "nodes[2]>nodes[3]"]);
+    expect(residual(forked(), ["nodes[2]"])).toContain("reads 2 nodes");
+    expect(residual(chain(), [])).toContain("Select");
   });
   it("groups what stands in a row and says why not otherwise", () => {
     expect(wrap(chain(), ["nodes[0]", "nodes[2]"], 1)).toContain("in a row");

@@ -33,6 +33,12 @@ describe("what is predicted", () => {
     expect(silence(of("ms"), {}, null)).toContain("once the design is valid");
     expect(reading(of("ms"), COSTS, null, "nobody")).toBeNull();
   });
+  it("shows what has changed since the design was saved", () => {
+    const changed = { stage: "changed: repeat 2 → 3" };
+    expect(reading(of("changes"), COSTS, null, "stage", changed)).toMatchObject({ text: "changed: repeat 2 → 3", tint: 1 });
+    expect(reading(of("changes"), COSTS, null, "head", changed)).toBeNull();
+    expect([silence(of("changes"), COSTS, null, changed), silence(of("changes"), {}, null)]).toEqual([null, "Nothing here has changed."]);
+  });
   it("copes with a design that costs nothing", () => {
     expect(reading(of("ms"), { sum: cost(0) }, null, "sum")).toMatchObject({ note: "0 % of all", bar: 0, tint: 0 });
   });

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { Session } from "../src/session";
-import type { Sent } from "../src/types";
+import type { Foreseen, Sent } from "../src/types";
 import { said, tree } from "./world";
 
 const A = tree({ use: "attention" });
@@ -60,6 +60,26 @@ describe("a session", () => {
     expect(session.selected.size).toBe(2);
     session.receive(said(structuredClone(two), { revision: 1, wish: { path: "nodes[0]", stamp: 2 } }));
     expect(session.selectedPaths()).toEqual(["nodes[0]"]);
+  });
+  it("shows what Python foresees of its newest edit until the edit is made", () => {
+    const told = (edit: number, params: number): Foreseen => {
+      const { supplied, flows, input, problems, hints, readable, name } = said([]);
+      const costs = { attention: { params, flops: 0, activation_bytes: 0, ms: 0 } };
+      return { seed: session.data!.seed, edit, costs, supplied, flows, input, problems, hints, readable, name, changed: {} };
+    };
+    const params = (): number | undefined => session.data!.costs["attention"]?.params;
+    session.edit([{ do: "insert", at: "nodes[1]", node: { use: "mamba2" } }]);
+    session.edit([{ do: "insert", at: "nodes[2]", node: { use: "swiglu" } }]);
+    session.foresee(told(1, 11));
+    expect([session.stale, params()]).toEqual([true, undefined]);
+    session.foresee(told(2, 22));
+    expect([session.stale, params(), session.pending.length]).toEqual([false, 22, 2]);
+    session.receive(said(structuredClone(AB), { revision: 1, costs_revision: 1, acknowledged: { [session.client]: 1 } }));
+    expect([session.stale, params()]).toEqual([false, 22]);
+    session.edit([{ do: "remove", path: "nodes[0]" }]);
+    expect(session.stale).toBe(true);
+    session.receive(said(structuredClone(AB), { revision: 3, costs_revision: 3, acknowledged: { [session.client]: 3 } }));
+    expect([session.stale, params()]).toEqual([false, undefined]);
   });
   it("ignores an answer older than the one it has", () => {
     session.receive(said(structuredClone(AB), { revision: 2 }));
