@@ -1,12 +1,13 @@
 /** The row of buttons above the graph: history, what can be done with the selection, view, find. */
-import { useState } from "react";
+import { memo, useState } from "react";
 import { removeAll, residual, wrap } from "./compose";
 import { duplicate, fold, move, repeat, tie, ungroup, type Commands } from "./keys";
 import { Icon, type IconName } from "./icons";
 import { OverlayChoice } from "./Legend";
 import { nodeAt, walk } from "./tree";
 
-export function Bar({ commands }: { commands: Commands; version: number }): React.ReactNode {
+/** Drawn again with the session's version only, not at every step of a drag. */
+export const Bar = memo(function Bar({ commands, wide }: { commands: Commands; version: number; wide: boolean }): React.ReactNode {
   const { session, make } = commands;
   const [words, setWords] = useState("");
   const [turn, setTurn] = useState(0);
@@ -49,7 +50,7 @@ export function Bar({ commands }: { commands: Commands; version: number }): Reac
       )}
       {button("Delete (Del)", "bin", () => commands.edge() || make(removeAll(session.nodes, paths), "Removed"), true)}
       <i />
-      {button(commands.wide ? "Back into the page (W)" : "Fill the window (W)", "window", commands.widen)}
+      {button(wide ? "Back into the page (W)" : "Fill the window (W)", "window", commands.widen)}
       {button("Fit everything in view (0)", "fit", commands.fit)}
       {button("Tidy: forget where nodes were put (L)", "tidy", () => session.place(null), session.places.size > 0)}
       {paths.length > 1 && button("Align under each other (V)", "column", () => commands.align("column"))}
@@ -75,4 +76,4 @@ export function Bar({ commands }: { commands: Commands; version: number }): Reac
       <span className="hl-state" role="status">{session.unsaved ? "saving …" : session.stale ? "working out costs …" : ""}</span>
     </div>
   );
-}
+});

@@ -20,9 +20,9 @@ import { ProblemList, acted } from "./problems";
 import { into, landing, type Area } from "./regroup";
 import { useResend } from "./resend";
 import type { Point, Session } from "./session";
-import { useSteady } from "./steady";
+import { useSteady, useSteadyAll } from "./steady";
 import { nodeAt, parentOf, walk } from "./tree";
-import type { Entry } from "./types";
+import type { Entry, Offer, Problem } from "./types";
 import { usePaletteDrag, type Drop } from "./drag";
 import { MANY, SOME, same, view, within, type BoxNode, type WireEdge } from "./view";
 
@@ -306,6 +306,15 @@ function Editor({ session }: { session: Session }): React.ReactNode {
   const onTake = useSteady(take);
   const onDrag = useSteady(drag.start);
   const onLeave = useSteady(() => commands.leave());
+  const onShow = useSteady((problem: Problem) => {
+    const visit = walk(session.nodes).findLast((each) => within(problem.path, each.path));
+    refocus();
+    session.reveal(visit?.node.uid ?? null);
+    // A node that was folded away has a place only once it is drawn.
+    if (visit) setTimeout(() => show(visit.path), 80);
+  });
+  const onFix = useSteady((fix: Offer) => make({ changes: fix.changes, select: acted(fix.changes) }, fix.title));
+  const steadyCommands = useSteadyAll(commands);
   const actions = useMemo(() => ({ toggle: (id: string) => session.toggle(id), lit, plain, session }), [session, lit, plain]);
   const edges = useMemo(() => drawn.edges.map((each) => (each.id === edge ? { ...each, selected: true } : each)), [drawn.edges, edge]);
 
@@ -332,7 +341,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
       >
         <Palette ref={palette} catalogue={data.catalogue} kinds={data.kinds} onTake={onTake} onDrag={onDrag} onLeave={onLeave} />
         <div className="hl-main">
-          <Bar commands={commands} version={version} />
+          <Bar commands={steadyCommands} version={version} wide={wide} />
           <div className="hl-flow">
             <ReactFlow<BoxNode, WireEdge>
               nodes={nodes}
@@ -375,14 +384,8 @@ function Editor({ session }: { session: Session }): React.ReactNode {
             problems={data.problems}
             hints={data.hints}
             busy={session.pending.length > 0}
-            onShow={(problem) => {
-              const visit = walk(session.nodes).findLast((each) => within(problem.path, each.path));
-              refocus();
-              session.reveal(visit?.node.uid ?? null);
-              // A node that was folded away has a place only once it is drawn.
-              if (visit) setTimeout(() => show(visit.path), 80);
-            }}
-            onFix={(fix) => make({ changes: fix.changes, select: acted(fix.changes) }, fix.title)}
+            onShow={onShow}
+            onFix={onFix}
           />
         </div>
         {drag.ghost}

@@ -1,4 +1,5 @@
 /** What is wrong, what might be better, and a button for each fix. */
+import { memo } from "react";
 import type { Change, Offer, Problem } from "./types";
 
 interface Ways {
@@ -8,7 +9,7 @@ interface Ways {
   onFix(fix: Offer): void;
 }
 
-export function ProblemList({ problems, hints, ...ways }: Ways & { problems: Problem[]; hints: Problem[] }): React.ReactNode {
+export const ProblemList = memo(function ProblemList({ problems, hints, ...ways }: Ways & { problems: Problem[]; hints: Problem[] }): React.ReactNode {
   if (!problems.length && !hints.length) return null;
   const errors = problems.filter((problem) => problem.severity === "error");
   const warnings = problems.filter((problem) => problem.severity !== "error");
@@ -23,7 +24,7 @@ export function ProblemList({ problems, hints, ...ways }: Ways & { problems: Pro
       )}
     </div>
   );
-}
+});
 
 const MARKS = { error: "✕", warning: "!", hint: "→" };
 
