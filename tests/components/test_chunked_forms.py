@@ -141,6 +141,8 @@ SEQUENCE_TO_SEQUENCE = [
     for name, info in palette().items()
     if info.kind not in (Kind.INPUT, Kind.HEAD) and info.cls.max_inputs == 1
 ]
+
+
 @pytest.mark.parametrize("name", SEQUENCE_TO_SEQUENCE)
 def test_no_loop_over_time(name: str, build: Build) -> None:
     """Backward takes as many steps for 4,096 positions as for 256, and a few for groups of groups.

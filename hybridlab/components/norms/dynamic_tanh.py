@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import BuildContext, Component, component, field
+from hybridlab.components.base import BuildContext, Component, component, field, float_dtype
 
 
 @component(
@@ -40,12 +40,15 @@ class DynamicTanh(Component):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Squash (B, L, D)."""
-        y_BLD = torch.tanh(x_BLD * self.alpha)
-        if self.scale is None:
-            return y_BLD if self.bias is None else y_BLD + self.bias
-        if self.bias is None:
-            return y_BLD * self.scale
-        return torch.addcmul(self.bias, y_BLD, self.scale)
+        # Wide, since the gradient needs 1 - tanh^2, of which 16 bits keep little where tanh is near one.
+        y_BLD = torch.tanh(x_BLD.to(float_dtype(x_BLD)) * self.alpha)
+        if self.scale is not None and self.bias is not None:
+            y_BLD = torch.addcmul(self.bias.to(y_BLD.dtype), y_BLD, self.scale.to(y_BLD.dtype))
+        elif self.scale is not None:
+            y_BLD = y_BLD * self.scale
+        elif self.bias is not None:
+            y_BLD = y_BLD + self.bias
+        return y_BLD.to(x_BLD.dtype)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Compute the formula with tanh(z) = 2 / (1 + exp(-2z)) - 1."""

@@ -46,6 +46,7 @@ class Attention(Component):
         self.heads = params.heads
         self.kv_heads = params.kv_heads or params.heads
         self.head_dim = params.head_size(context.width)
+        self.turning = params.turning(context.width)
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         projected = queries + 2 * keys
         self.project_in = nn.Linear(context.features, projected, bias=params.bias)
@@ -126,7 +127,7 @@ class Attention(Component):
 
     def _turn(self, x_BHLK: Tensor, first: Tensor | int) -> Tensor:
         """Turn the share of the features that turns; ``first`` is the position of the first of the L."""
-        turning = self.params.turning(self.context.width)
+        turning = self.turning
         if turning == self.head_dim or not self.params.rotary:
             return turned(x_BHLK, self.params, first)
         return torch.cat(
@@ -166,7 +167,7 @@ class Attention(Component):
         if self.conv is not None:
             projected_BLP = self.conv.reference(projected_BLP)
         q_BHLK, k_BGLK, v_BGLK = self._heads(projected_BLP)
-        turning = self.params.turning(self.context.width)
+        turning = self.turning
         q_BHLK, k_BGLK = (
             torch.cat((turned_as_complex(x[..., :turning], self.params), x[..., turning:]), dim=-1)
             for x in (q_BHLK, k_BGLK)

@@ -68,7 +68,7 @@ def alibi_slopes(heads: int, device: torch.device) -> Tensor:
     """
     n = 2 ** math.floor(math.log2(heads))
     exponents_n = torch.arange(1, n + 1, device=device) * (8 / n)
-    further = torch.arange(1, 2 * (heads - n), 2, device=device) * (4 / n)
+    further = (2 * torch.arange(heads - n, device=device) + 1) * (4 / n)
     return torch.exp2(-torch.cat((exponents_n, further)).float())
 
 

@@ -29,7 +29,11 @@ LAMBDA_STD = 0.1
 
 class _DifferentialParams(base.Params):
     heads: int = field(
-        4, help="Heads, each with two maps and values of twice the size.", ge=1, le=1024
+        2,
+        help="Heads, each with two maps and values of twice the size: half as many as of attention.",
+        ge=1,
+        le=1024,
+        search=[1, 2, 4],
     )
     kv_heads: int | None = field(
         None,
@@ -119,9 +123,10 @@ class DifferentialAttention(Component):
         """Attend with both maps, subtract, normalise each head and project to (B, L, D)."""
         q_BXLK, k_BYSK, v_BGSV = q_k_v
         both_BXLV = form(q_BXLK, k_BYSK, v_BGSV.repeat(1, 2, 1, 1), causal=causal)
-        first_BHLV, second_BHLV = both_BXLV.chunk(2, dim=1)
-        y_BHLV = first_BHLV - self._lambda().to(second_BHLV.dtype) * second_BHLV
-        normed_BHLV = self.norm(y_BHLV) * (1 - self.params.lambda_start)
+        # Wide, since much of the two cancels and the norm makes what is left large again.
+        first_BHLV, second_BHLV = both_BXLV.to(float_dtype(both_BXLV)).chunk(2, dim=1)
+        y_BHLV = first_BHLV - self._lambda() * second_BHLV
+        normed_BHLV = self.norm(y_BHLV).to(both_BXLV.dtype) * (1 - self.params.lambda_start)
         out_BLD: Tensor = self.project_out(normed_BHLV.transpose(1, 2).flatten(2))
         return out_BLD
 

@@ -70,4 +70,4 @@ def _fused(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSV: Tensor, causal: bool, scale: 
         scale=scale,
         enable_gqa=q_BHLK.shape[1] != k_BGSK.shape[1],
     )
-    return y_BHLV[..., :values]
+    return y_BHLV[..., :values] if values < keys else y_BHLV
