@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from hybridlab.architecture.document import loads
+from hybridlab.architecture.model import build as build_model
 from hybridlab.components.base import BuildContext, Component
 from hybridlab.components.registry import palette
 from hybridlab.components.rotary import RotaryParams, turned
 from hybridlab.components.token_mixers.blocked_attention import (
-    BLOCK,
     alibi_slopes,
     blocked_attention,
 )
@@ -46,7 +47,7 @@ def test_blocks_of_queries_are_softmax(
     rules: dict[str, Any], causal: bool, window: int | None
 ) -> None:
     """Over several blocks, with shared keys, values of another size and all gradients, in float64."""
-    length = 2 * BLOCK + 9
+    length = 265
     given = {"scale": 0.5, **rules, "causal": causal, "window": window}
     shapes = [(2, 6, length, 5), (2, 2, length, 5), (2, 2, length, 3)]
     leaves = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
@@ -75,6 +76,7 @@ def test_memory_of_changed_scores_is_linear_in_length(rules: dict[str, Any], bui
     assert kept[1] < 8.5 * kept[0]
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by dynamo
 @pytest.mark.parametrize(
     "params",
     [
@@ -194,6 +196,22 @@ def test_cross_attention_of_a_sequence_with_itself(build: Build) -> None:
     )
     x = torch.randn(2, 20, 16)
     torch.testing.assert_close(module(x, x), plain(x))
+
+
+def test_a_graph_joins_two_branches_by_cross_attention() -> None:
+    """With its residual and norm around the first input, at once and one position at a time."""
+    nodes = """
+  - {id: text, use: token_embedding, vocab: 11}
+  - {id: other, use: short_conv}
+  - {id: look, use: cross_attention, inputs: [text, other]}
+  - {use: lm_head, vocab: 11}"""
+    model = build_model(loads(f"name: x\nwidth: 16\nnodes:{nodes}"), seed=0).eval()
+    tokens = torch.randint(0, 11, (2, 12))
+    with torch.no_grad():
+        want, states = model(tokens), model.start(2)
+        for t in range(12):
+            row, states = model.step(states, tokens[:, t])
+            torch.testing.assert_close(row, want[:, t], rtol=1e-4, atol=1e-5)
 
 
 def test_a_sharp_memory_finds_the_stored_pattern(build: Build) -> None:

@@ -9,6 +9,7 @@ head. A window reads only the keys that it can see.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from hybridlab.components.base import float_dtype
 
-BLOCK = 128
-"""Queries whose scores exist at the same time."""
+CACHED_SCORES, LARGE_SCORES, LEAST_ROWS = 2**18, 2**26, 16
+"""Scores that exist at the same time on a processor and on an accelerator, and the fewest queries of a block."""
 
 
 def blocked_attention(
@@ -55,7 +56,7 @@ def blocked_attention(
         narrow = torch.get_autocast_dtype(q_BHLK.device.type)
         q_BHLK, k_BGSK, v_BGSV = (x.to(narrow) for x in (q_BHLK, k_BGSK, v_BGSV))
     y_BHLV: Tensor = _Blocked.apply(  # type: ignore[no-untyped-call]
-        q_BHLK, k_BGSK, v_BGSV, sinks_H, scale, causal, window, soft_cap, alibi
+        q_BHLK * scale, k_BGSK, v_BGSV, sinks_H, causal, window, soft_cap, alibi
     )
     return y_BHLV
 
@@ -75,7 +76,6 @@ def alibi_slopes(heads: int, device: torch.device) -> Tensor:
 class _Rules(NamedTuple):
     """What changes scores, and how many positions the first query stands after the first key."""
 
-    scale: float
     causal: bool
     window: int | None
     soft_cap: float | None
@@ -93,73 +93,86 @@ class _Blocked(torch.autograd.Function):
         k_BGSK: Tensor,
         v_BGSV: Tensor,
         sinks_H: Tensor | None,
-        scale: float,
         causal: bool,
         window: int | None,
         soft_cap: float | None,
         alibi: bool,
     ) -> Tensor:
-        length, offset = q_BHLK.shape[2], k_BGSK.shape[2] - q_BHLK.shape[2]
-        rules = _Rules(scale, causal, window, soft_cap, alibi, offset)
-        rows_BHbV, totals_BHb = [], []
-        for start in range(0, length, BLOCK):
-            stop = min(length, start + BLOCK)
-            low, high = _span(start, stop, k_BGSK.shape[2], rules)
+        offset = k_BGSK.shape[2] - q_BHLK.shape[2]
+        rules = _Rules(causal, window, soft_cap, alibi, offset)
+        rows_BHbV, totals_BHb1 = [], []
+        for start, stop, low, high in _blocks(q_BHLK, k_BGSK, rules):
             scores_BHbs, _ = _scores(
                 q_BHLK[:, :, start:stop], k_BGSK[:, :, low:high], start, low, rules
             )
-            total_BHb = scores_BHbs.logsumexp(-1)
+            largest_BHb1 = scores_BHbs.amax(-1, keepdim=True)
             if sinks_H is not None:
-                total_BHb = torch.logaddexp(total_BHb, sinks_H.to(total_BHb.dtype).unsqueeze(-1))
-            weights_BHbs = scores_BHbs.sub_(total_BHb.unsqueeze(-1)).exp_().to(v_BGSV.dtype)
-            rows_BHbV.append(_product(weights_BHbs, v_BGSV[:, :, low:high]))
-            totals_BHb.append(total_BHb)
-        y_BHLV, totals_BHL = torch.cat(rows_BHbV, 2), torch.cat(totals_BHb, 2)
+                sinks_H11 = sinks_H.to(scores_BHbs.dtype)[:, None, None]
+                largest_BHb1 = torch.maximum(largest_BHb1, sinks_H11)
+            parts_BHbs = scores_BHbs.sub_(largest_BHb1).exp_()
+            sum_BHb1 = parts_BHbs.sum(-1, keepdim=True)
+            if sinks_H is not None:
+                sum_BHb1 = sum_BHb1 + (sinks_H11 - largest_BHb1).exp()
+            y_BHbV = _product(parts_BHbs.to(v_BGSV.dtype), v_BGSV[:, :, low:high])
+            rows_BHbV.append((y_BHbV / sum_BHb1).to(v_BGSV.dtype))
+            totals_BHb1.append(largest_BHb1 + sum_BHb1.log())
+        y_BHLV, totals_BHL1 = torch.cat(rows_BHbV, 2), torch.cat(totals_BHb1, 2)
         ctx.rules = rules
-        ctx.save_for_backward(q_BHLK, k_BGSK, v_BGSV, sinks_H, y_BHLV, totals_BHL)
+        ctx.save_for_backward(q_BHLK, k_BGSK, v_BGSV, sinks_H, y_BHLV, totals_BHL1)
         return y_BHLV
 
     @staticmethod
     def backward(ctx: Any, grad_BHLV: Tensor) -> tuple[Tensor | None, ...]:
-        q_BHLK, k_BGSK, v_BGSV, sinks_H, y_BHLV, totals_BHL = ctx.saved_tensors
+        q_BHLK, k_BGSK, v_BGSV, sinks_H, y_BHLV, totals_BHL1 = ctx.saved_tensors
         rules: _Rules = ctx.rules
-        length, wide = q_BHLK.shape[2], totals_BHL.dtype
-        along_BHL = (grad_BHLV.to(wide) * y_BHLV.to(wide)).sum(-1)
+        wide = totals_BHL1.dtype
+        along_BHL1 = (grad_BHLV.to(wide) * y_BHLV.to(wide)).sum(-1, keepdim=True)
         grads_q = []
         grad_k_BGSK, grad_v_BGSV = (torch.zeros_like(x, dtype=wide) for x in (k_BGSK, v_BGSV))
-        for start in range(0, length, BLOCK):
-            stop = min(length, start + BLOCK)
-            low, high = _span(start, stop, k_BGSK.shape[2], rules)
+        for start, stop, low, high in _blocks(q_BHLK, k_BGSK, rules):
             q, k, v = q_BHLK[:, :, start:stop], k_BGSK[:, :, low:high], v_BGSV[:, :, low:high]
             grad = grad_BHLV[:, :, start:stop]
             scores_BHbs, tanh_BHbs = _scores(q, k, start, low, rules)
-            weights = scores_BHbs.sub_(totals_BHL[:, :, start:stop].unsqueeze(-1)).exp_()
+            weights = scores_BHbs.sub_(totals_BHL1[:, :, start:stop]).exp_()
             grad_v_BGSV[:, :, low:high] += _sums(weights.to(v.dtype), grad, k.shape[1])
-            grad_weights = _product(grad, v.transpose(2, 3)).to(wide)
-            grad_s = grad_weights.sub_(along_BHL[:, :, start:stop].unsqueeze(-1)).mul_(weights)
+            grad_s = _product(grad, v.transpose(2, 3)).to(wide)
+            grad_s = grad_s.sub_(along_BHL1[:, :, start:stop]).mul_(weights)
             if tanh_BHbs is not None:
-                grad_s = grad_s.mul_(1 - tanh_BHbs.square())
-            grad_s = grad_s.mul_(rules.scale).to(q.dtype)
+                grad_s = grad_s.addcmul_(grad_s, tanh_BHbs.square_(), value=-1)
+            grad_s = grad_s.to(q.dtype)
             grads_q.append(_product(grad_s, k))
             grad_k_BGSK[:, :, low:high] += _sums(grad_s, q, k.shape[1])
         grad_sinks_H = None
         if sinks_H is not None:
-            share_BHL = (sinks_H.to(wide).unsqueeze(-1) - totals_BHL).exp()
-            grad_sinks_H = -(share_BHL * along_BHL).sum((0, 2)).to(sinks_H.dtype)
+            share_BHL1 = (sinks_H.to(wide)[:, None, None] - totals_BHL1).exp()
+            grad_sinks_H = -(share_BHL1 * along_BHL1).sum((0, 2, 3)).to(sinks_H.dtype)
         return (
-            torch.cat(grads_q, 2).to(q_BHLK.dtype),
+            torch.cat(grads_q, 2),
             grad_k_BGSK.to(k_BGSK.dtype),
             grad_v_BGSV.to(v_BGSV.dtype),
             grad_sinks_H,
-            *(None,) * 5,
+            *(None,) * 4,
         )
 
 
-def _span(start: int, stop: int, keys: int, rules: _Rules) -> tuple[int, int]:
-    """Return the first key that queries ``start`` to ``stop`` may see, and the one after the last."""
+def _blocks(q_BHLK: Tensor, k_BGSK: Tensor, rules: _Rules) -> Iterator[tuple[int, int, int, int]]:
+    """Yield blocks of queries with the keys that they may see: start, stop, low, high.
+
+    A block is as large as keeps its scores in a processor's cache; what compiles is unrolled, and so
+    takes the large blocks of an accelerator.
+    """
+    (batch, heads, length, _), keys = q_BHLK.shape, k_BGSK.shape[2]
+    small = q_BHLK.device.type == "cpu" and not torch.compiler.is_compiling()
+    at_once = CACHED_SCORES if small else LARGE_SCORES
     reach = keys if rules.window is None else rules.window - 1
-    ahead = 0 if rules.causal else reach
-    return max(0, start + rules.offset - reach), min(keys, stop + rules.offset + ahead)
+    size = max(LEAST_ROWS, at_once // (batch * heads * min(keys, 2 * reach + 1)))
+    if rules.window is not None:
+        size = min(size, max(LEAST_ROWS, rules.window))
+    for start in range(0, length, size):
+        stop = min(length, start + size)
+        ahead = 0 if rules.causal else reach
+        low = max(0, start + rules.offset - reach)
+        yield start, stop, low, min(keys, stop + rules.offset + ahead)
 
 
 def _scores(
@@ -167,24 +180,25 @@ def _scores(
 ) -> tuple[Tensor, Tensor | None]:
     """Return scores (B, H, b, s), minus infinity where hidden, and the cap's tanh where there is one."""
     products = _product(q_BHbK, k_BGsK.transpose(2, 3))
-    scores_BHbs, tanh_BHbs = products.to(float_dtype(products)) * rules.scale, None
+    scores_BHbs, tanh_BHbs = products.to(float_dtype(products)), None
     if rules.soft_cap is not None:
-        tanh_BHbs = (scores_BHbs / rules.soft_cap).tanh()
+        tanh_BHbs = scores_BHbs.div_(rules.soft_cap).tanh_()
         scores_BHbs = tanh_BHbs * rules.soft_cap
     rows, columns, device = q_BHbK.shape[2], k_BGsK.shape[2], q_BHbK.device
-    first = start + rules.offset - low
-    distance_bs = (
-        torch.arange(rows, device=device)[:, None] - torch.arange(columns, device=device) + first
-    )
-    if rules.alibi:
-        slopes_H11 = alibi_slopes(q_BHbK.shape[1], device).to(scores_BHbs.dtype)[:, None, None]
-        scores_BHbs -= slopes_H11 * distance_bs.abs()
-    if rules.window is not None:
-        hidden_bs = distance_bs.abs() >= rules.window
-        hidden_bs = hidden_bs | (distance_bs < 0) if rules.causal else hidden_bs
-        scores_BHbs.masked_fill_(hidden_bs, -math.inf)
-    elif rules.causal:
-        scores_BHbs.masked_fill_(distance_bs < 0, -math.inf)
+    if rules.alibi or rules.window is not None:
+        first = start + rules.offset - low
+        query_b1 = torch.arange(first, first + rows, device=device)[:, None]
+        distance_bs = query_b1 - torch.arange(columns, device=device)
+        if rules.alibi:
+            slopes_H11 = alibi_slopes(q_BHbK.shape[1], device).to(scores_BHbs.dtype)[:, None, None]
+            size_bs = distance_bs.abs().to(scores_BHbs.dtype)
+            scores_BHbs.addcmul_(slopes_H11, size_bs, value=-1)
+        if rules.window is not None:
+            scores_BHbs.masked_fill_(distance_bs.abs() >= rules.window, -math.inf)
+    if rules.causal:
+        # The last columns are the queries' own positions; all before them is visible.
+        ahead_bb = torch.ones(rows, rows, dtype=torch.bool, device=device).triu(1)
+        scores_BHbs[..., columns - rows :].masked_fill_(ahead_bb, -math.inf)
     return scores_BHbs, tanh_BHbs
 
 

@@ -72,7 +72,7 @@ class DifferentialAttention(Component):
         """Parameters of ``differential_attention``."""
 
         lambda_start: float = field(
-            0.8,
+            0.2,
             help="Share of the second map at the start; the paper's is 0.8 - 0.6 exp(-0.3 (l - 1)) in "
             "layer l.",
             ge=0,
@@ -95,8 +95,9 @@ class DifferentialAttention(Component):
         self.project_in = nn.Linear(context.features, values + 2 * keys, bias=False)
         self.project_out = nn.Linear(values, context.width, bias=False)
         self.norm = RootMeanSquare(2 * self.head_dim, params.norm_eps)
-        for name in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"):
-            self.register_parameter(name, nn.Parameter(torch.randn(self.head_dim) * LAMBDA_STD))
+        self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2 = (
+            nn.Parameter(torch.randn(self.head_dim) * LAMBDA_STD) for _ in range(4)
+        )
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
@@ -168,7 +169,7 @@ class DifferentialAttention(Component):
         mean_square_BHL1 = y_BHLV.square().mean(-1, keepdim=True)
         normed_BHLV = y_BHLV / (mean_square_BHL1 + self.params.norm_eps).sqrt() * self.norm.scale
         scaled_BHLV = normed_BHLV * (1 - self.params.lambda_start)
-        heads_BLV = torch.cat([head.squeeze(1) for head in scaled_BHLV.split(1, dim=1)], dim=-1)
+        heads_BLV = torch.cat(scaled_BHLV.unbind(1), dim=-1)
         out_BLD: Tensor = self.project_out(heads_BLV)
         return out_BLD
 

@@ -76,7 +76,7 @@ def turned_as_complex(x_BHLK: Tensor, params: RotaryParams, *, pairs: bool = Fal
 
 def _theta(r: int, half: int, params: RotaryParams) -> float:
     """Return the angle per position of pair ``r``, slowed as published models do."""
-    theta = params.rotary_base ** (-r / half)
+    theta = math.pow(params.rotary_base, -r / half)
     slowed = theta / params.rotary_factor
     wavelength = 2 * math.pi / theta
     slow, fast, trained = params.rotary_slow, params.fastest, params.rotary_trained
