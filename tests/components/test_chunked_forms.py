@@ -100,7 +100,7 @@ def test_mixers_stay_finite_on_inputs_of_any_size(
 ) -> None:
     module = build(name, width=16).to(dtype)
     x = (torch.randn(2, 70, 16) * scale).to(dtype).requires_grad_()
-    output = module(x)
+    output = module(*[x] * module.min_inputs)
     output.float().sum().backward()
     assert output.isfinite().all()
     for what, leaf in [*module.named_parameters(), ("input", x)]:

@@ -1,28 +1,19 @@
-"""Softmax attention: full or sliding window, with grouped key-value heads and rotary positions."""
+"""Softmax attention: full or sliding window, with grouped key-value heads and positions of several kinds."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybridlab.components import base
-from hybridlab.components.base import (
-    FLOAT32_BYTES,
-    BuildContext,
-    Component,
-    State,
-    component,
-    field,
-    must_divide,
-)
+from hybridlab.components.base import FLOAT32_BYTES, BuildContext, Component, State, component
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.root_mean_square import RootMeanSquare
-from hybridlab.components.rotary import rotate
-from hybridlab.components.token_mixers.sliding_window import window_attention
+from hybridlab.components.rotary import turned
+from hybridlab.components.token_mixers.attention_params import AttentionParams, attention_problems
+from hybridlab.components.token_mixers.naive_attention import attend_row_by_row, turned_as_complex
+from hybridlab.components.token_mixers.softmax_attention import attend
 from hybridlab.errors import CannotStep, Problem
 
 
@@ -38,68 +29,42 @@ class Attention(Component):
     """Multi-head softmax attention, (B, L, D) to (B, L, D).
 
     H query heads share G key-value heads (grouped queries, https://arxiv.org/abs/2305.13245).
-    Rotary positions: https://arxiv.org/abs/2104.09864. A short convolution on queries, keys and
-    values, as linear-attention models have, lets one layer see pairs of neighbours. A window makes
-    the cost linear: it runs in blocks once the sequence is longer than two windows.
+    Positions: rotary (https://arxiv.org/abs/2104.09864), by distance (ALiBi, https://arxiv.org/abs/2108.12409),
+    or none. A short convolution on queries, keys and values, as linear-attention models have, lets one
+    layer see pairs of neighbours. A window makes the cost linear: it runs in blocks. With soft cap,
+    sinks or ALiBi all runs in blocks of queries, outside PyTorch's kernels.
     """
 
-    class Params(base.Params):
+    class Params(AttentionParams):
         """Parameters of ``attention``."""
-
-        heads: int = field(4, help="Query heads.", ge=1, le=1024, search=[1, 2, 4, 8])
-        kv_heads: int | None = field(
-            None,
-            help="Key and value heads, shared by groups of query heads; empty: as many as heads.",
-            ge=1,
-            le=1024,
-            search=[1, 2, 4],
-        )
-        head_dim: int | None = field(
-            None, help="Features of a head; empty: width / heads.", ge=1, le=4096, unit="features"
-        )
-        window: int | None = field(
-            None,
-            help="Positions a query sees, itself included (to each side where not causal); "
-            "empty: all.",
-            ge=1,
-            le=1_048_576,
-            unit="positions",
-            search=[16, 64, 256],
-        )
-        causal: bool = field(True, help="Hide later positions; off for images and encoders.")
-        rotary: bool = field(True, help="Turn queries and keys by their position.")
-        rotary_base: float = field(
-            10_000.0,
-            help="Base of the rotary wavelengths; larger for long sequences.",
-            gt=1,
-            le=1e9,
-        )
-        qk_norm: bool = field(False, help="Normalise queries and keys per head; steadies training.")
-        conv: int = field(
-            0,
-            help="Taps of a short convolution on queries, keys and values; 0: none.",
-            ge=0,
-            le=64,
-            unit="positions",
-            search=[0, 4],
-        )
 
     params: Params
 
     def __init__(self, params: Params, context: BuildContext) -> None:
-        """Create one projection in (queries, keys, values) and one out."""
+        """Create one projection in (queries, keys, values) and one out; sinks start at zero."""
         super().__init__(params, context)
         self.heads = params.heads
         self.kv_heads = params.kv_heads or params.heads
-        self.head_dim = params.head_dim or context.width // params.heads
-        projected = (self.heads + 2 * self.kv_heads) * self.head_dim
-        self.project_in = nn.Linear(context.features, projected, bias=False)
-        self.project_out = nn.Linear(self.heads * self.head_dim, context.width, bias=False)
+        self.head_dim = params.head_size(context.width)
+        self.turning = params.turning(context.width)
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        projected = queries + 2 * keys
+        self.project_in = nn.Linear(context.features, projected, bias=params.bias)
+        self.project_out = nn.Linear(queries, context.width, bias=params.out_bias)
         self.conv = (
             DepthwiseConv(projected, params.conv, causal=params.causal) if params.conv else None
         )
-        self.query_norm = RootMeanSquare(self.head_dim) if params.qk_norm else nn.Identity()
-        self.key_norm = RootMeanSquare(self.head_dim) if params.qk_norm else nn.Identity()
+        if params.qk_norm_over == "head":
+            queries = keys = self.head_dim
+        eps = params.norm_eps
+        self.query_norm = RootMeanSquare(queries, eps) if params.qk_norm else nn.Identity()
+        self.key_norm = RootMeanSquare(keys, eps) if params.qk_norm else nn.Identity()
+        self.sinks = nn.Parameter(torch.zeros(self.heads)) if params.sinks else None
+        self.output_gate = (
+            nn.Linear(context.features, self.heads * self.head_dim, bias=params.bias)
+            if params.output_gate
+            else None
+        )
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
@@ -107,23 +72,11 @@ class Attention(Component):
         if self.conv is not None:
             projected_BLP = self.conv(projected_BLP)
         q_BHLK, k_BGLK, v_BGLK = self._heads(projected_BLP)
-        if self.params.rotary:
-            q_BHLK = rotate(q_BHLK, self.params.rotary_base)
-            k_BGLK = rotate(k_BGLK, self.params.rotary_base)
-        if self.params.window is None:
-            y_BHLK = F.scaled_dot_product_attention(
-                q_BHLK,
-                k_BGLK,
-                v_BGLK,
-                is_causal=self.params.causal,
-                enable_gqa=self.kv_heads != self.heads,
-            )
-        else:
-            y_BHLK = window_attention(
-                q_BHLK, k_BGLK, v_BGLK, self.params.window, causal=self.params.causal
-            )
-        y_BLD: Tensor = self.project_out(y_BHLK.transpose(1, 2).flatten(2))
-        return y_BLD
+        q_BHLK, k_BGLK = self._turn(q_BHLK, 0), self._turn(k_BGLK, 0)
+        y_BHLK = self._attend(
+            attend, q_BHLK, k_BGLK, v_BGLK, causal=self.params.causal, window=self.params.window
+        )
+        return self._out(y_BHLK, x_BLD)
 
     def start(self, batch: int) -> State:
         """Return the position, an empty KV cache (B, G, 0, K) twice and the convolution's last inputs."""
@@ -147,27 +100,65 @@ class Attention(Component):
         if self.conv is not None:
             projected_BP, before[0] = self.conv.step(before[0], projected_BP)
         q_BH1K, k_BG1K, v_BG1K = self._heads(projected_BP.unsqueeze(1))
-        if self.params.rotary:
-            q_BH1K = rotate(q_BH1K, self.params.rotary_base, position)
-            k_BG1K = rotate(k_BG1K, self.params.rotary_base, position)
+        q_BH1K, k_BG1K = self._turn(q_BH1K, position), self._turn(k_BG1K, position)
         kept = slice(1 - self.params.window if self.params.window else None, None)
         if self.params.window == 1:
             kept = slice(0, 0)
         keys_BGSK = torch.cat((keys_BGSK[:, :, kept], k_BG1K), dim=2)
         values_BGSK = torch.cat((values_BGSK[:, :, kept], v_BG1K), dim=2)
-        y_BH1K = F.scaled_dot_product_attention(
-            q_BH1K, keys_BGSK, values_BGSK, enable_gqa=self.kv_heads != self.heads
-        )
-        y_BD: Tensor = self.project_out(y_BH1K.transpose(1, 2).flatten(1))
-        return y_BD, (position + 1, keys_BGSK, values_BGSK, *before)
+        y_BH1K = self._attend(attend, q_BH1K, keys_BGSK, values_BGSK, causal=False, window=None)
+        y_B1D = self._out(y_BH1K, x_BD.unsqueeze(1))
+        return y_B1D.squeeze(1), (position + 1, keys_BGSK, values_BGSK, *before)
 
     def _heads(self, projected_BLP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split (B, L, P) into normed queries (B, H, L, K), keys and values (B, G, L, K)."""
+        counts = [self.heads, self.kv_heads, self.kv_heads]
+        if self.params.qk_norm and self.params.qk_norm_over == "all":
+            sizes = [count * self.head_dim for count in counts]
+            q_BLP, k_BLP, v_BLP = torch.split(projected_BLP, sizes, dim=-1)
+            parts_BLP = self.query_norm(q_BLP), self.key_norm(k_BLP), v_BLP
+            q_BHLK, k_BGLK, v_BGLK = (
+                torch.unflatten(part, -1, (-1, self.head_dim)).transpose(1, 2) for part in parts_BLP
+            )
+            return q_BHLK, k_BGLK, v_BGLK
         all_BALK = torch.unflatten(projected_BLP, -1, (-1, self.head_dim)).transpose(1, 2)
-        q_BHLK, k_BGLK, v_BGLK = torch.split(
-            all_BALK, [self.heads, self.kv_heads, self.kv_heads], dim=1
-        )
+        q_BHLK, k_BGLK, v_BGLK = torch.split(all_BALK, counts, dim=1)
         return self.query_norm(q_BHLK), self.key_norm(k_BGLK), v_BGLK
+
+    def _turn(self, x_BHLK: Tensor, first: Tensor | int) -> Tensor:
+        """Turn the share of the features that turns; ``first`` is the position of the first of the L."""
+        turning = self.turning
+        if turning == self.head_dim or not self.params.rotary:
+            return turned(x_BHLK, self.params, first)
+        return torch.cat(
+            (turned(x_BHLK[..., :turning], self.params, first), x_BHLK[..., turning:]), dim=-1
+        )
+
+    def _attend(
+        self,
+        form: Callable[..., Tensor],
+        *q_k_v: Tensor,
+        causal: bool,
+        window: int | None,
+    ) -> Tensor:
+        """Attend by the efficient or the naive form."""
+        return form(
+            *q_k_v,
+            causal=causal,
+            window=window,
+            scale=self.params.scale,
+            soft_cap=self.params.soft_cap,
+            alibi=self.params.alibi,
+            sinks_H=self.sinks,
+        )
+
+    def _out(self, y_BHLK: Tensor, x_BLD: Tensor) -> Tensor:
+        """Gate what the heads give and project to (B, L, D)."""
+        y_BLP = y_BHLK.transpose(1, 2).flatten(2)
+        if self.output_gate is not None:
+            y_BLP = y_BLP * torch.sigmoid(self.output_gate(x_BLD))
+        y_BLD: Tensor = self.project_out(y_BLP)
+        return y_BLD
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Compute softmax(q k / sqrt(K)) v query by query, rotations as complex numbers."""
@@ -176,51 +167,21 @@ class Attention(Component):
         if self.conv is not None:
             projected_BLP = self.conv.reference(projected_BLP)
         q_BHLK, k_BGLK, v_BGLK = self._heads(projected_BLP)
-        if self.params.rotary:
-            q_BHLK, k_BGLK = self._turn(q_BHLK), self._turn(k_BGLK)
-        group = self.heads // self.kv_heads
-        k_BHLK = torch.stack([k for k in k_BGLK.unbind(1) for _ in range(group)], 1)
-        v_BHLK = torch.stack([v for v in v_BGLK.unbind(1) for _ in range(group)], 1)
-        length, window = x_BLD.shape[1], self.params.window or x_BLD.shape[1]
-        rows_BHK = []
-        for t, q_BHK in enumerate(q_BHLK.unbind(2)):
-            first = max(0, t - window + 1)
-            last = t if self.params.causal else min(length - 1, t + window - 1)
-            keys_BHSK = k_BHLK[:, :, first : last + 1]
-            values_BHSK = v_BHLK[:, :, first : last + 1]
-            scores_BHS = (keys_BHSK * q_BHK.unsqueeze(2)).sum(-1) / math.sqrt(self.head_dim)
-            weights_BHS1 = scores_BHS.softmax(-1).unsqueeze(-1)
-            rows_BHK.append((weights_BHS1 * values_BHSK).sum(2))
-        y_BLD: Tensor = self.project_out(torch.stack(rows_BHK, 1).flatten(2))
-        return y_BLD
-
-    def _turn(self, x_BHLK: Tensor) -> Tensor:
-        """Rotate by multiplying pairs, as complex numbers, with exp(i m theta)."""
-        real_BHLR, imaginary_BHLR = x_BHLK.chunk(2, dim=-1)
-        half, length = real_BHLR.shape[-1], x_BHLK.shape[2]
-        theta_R = torch.tensor([self.params.rotary_base ** (-r / half) for r in range(half)])
-        angle_LR = (torch.arange(length)[:, None] * theta_R).to(x_BHLK)
-        turned_BHLR = torch.complex(real_BHLR, imaginary_BHLR) * torch.polar(
-            torch.ones_like(angle_LR), angle_LR
+        turning = self.turning
+        q_BHLK, k_BGLK = (
+            torch.cat((turned_as_complex(x[..., :turning], self.params), x[..., turning:]), dim=-1)
+            for x in (q_BHLK, k_BGLK)
         )
-        return torch.cat((turned_BHLR.real, turned_BHLR.imag), dim=-1)
+        causal, window = self.params.causal, self.params.window
+        y_BHLK = self._attend(
+            attend_row_by_row, q_BHLK, k_BGLK, v_BGLK, causal=causal, window=window
+        )
+        return self._out(y_BHLK, x_BLD)
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:
-        """Yield a problem where heads do not divide, or rotary meets an odd head size."""
-        if params.head_dim is None:
-            yield from must_divide("heads", params.heads, context.width, "width")
-        if params.kv_heads is not None:
-            yield from must_divide("kv_heads", params.kv_heads, params.heads, "heads")
-        size = params.head_dim or context.width // params.heads
-        if params.rotary and size % 2:
-            yield Problem(
-                "head_dim" if params.head_dim else "heads",
-                f"rotary positions turn pairs of features, but a head has {size}",
-                "an even head size",
-                str(size),
-                "set rotary: false, or change heads or head_dim",
-            )
+        """Yield a problem where heads do not divide, or positions do not fit the heads or each other."""
+        yield from attention_problems(params, context)
 
     @classmethod
     def causal(cls, params: Params) -> bool:
@@ -229,7 +190,7 @@ class Attention(Component):
 
     @classmethod
     def _cache_bytes(cls, params: Params, context: BuildContext) -> float:
-        size = params.head_dim or context.width // params.heads
+        size = params.head_size(context.width)
         return 2 * (params.kv_heads or params.heads) * size * FLOAT32_BYTES
 
     @classmethod
@@ -240,7 +201,7 @@ class Attention(Component):
     @classmethod
     def state_bytes(cls, params: Params, context: BuildContext) -> float:
         """Return the cache of a full window, and the last inputs of the convolution."""
-        size = params.head_dim or context.width // params.heads
+        size = params.head_size(context.width)
         projected = (params.heads + 2 * (params.kv_heads or params.heads)) * size
         conv_bytes = max(0, params.conv - 1) * projected * FLOAT32_BYTES
         return (params.window or 0) * cls._cache_bytes(params, context) + conv_bytes

@@ -11,7 +11,13 @@ from torch import Tensor
 
 
 def window_attention(
-    q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, window: int, *, causal: bool
+    q_BHLK: Tensor,
+    k_BGLK: Tensor,
+    v_BGLK: Tensor,
+    window: int,
+    *,
+    causal: bool,
+    scale: float | None = None,
 ) -> Tensor:
     """Attend within ``window`` positions: t - window + 1 to t, or to t + window - 1 if not causal.
 
@@ -24,6 +30,7 @@ def window_attention(
         v_BGLK: values (B, G, L, K).
         window: positions a query sees on one side, itself included.
         causal: whether later positions are hidden.
+        scale: factor on the products; None: 1 / sqrt(K).
 
     Returns:
         (B, H, L, K).
@@ -34,7 +41,7 @@ def window_attention(
     if length <= 2 * window:
         mask_LL = _visible(positions_L[:, None], positions_L[None, :], window, causal)
         return F.scaled_dot_product_attention(
-            q_BHLK, k_BGLK, v_BGLK, attn_mask=mask_LL, enable_gqa=gqa
+            q_BHLK, k_BGLK, v_BGLK, attn_mask=mask_LL, enable_gqa=gqa, scale=scale
         )
     batch = q_BHLK.shape[0]
     blocks = -(-length // window)
@@ -58,6 +65,7 @@ def window_attention(
         values.flatten(0, 1),
         attn_mask=mask,
         enable_gqa=gqa,
+        scale=scale,
     )
     y_BHnWK = torch.unflatten(y, 0, (blocks, batch)).permute(1, 2, 0, 3, 4)
     return y_BHnWK.flatten(2, 3)[:, :, :length]
