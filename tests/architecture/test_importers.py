@@ -57,9 +57,9 @@ def test_everything_wrong_is_told_at_once() -> None:
         | {
             "hidden_size": "wide",
             "num_hidden_layers": -1,
-            "hidden_act": "gelu",
-            "mlp_bias": True,
-            "rope_scaling": {"rope_type": "llama3", "factor": 8.0},
+            "hidden_act": "tanh",
+            "mlp_bias": "no",
+            "rope_scaling": {"rope_type": "dynamic", "factor": 8.0},
             "number_of_moons": 3,
             "rms_norm_epsilon": 1e-5,
         }

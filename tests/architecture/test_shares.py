@@ -31,7 +31,7 @@ def test_one_table_for_both_ends(tmp_path: Path) -> None:
     slots = dict(model.slots())
     table = slots["token_embedding"].body.get_parameter("table.weight")
     assert slots["lm_head"].body.get_parameter("unembedding.weight") is table
-    assert table.std() == pytest.approx(0.1, rel=0.2)
+    assert table.std().item() == pytest.approx(0.1, rel=0.2)
     twin = dict(copy.deepcopy(model).slots())
     assert twin["lm_head"].body.unembedding.weight is twin["token_embedding"].body.table.weight
     model(torch.randint(20, (2, 5))).sum().backward()

@@ -20,7 +20,7 @@ _NOT_NEEDED = {"reference", "start", "step", "check"}
 _OF_COMPONENTS = _NOT_NEEDED | {
     *("Params", "params", "accepts", "gives", "min_inputs", "max_inputs", "recurrent_trace"),
     *("graph_break", "loops", "info", "causal", "state_bytes_per_token", "state_bytes"),
-    *("aux_loss", "report", "lends", "borrows", "__getstate__"),
+    *("aux_loss", "report", "after_update", "lends", "borrows", "__getstate__"),
 }
 _TYPE_COMMENT = re.compile(r"  # type: ignore\[[\w, -]+\]")
 

@@ -210,11 +210,9 @@ class _Writer:
                 else self._group(child, name, step.node.id)
             )
             start = (
-                f"        self.{key} = "
-                if key.isidentifier()
-                else f'        self.add_module("{key}", '
+                f"        self.{key} = " if _plain(key) else f'        self.add_module("{key}", '
             )
-            yield from _opened(start, made, "" if key.isidentifier() else ")")
+            yield from _opened(start, made, "" if _plain(key) else ")")
         yield ""
         yield from self._forward(module, scope)
 
@@ -226,7 +224,7 @@ class _Writer:
         yield f"    def forward(self, {', '.join(f'{name}: Tensor' for name in given)}) -> Tensor:"
         for step in scope.steps:
             key = module.keys[step.node.id]
-            call = f"self.{key}" if key.isidentifier() else f'self._modules["{key}"]'
+            call = f"self.{key}" if _plain(key) else f'self._modules["{key}"]'
             reads = [names.known(ref) for ref in step.reads]
             if step.inner is not None:
                 reads += [names.known(ref) for ref in _in_order(step.inner)]
@@ -303,6 +301,11 @@ class _Names:
     def known(self, ref: Ref) -> str:
         """Return the name that a value was given."""
         return self._of[ref]
+
+
+def _plain(key: str) -> bool:
+    """Say whether a module's name can be written behind a dot."""
+    return key.isidentifier() and not keyword.iskeyword(key)
 
 
 def _in_order(scope: Scope) -> list[Ref]:

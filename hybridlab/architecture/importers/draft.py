@@ -70,11 +70,15 @@ class Draft:
 
 
 def blocks(layers: Sequence[Layer]) -> list[list[list[Part]]]:
-    """Cut layers into blocks that repeat, as few layers written down as there can be.
+    """Cut layers into blocks that repeat: one, where the whole is a pattern, else as few layers as can be written down.
 
     Returns each block as its repeats, each the parts of one or more layers; equal but for their weights.
     """
     shapes = [tuple(part.shape() for part in layer) for layer in layers]
+    count = len(layers)
+    for period in range(1, count // 2 + 1):
+        if count % period == 0 and shapes[:period] * (count // period) == shapes:
+            return [_repeats(layers, 0, period, count // period)]
     best: list[tuple[int, int, int]] = [(0, 0, 0)] * (len(layers) + 1)  # cost, period, repeats
     for start in reversed(range(len(layers))):
         choices = []
@@ -90,12 +94,17 @@ def blocks(layers: Sequence[Layer]) -> list[list[list[Part]]]:
                 choices.append((period + rest, period, repeats))
         best[start] = min(choices)
     found, start = [], 0
-    while start < len(layers):
+    while start < count:
         _, period, repeats = best[start]
-        starts = [start + period * i for i in range(repeats)]
-        found.append([[part for layer in layers[i : i + period] for part in layer] for i in starts])
+        found.append(_repeats(layers, start, period, repeats))
         start += period * repeats
     return found
+
+
+def _repeats(layers: Sequence[Layer], start: int, period: int, repeats: int) -> list[list[Part]]:
+    """Return the parts of each repeat of a block of ``period`` layers."""
+    starts = [start + period * index for index in range(repeats)]
+    return [[part for layer in layers[i : i + period] for part in layer] for i in starts]
 
 
 def _placed_block(

@@ -16,10 +16,10 @@ from hybridlab.errors import Problem, SpecError
 
 LETTERS: Mapping[str, tuple[str, str]] = {
     "M": ("mamba2", "Mamba-2"),
-    "G": ("gated_deltanet", "gated DeltaNet"),
+    "G": ("gated_delta_net", "gated DeltaNet"),
     "*": ("attention", "attention"),
     "D": ("sparse_attention", "sparse attention"),
-    "+": ("mla", "multi-head latent attention"),
+    "+": ("latent_attention", "multi-head latent attention"),
     "-": ("mlp", "feed-forward layer"),
     "E": ("moe", "mixture of experts"),
 }

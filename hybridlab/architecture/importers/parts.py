@@ -13,14 +13,17 @@ from hybridlab.architecture.importers.fields import Fields
 from hybridlab.architecture.importers.weights import Take, built, first_of, joined, take
 from hybridlab.components.channel_mixers.hidden_size import hidden_size
 
-SILU = ("silu", "swish")
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "relu": "relu",
+GATES = {
     "silu": "silu",
     "swish": "silu",
-    "relu2": "relu_squared",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
 }
+"""Published names of a gated layer's bend, and ours."""
+ACTIVATIONS = {**GATES, "relu2": "relu_squared"}
+"""The same for a plain layer."""
 
 
 def norm_weights(name: str, *, bias: bool = False, prefix: str = "norm.") -> dict[str, Take]:
@@ -70,35 +73,6 @@ def final(
 def tied(config: Fields) -> bool:
     """Read whether the head shares the embedding's table."""
     return config.flag("tie_word_embeddings")
-
-
-def rotary(config: Fields, share: float = 1.0, base: float | None = None) -> dict[str, Any]:
-    """Read the rotary positions: base and share of a head's features that turn; other kinds are refused.
-
-    They stand in ``rope_parameters``, and in older configs in ``rope_scaling``, ``rope_theta`` and
-    ``partial_rotary_factor``; ``share`` and ``base`` are the family's own.
-    """
-    if base is None or config.given("rope_theta"):
-        base = config.number("rope_theta", least=1)
-    if config.raw("partial_rotary_factor") is not None:
-        share = config.number("partial_rotary_factor")
-    for name in ("rope_scaling", "rope_parameters"):
-        if not config.given(name):
-            config.raw(name)
-            continue
-        section = config.section(name)
-        for word in ("rope_type", "type"):
-            if section.given(word):
-                section.only(
-                    word, "default", because="positions stretched for longer texts are not built"
-                )
-        if section.given("rope_theta"):
-            base = section.number("rope_theta", least=1)
-        if section.given("partial_rotary_factor"):
-            share = section.number("partial_rotary_factor")
-        if section.problems:
-            section.passed()  # what a kind that is not built says more is of no use
-    return {"rotary_base": base} | ({} if share == 1 else {"rotary_share": share})
 
 
 def attention(
@@ -164,12 +138,16 @@ def swiglu(
     norm: dict[str, Take],
     *,
     field: str = "intermediate_size",
+    bias: bool = False,
     out_scale: float = 1.0,
     fused: str | None = None,
     names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
 ) -> Part:
     """Return the gated feed-forward layer; ``fused`` names the map that is gate and value in one."""
-    params = {"ratio": ratio(config, config.whole(field), field)}
+    params: dict[str, Any] = {"ratio": ratio(config, config.whole(field), field)}
+    bend = config.choice("hidden_act", GATES)
+    if bend != "silu":
+        params["gate"] = bend
     gate, up, down = names
     inwards = (
         take(f"{at}{fused}.weight") if fused else joined(f"{at}{gate}.weight", f"{at}{up}.weight")
@@ -178,6 +156,10 @@ def swiglu(
         "body.project_in.weight": inwards,
         "body.project_out.weight": take(f"{at}{down}.weight").scaled(out_scale),
     }
+    if bias:
+        params["bias"] = True
+        weights["body.project_in.bias"] = joined(f"{at}{gate}.bias", f"{at}{up}.bias")
+        weights["body.project_out.bias"] = take(f"{at}{down}.bias").scaled(out_scale)
     return Part("swiglu", params, weights)
 
 
@@ -206,12 +188,8 @@ def experts(
         "ratio": ratio(config, config.whole("intermediate_size"), "intermediate_size"),
         "balance_weight": balance,
     }
-    if top_k == 1 < count:
-        config.refuse(
-            "num_experts_per_tok",
-            "a single chosen expert is weighted by its probability here",
-            "2 or more",
-        )
+    if top_k == 1:
+        params["weights"] = "normalised"
     gate, up, down = names
 
     def inwards(place: str) -> Take:
@@ -256,6 +234,7 @@ def mamba2(
     params |= {"groups": groups, "conv": conv, "chunk": min(chunk, 1024)}
     if groups > 1:
         params["norm_groups"] = groups
+    params |= _step_limits(config)
     if eps != 1e-5:
         params["eps"] = eps
     weights = norm | {
@@ -304,17 +283,20 @@ def mamba2_of(
     )
 
 
-def step_limit(config: Fields) -> None:
-    """Refuse steps of a state space that are kept within bounds; 0 to infinity is no bound."""
-    given = config.listed("time_step_limit")
-    limits = [_plain(limit) for limit in given]
-    if limits and limits != [0, math.inf]:
-        config.refuse("time_step_limit", "steps are not kept within bounds here", "0 to Infinity")
-
-
-def _plain(limit: Any) -> Any:
-    """Return a number that may be written as {"__float__": "Infinity"}."""
-    return math.inf if limit == {"__float__": "Infinity"} else limit
+def _step_limits(config: Fields) -> dict[str, float]:
+    """Read the bounds that steps are kept within; 0 to infinity is none."""
+    limits = [
+        math.inf if limit == {"__float__": "Infinity"} else limit
+        for limit in config.listed("time_step_limit")
+    ]
+    if not limits:
+        return {}
+    if len(limits) != 2 or not all(isinstance(limit, (int, float)) for limit in limits):
+        config.refuse("time_step_limit", "has the wrong value", "two numbers, or Infinity")
+        return {}
+    low, high = limits
+    found = {"step_min": float(low)} if low > 0 else {}
+    return found | ({"step_max": float(high)} if high < math.inf else {})
 
 
 def _turned(weights: Tensor) -> Tensor:

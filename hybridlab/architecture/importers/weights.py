@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridlab.architecture.model import GraphModel, GroupModule, Slot
 from hybridlab.errors import Problem, SpecError
@@ -89,7 +89,7 @@ def load_weights(
     """
     with contextlib.ExitStack() as opened:
         names, read = _opened(source, opened)
-        found: list[tuple[nn.Parameter, Way]] = []
+        found: list[tuple[Tensor, Way]] = []
         missing: list[str] = []
         left = {name for name in names if not any(fnmatch.fnmatch(name, p) for p in unused)}
         for path, name, parameter in _wanted(model):
@@ -121,14 +121,14 @@ def load_weights(
                 parameter.copy_(tensor)
 
 
-def _wanted(model: GraphModel) -> Iterator[tuple[str, str, nn.Parameter]]:
-    """Yield every weight that a model owns: its node's path, its name there, and itself."""
+def _wanted(model: GraphModel) -> Iterator[tuple[str, str, Tensor]]:
+    """Yield every weight and buffer that a model keeps: its node's path, its name there, and itself."""
     borrowed = {(share.borrower, f"body.{share.weight}") for share in model.inference.shares}
     for module in model.modules():
         if isinstance(module, Slot):
-            for name, parameter in module.named_parameters():
+            for name, tensor in module.state_dict(keep_vars=True).items():
                 if (module.path, name) not in borrowed:
-                    yield module.path, name, parameter
+                    yield module.path, name, tensor
         elif isinstance(module, GroupModule) and module.norm is not None:
             for name, parameter in module.norm.named_parameters():
                 yield module.path, f"norm.{name}", parameter

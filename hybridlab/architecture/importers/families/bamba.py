@@ -8,17 +8,15 @@ from hybridlab.architecture.importers.draft import Draft
 from hybridlab.architecture.importers.fields import Fields
 from hybridlab.architecture.importers.huggingface import family
 from hybridlab.architecture.importers.parts import (
-    SILU,
     attention,
     embedding,
     final,
     mamba2_of,
     norm_weights,
-    rotary,
-    step_limit,
     swiglu,
     tied,
 )
+from hybridlab.architecture.importers.rotary import rotary
 
 DEFAULTS = {
     "vocab_size": 128000,
@@ -28,6 +26,7 @@ DEFAULTS = {
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
     "hidden_act": "silu",
+    "max_position_embeddings": 262144,
     "initializer_range": 0.02,
     "rms_norm_eps": 1e-5,
     "rope_theta": 10_000.0,
@@ -57,10 +56,7 @@ def bamba(config: Fields) -> Draft:
     draft = Draft(config.whole("hidden_size"), "rms_norm", eps, unused=("*.rotary_emb.inv_freq",))
     if shared:
         draft.unused += ("lm_head.weight",)
-    config.only("hidden_act", *SILU)
-    config.only("mlp_bias", False, because="gated feed-forward layers have no bias here")
     config.dropout("attention_dropout")
-    step_limit(config)
     positions, bias = rotary(config, 0.5), config.flag("attention_bias")
     attending = set(config.listed("attn_layer_indices"))
     config.passed("layers_block_type", "layer_types")  # what the indices say already
@@ -73,7 +69,12 @@ def bamba(config: Fields) -> Draft:
             if layer in attending
             else mamba2_of(config, f"{at}mamba.", norm, eps=eps)
         )
-        feed = swiglu(config, f"{at}feed_forward.", norm_weights(f"{at}pre_ff_layernorm"))
+        feed = swiglu(
+            config,
+            f"{at}feed_forward.",
+            norm_weights(f"{at}pre_ff_layernorm"),
+            bias=config.flag("mlp_bias"),
+        )
         draft.layers.append((mixer, feed))
     draft.after = final(config, "rms_norm", "model.final_layernorm", eps, tied=shared)
     return draft

@@ -15,9 +15,9 @@ from hybridlab.architecture.importers.parts import (
     final,
     norm_weights,
     ratio,
-    rotary,
     tied,
 )
+from hybridlab.architecture.importers.rotary import rotary
 from hybridlab.architecture.importers.weights import take
 from hybridlab.architecture.spec import INPUT, Residual
 
@@ -30,6 +30,7 @@ DEFAULTS = {
     "hidden_act": "gelu",
     "attention_dropout": 0.0,
     "hidden_dropout": 0.0,
+    "max_position_embeddings": 2048,
     "initializer_range": 0.02,
     "layer_norm_eps": 1e-5,
     "rotary_pct": 0.25,

@@ -8,18 +8,16 @@ from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
 from hybridlab.architecture.importers.huggingface import family
 from hybridlab.architecture.importers.parts import (
-    SILU,
     attention,
     embedding,
     experts,
     final,
     mamba2_of,
     norm_weights,
-    rotary,
-    step_limit,
     swiglu,
     tied,
 )
+from hybridlab.architecture.importers.rotary import rotary
 from hybridlab.architecture.spec import INPUT, Residual
 
 DEFAULTS = {
@@ -30,6 +28,7 @@ DEFAULTS = {
     "num_attention_heads": 32,
     "num_key_value_heads": None,
     "hidden_act": "silu",
+    "max_position_embeddings": 2048,
     "initializer_range": 0.02,
     "rms_norm_eps": 1e-6,
     "rope_theta": 10_000.0,
@@ -75,9 +74,7 @@ def granitemoehybrid(config: Fields) -> Draft:
     draft = Draft(config.whole("hidden_size"), "rms_norm", eps, unused=("*.rotary_emb.inv_freq",))
     if shared:
         draft.unused += ("lm_head.weight",)
-    config.only("hidden_act", *SILU)
     config.dropout("attention_dropout")
-    step_limit(config)
     config.only("position_embedding_type", None, "rope", "nope")
     turning = rotary(config)
     positions = turning if config.raw("position_embedding_type") == "rope" else {"rotary": False}

@@ -6,15 +6,14 @@ from hybridlab.architecture.importers.draft import Draft
 from hybridlab.architecture.importers.fields import Fields
 from hybridlab.architecture.importers.huggingface import family
 from hybridlab.architecture.importers.parts import (
-    SILU,
     attention,
     embedding,
     final,
     norm_weights,
-    rotary,
     swiglu,
     tied,
 )
+from hybridlab.architecture.importers.rotary import rotary
 
 DEFAULTS = {
     "vocab_size": 32000,
@@ -25,6 +24,7 @@ DEFAULTS = {
     "num_key_value_heads": None,
     "head_dim": None,
     "hidden_act": "silu",
+    "max_position_embeddings": 2048,
     "initializer_range": 0.02,
     "rms_norm_eps": 1e-6,
     "rope_theta": 10_000.0,
@@ -39,17 +39,17 @@ DEFAULTS = {
 @family("llama", source="https://arxiv.org/abs/2302.13971", defaults=DEFAULTS)
 def llama(config: Fields) -> Draft:
     """Read attention and a gated feed-forward layer, pre-norm, over and over."""
-    config.only("mlp_bias", False, because="gated feed-forward layers have no bias here")
-    return decoder(config, bias=config.flag("attention_bias"))
+    return decoder(config, bias=config.flag("attention_bias"), mlp_bias=config.flag("mlp_bias"))
 
 
-def decoder(config: Fields, *, bias: bool = False, window: int | None = None) -> Draft:
+def decoder(
+    config: Fields, *, bias: bool = False, mlp_bias: bool = False, window: int | None = None
+) -> Draft:
     """Read what Llama and its nearest share."""
     eps, shared = config.number("rms_norm_eps", least=0), tied(config)
     draft = Draft(config.whole("hidden_size"), "rms_norm", eps, unused=("*.rotary_emb.inv_freq",))
     if shared:
         draft.unused += ("lm_head.weight",)
-    config.only("hidden_act", *SILU)
     config.dropout("attention_dropout")
     positions = rotary(config)
     draft.before = [embedding(config, "model.embed_tokens.weight", tied=shared)]
@@ -65,7 +65,12 @@ def decoder(config: Fields, *, bias: bool = False, window: int | None = None) ->
                     bias=bias,
                     window=window,
                 ),
-                swiglu(config, f"{at}mlp.", norm_weights(f"{at}post_attention_layernorm")),
+                swiglu(
+                    config,
+                    f"{at}mlp.",
+                    norm_weights(f"{at}post_attention_layernorm"),
+                    bias=mlp_bias,
+                ),
             )
         )
     draft.after = final(config, "rms_norm", "model.norm", eps, tied=shared)

@@ -8,12 +8,10 @@ from hybridlab.architecture.importers.draft import Draft
 from hybridlab.architecture.importers.fields import Fields
 from hybridlab.architecture.importers.huggingface import family
 from hybridlab.architecture.importers.parts import (
-    SILU,
     embedding,
     final,
     mamba2,
     norm_weights,
-    step_limit,
     tied,
 )
 
@@ -50,8 +48,7 @@ def read(config: Fields) -> Draft:
     draft = Draft(config.whole("hidden_size"), "rms_norm", eps)
     if shared:
         draft.unused += ("lm_head.weight",)
-    config.only("hidden_act", *SILU)
-    step_limit(config)
+    config.only("hidden_act", "silu", "swish")
     heads, size = config.whole("num_heads"), config.whole("head_dim")
     draft.before = [embedding(config, "backbone.embeddings.weight", tied=shared)]
     for layer in range(config.whole("num_hidden_layers")):

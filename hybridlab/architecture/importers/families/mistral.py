@@ -16,6 +16,7 @@ DEFAULTS = {
     "num_key_value_heads": 8,
     "head_dim": None,
     "hidden_act": "silu",
+    "max_position_embeddings": 131072,
     "initializer_range": 0.02,
     "rms_norm_eps": 1e-6,
     "rope_theta": 10_000.0,

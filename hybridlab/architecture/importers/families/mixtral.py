@@ -6,15 +6,14 @@ from hybridlab.architecture.importers.draft import Draft
 from hybridlab.architecture.importers.fields import Fields
 from hybridlab.architecture.importers.huggingface import family
 from hybridlab.architecture.importers.parts import (
-    SILU,
     attention,
     embedding,
     experts,
     final,
     norm_weights,
-    rotary,
     tied,
 )
+from hybridlab.architecture.importers.rotary import rotary
 
 DEFAULTS = {
     "vocab_size": 32000,
@@ -25,6 +24,7 @@ DEFAULTS = {
     "num_key_value_heads": 8,
     "head_dim": None,
     "hidden_act": "silu",
+    "max_position_embeddings": 131072,
     "initializer_range": 0.02,
     "rms_norm_eps": 1e-5,
     "rope_theta": 1_000_000.0,
@@ -46,7 +46,7 @@ def mixtral(config: Fields) -> Draft:
     draft = Draft(config.whole("hidden_size"), "rms_norm", eps, unused=("*.rotary_emb.inv_freq",))
     if shared:
         draft.unused += ("lm_head.weight",)
-    config.only("hidden_act", *SILU)
+    config.only("hidden_act", "silu", "swish")
     config.dropout("attention_dropout", "router_jitter_noise")
     positions = rotary(config)
     draft.before = [embedding(config, "model.embed_tokens.weight", tied=shared)]
