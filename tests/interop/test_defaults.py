@@ -19,6 +19,13 @@ LEGACY = {"rope_theta", "rotary_pct", "rotary_emb_base"}
 """Names from before ``rope_parameters``, which the config classes still read."""
 
 
+BRANCHES = {
+    "bamba": {"attn_layer_indices": [0]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"], "num_hidden_layers": 2},
+}
+"""What a family must be told to read all of its fields."""
+
+
 def config_class(name: str) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -41,7 +48,9 @@ def test_defaults_are_the_published_ones(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_default_is_read(name: str) -> None:
     family = families()[name]
-    fields = Fields({"model_type": name}, family.defaults, harmless=family.harmless)
+    fields = Fields(
+        {"model_type": name} | BRANCHES.get(name, {}), family.defaults, harmless=family.harmless
+    )
     family.read(fields)
     assert fields.unread_defaults() == set()
 

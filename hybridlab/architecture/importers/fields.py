@@ -172,7 +172,7 @@ class Fields:
             if self._content.get(name) and name not in self._used:
                 self.refuse(name, message, "false")
         given = {name for name, value in self._content.items() if value is not None}
-        unknown = given - self._used - self._harmless - set(_REFUSED)
+        unknown = given - self._used - set(self._defaults) - self._harmless - set(_REFUSED)
         found = list(dict.fromkeys(self.problems))
         for name in sorted(unknown):
             close = difflib.get_close_matches(name, sorted({*self._used, *self._defaults}), n=1)

@@ -47,14 +47,14 @@ def final(
     norm: str,
     norm_name: str,
     eps: float,
-    head: str = "lm_head.weight",
+    heads: tuple[str, ...] = ("lm_head",),
     *,
     tied: bool = False,
     scale: float = 1.0,
     soft_cap: float | None = None,
     bias: bool = False,
 ) -> list[Part]:
-    """Return the final norm, of a kind and eps of its own, and the head."""
+    """Return the final norm, of a kind and eps of its own, and the head, which files may name in several ways."""
     params: dict[str, Any] = {"vocab": config.whole("vocab_size"), "norm": False}
     if tied:
         params["tied"] = True
@@ -62,10 +62,14 @@ def final(
         params["scale"] = scale
     if soft_cap is not None:
         params["soft_cap"] = soft_cap
-    weights = {} if tied else {"body.unembedding.weight": take(head)}
+    names = [] if tied else ["weight"]
     if bias:
         params["bias"] = True
-        weights["body.unembedding.bias"] = take(head.removesuffix("weight") + "bias")
+        names.append("bias")
+    weights = {
+        f"body.unembedding.{name}": first_of(*(take(f"{head}.{name}") for head in heads))
+        for name in names
+    }
     scales = norm_weights(norm_name, bias=norm == "layer_norm", prefix="body.")
     return [Part(norm, {"eps": eps}, scales, id="final_norm"), Part("lm_head", params, weights)]
 

@@ -50,7 +50,7 @@ def gpt_neox(config: Fields) -> Draft:
     eps, shared = config.number("layer_norm_eps", least=0), tied(config)
     draft = Draft(config.whole("hidden_size"), "layer_norm", eps, unused=UNUSED)
     if shared:
-        draft.unused += ("embed_out.weight",)
+        draft.unused += ("embed_out.weight", "lm_head.weight")
     config.dropout("attention_dropout", "hidden_dropout")
     config.raw("is_decoder")
     share, base = config.number("rotary_pct", least=0), config.number("rotary_emb_base", least=1)
@@ -63,9 +63,8 @@ def gpt_neox(config: Fields) -> Draft:
         draft.layers.append(
             [_side_by_side(attention, feed, eps)] if parallel else [attention, feed]
         )
-    draft.after = final(
-        config, "layer_norm", "gpt_neox.final_layer_norm", eps, "embed_out.weight", tied=shared
-    )
+    norm, heads = "gpt_neox.final_layer_norm", ("lm_head", "embed_out")
+    draft.after = final(config, "layer_norm", norm, eps, heads, tied=shared)
     return draft
 
 
