@@ -229,14 +229,6 @@ class GraphModel(nn.Module):
         """Return the sum of what components asked to add to the loss in the last training forward."""
         return torch.stack([loss.float() for loss in self._aux]).sum() if self._aux else None
 
-    def share(self, shares: Iterable[Share]) -> None:
-        """Put the lender's weight where a component made one that it was to borrow."""
-        slots = dict(self.slots())
-        for share in shares:
-            holder, _, name = share.weight.rpartition(".")
-            lent = slots[share.lender].body.get_parameter(share.lent)
-            setattr(slots[share.borrower].body.get_submodule(holder), name, lent)
-
     def slots(self) -> Iterator[tuple[str, Slot]]:
         """Yield every component in its place with its path, such as ``stage.0.mamba2``."""
         for module in self.modules():
@@ -263,6 +255,14 @@ class GraphModel(nn.Module):
     def reports(self) -> dict[str, dict[str, float | list[float]]]:
         """Return what components have to tell of the last forward, by path."""
         return {path: told for path, slot in self.slots() if (told := slot.body.report())}
+
+    def share(self, shares: Iterable[Share]) -> None:
+        """Put the lender's weight where a component made one that it was to borrow."""
+        slots = dict(self.slots())
+        for share in shares:
+            holder, _, name = share.weight.rpartition(".")
+            lent = slots[share.lender].body.get_parameter(share.lent)
+            setattr(slots[share.borrower].body.get_submodule(holder), name, lent)
 
 
 class _Builder:
