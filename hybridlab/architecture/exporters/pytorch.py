@@ -182,7 +182,9 @@ class _Writer:
         self.norm_eps = architecture.norm_eps
         self.plans = model.inference.slots
         self.group_norms = model.inference.group_norms
-        self.collection = Collection({**PROVIDED, "Model": "Model"})
+        self.collection = Collection(
+            {**PROVIDED, "Model": "Model"}, f"exported_{architecture.fingerprint}"
+        )
         self.classes: list[str] = []
         self._written: dict[str, str] = {}
 
@@ -273,13 +275,14 @@ class _Writer:
         self, info: ComponentInfo, params: Mapping[str, Any], context: BuildContext
     ) -> str:
         name = self.collection.need(info.cls.__module__, info.cls.__name__)
+        params_name = self.collection.need_params(info.cls)
         given = ", ".join(f"{key}={value!r}" for key, value in params.items())
         inputs = ", ".join(
             f'TensorType("{kind.kind}", {kind.shape!r}'
             + (f', "{kind.dtype}")' if kind.dtype != "float32" else ")")
             for kind in context.inputs
         )
-        return f"{name}(Params({given}), BuildContext(({inputs},), {context.width}))"
+        return f"{name}({params_name}({given}), BuildContext(({inputs},), {context.width}))"
 
 
 class _Names:
