@@ -111,6 +111,8 @@ def dump(architecture: Architecture) -> str:
     content["width"] = architecture.width
     if architecture.norm != Architecture.model_fields["norm"].default:
         content["norm"] = architecture.norm
+    if architecture.norm_eps is not None:
+        content["norm_eps"] = architecture.norm_eps
     body = CommentedMap(content)
     body["nodes"] = _node_maps(architecture.nodes)
     return write_yaml(body)

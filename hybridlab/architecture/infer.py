@@ -16,6 +16,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hybridlab.architecture.graph import Ref, Scope, Step, try_resolve
+from hybridlab.architecture.residual_norm import norm_params, norm_problems
+from hybridlab.architecture.shares import Share, find_shares
 from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
 from hybridlab.components.base import BuildContext, ComponentInfo, Kind, nearest
 from hybridlab.components.registry import palette
@@ -57,6 +59,8 @@ class Inference:
     """The norms of groups that have a residual, by the group's path."""
     problems: tuple[Problem, ...]
     scope: Scope | None
+    shares: tuple[Share, ...] = ()
+    """Weights that belong to one component and are used by another too."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -79,12 +83,13 @@ def infer(
     scope, problems = try_resolve(architecture)
     walker = _Walker(architecture, batch, length, problems)
     given = input_type or _assumed_input(architecture)
-    walker.norm_problems()
+    problems.extend(norm_problems(architecture))
     output = None
     if scope is not None:
         output = walker.scope(scope, [{INPUT: given}], "")
     else:
         walker.parameters_only()
+    shares = find_shares(walker.slots, problems)
     return Inference(
         given,
         output,
@@ -93,6 +98,7 @@ def infer(
         walker.group_norms,
         tuple(dict.fromkeys(problems)),
         scope,
+        shares,
     )
 
 
@@ -131,20 +137,6 @@ class _Walker:
     edges: dict[str, TensorType] = field(default_factory=dict)
     slots: dict[str, SlotPlan] = field(default_factory=dict)
     group_norms: dict[str, SlotPlan] = field(default_factory=dict)
-
-    def norm_problems(self) -> None:
-        name = self.architecture.norm
-        norms = [info.name for info in palette().values() if info.kind is Kind.NORM]
-        if name not in norms:
-            self.problems.append(
-                Problem(
-                    "norm",
-                    "there is no such norm",
-                    "a norm of the palette",
-                    repr(name),
-                    nearest(name, norms),
-                )
-            )
 
     def parameters_only(self) -> None:
         """Where names do not resolve, still report what the parameters alone show."""
@@ -199,7 +191,13 @@ class _Walker:
             self._same_shape(step.file_path, given, result)
             context = BuildContext((given,), self.architecture.width)
             self.group_norms[path] = SlotPlan(
-                path, step.file_path, norm, norm.cls.Params(), context, Residual.NONE, given
+                path,
+                step.file_path,
+                norm,
+                norm_params(norm, self.architecture.norm_eps),
+                context,
+                Residual.NONE,
+                given,
             )
         return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from hybridlab.architecture.graph import Ref, Scope
 from hybridlab.architecture.infer import Inference, SlotPlan, infer
+from hybridlab.architecture.residual_norm import norm_params
+from hybridlab.architecture.shares import Share
 from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
 from hybridlab.components.base import BuildContext, Component, State
 from hybridlab.components.registry import lookup
@@ -54,14 +56,14 @@ class _Run:
 class Slot(nn.Module):
     """A component in its place: its norm and residual around it, and the path that names it."""
 
-    def __init__(self, plan: SlotPlan, norm: str) -> None:
+    def __init__(self, plan: SlotPlan, norm: str, norm_eps: float | None = None) -> None:
         """Build the component of a plan, and its norm where it has a residual."""
         super().__init__()
         self.path = plan.path
         self.use = plan.info.name
         self.residual = plan.residual
         self.body: Component = plan.info.cls(plan.params, plan.context)
-        self.norm = _norm(norm, plan.context.width, plan) if plan.residual != "none" else None
+        self.norm = _norm(norm, norm_eps, plan) if plan.residual != "none" else None
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute x + f(norm(x)), norm(x + f(x)) or f(x), as the residual says."""
@@ -94,10 +96,10 @@ class Slot(nn.Module):
             raise CannotStep(Problem(self.path, error.problems[0].message)) from error
 
 
-def _norm(name: str, width: int, plan: SlotPlan) -> Component:
+def _norm(name: str, eps: float | None, plan: SlotPlan) -> Component:
     info = lookup(name, "norm")
     of = plan.context.inputs[0] if plan.residual is Residual.PRE else plan.output
-    return info.cls(info.cls.Params(), BuildContext((of,), width))
+    return info.cls(norm_params(info, eps), BuildContext((of,), plan.context.width))
 
 
 class ScopeModule(nn.Module):
@@ -200,6 +202,7 @@ class GraphModel(nn.Module):
         self.inference = inference
         self._aux: list[Tensor] = []
         self.root = _Builder(architecture, inference, seed).scope(inference.scope, "")
+        self.share(inference.shares)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the graph on a batch, (B, L) tokens, (B, L, C) series or (B, C, height, width) images."""
@@ -233,10 +236,19 @@ class GraphModel(nn.Module):
                 yield module.path, module
 
     def owned(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
-        """Yield each component's parameters by its path, and those of the norm around a group by the group's path."""
+        """Yield each component's parameters by its path, and those of the norm around a group by the group's path.
+
+        A weight that components share is its lender's.
+        """
+        borrowed = {(share.borrower, f"body.{share.weight}") for share in self.inference.shares}
         for module in self.modules():
             if isinstance(module, Slot):
-                yield module.path, list(module.parameters())
+                own = [
+                    p
+                    for name, p in module.named_parameters()
+                    if (module.path, name) not in borrowed
+                ]
+                yield module.path, own
             elif isinstance(module, GroupModule) and module.norm is not None:
                 yield module.path, list(module.norm.parameters())
 
@@ -244,12 +256,20 @@ class GraphModel(nn.Module):
         """Return what components have to tell of the last forward, by path."""
         return {path: told for path, slot in self.slots() if (told := slot.body.report())}
 
+    def share(self, shares: Iterable[Share]) -> None:
+        """Put the lender's weight where a component made one that it was to borrow."""
+        slots = dict(self.slots())
+        for share in shares:
+            holder, _, name = share.weight.rpartition(".")
+            lent = slots[share.lender].body.get_parameter(share.lent)
+            setattr(slots[share.borrower].body.get_submodule(holder), name, lent)
+
 
 class _Builder:
     """Turns slot plans into modules along the scope tree."""
 
     def __init__(self, architecture: Architecture, inference: Inference, seed: int | None) -> None:
-        self.norm = architecture.norm
+        self.norm = architecture.norm, architecture.norm_eps
         self.inference = inference
         self.seed = seed
 
@@ -265,11 +285,11 @@ class _Builder:
 
     def _slot(self, path: str) -> Slot:
         if self.seed is None:
-            return Slot(self.inference.slots[path], self.norm)
+            return Slot(self.inference.slots[path], *self.norm)
         digest = hashlib.sha256(f"{self.seed}:{path}".encode()).digest()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int.from_bytes(digest[:7], "big"))
-            return Slot(self.inference.slots[path], self.norm)
+            return Slot(self.inference.slots[path], *self.norm)
 
     def _group(self, node: Node, inner: Scope, path: str) -> GroupModule:
         names = [""] if node.tie or node.repeat == 1 else [str(i) for i in range(node.repeat)]

@@ -16,7 +16,7 @@ MAX_REPEAT = 512
 MAX_NODES = 2_000
 MAX_DEPTH = 16
 NODE_KEYS = ("id", "use", "inputs", "nodes", "repeat", "tie", "residual")
-ARCHITECTURE_KEYS = ("name", "source", "description", "width", "norm", "nodes")
+ARCHITECTURE_KEYS = ("name", "source", "description", "width", "norm", "norm_eps", "nodes")
 
 Name = Annotated[str, Field(pattern=r"^[^\W\d][\w-]*$", min_length=1, max_length=64)]
 
@@ -95,12 +95,18 @@ class Architecture(_Frozen):
     description: str = Field(default="", max_length=2_000)
     width: Annotated[int, Field(strict=True, ge=1, le=65_536)] = 64
     norm: str = Field(default="rms_norm", max_length=100)
+    norm_eps: float | None = Field(default=None, gt=0, le=0.1)
+    """What the norms of residuals add before the root; None for their own default."""
     nodes: tuple[Node, ...] = Field(min_length=1)
 
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with anything that changes the model, and with nothing else."""
         content = self.model_dump(mode="json", exclude={"name", "source", "description"})
+        if (
+            content["norm_eps"] is None
+        ):  # younger than the first fingerprints, which must not change
+            del content["norm_eps"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -102,7 +102,7 @@ def validate(file: File, task: TaskOption = None, json: Json = False) -> int:
     params: int | None = None
     try:
         architecture = open_architecture(file)
-        completed, input_type = _fitted(architecture, task)
+        completed, input_type = fitted(architecture, task)
         problems = check(completed, input_type)
         params = _params(completed, input_type) if not _errors(problems) else None
     except (SpecError, TaskError) as error:
@@ -144,7 +144,7 @@ def show(
     from hybridlab.trace.predict import predict
 
     architecture = open_architecture(file)
-    completed, input_type = _fitted(architecture, task)
+    completed, input_type = fitted(architecture, task)
     prediction = predict(
         completed,
         input_type,
@@ -232,7 +232,7 @@ def _print_prediction(architecture: Architecture, prediction: Prediction) -> Non
         say(f"{problem.severity}: {problem.sentence()}")
 
 
-def _fitted(architecture: Architecture, task: str | None) -> tuple[Architecture, TensorType | None]:
+def fitted(architecture: Architecture, task: str | None) -> tuple[Architecture, TensorType | None]:
     """Return the architecture as a task trains it and what it reads, or as it stands where no task is given."""
     from hybridlab.tasks.registry import fit
     from hybridlab.tasks.registry import task as make_task

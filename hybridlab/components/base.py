@@ -7,7 +7,7 @@ H heads, K key/state size per head, V value size per head, C channels, E experts
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, TypeVar
@@ -135,6 +135,19 @@ class Component(nn.Module):
 
     def report(self) -> dict[str, float | list[float]]:
         """Return what the last forward is worth telling, such as each expert's share of the load."""
+        return {}
+
+    @classmethod
+    def lends(cls, params: Any) -> Mapping[str, str]:
+        """Return which weights other components may share: a name to ask for, and the weight's path in here."""
+        return {}
+
+    @classmethod
+    def borrows(cls, params: Any) -> Mapping[str, str]:
+        """Return which weights are another component's: the weight's path in here, and the name it is lent under.
+
+        The component creates them too, so that it can stand alone; in an architecture the lender's take their place.
+        """
         return {}
 
     @classmethod

@@ -22,7 +22,7 @@ _SHORT = (4, 8)
 
 @dataclass(frozen=True)
 class Traced:
-    """One component in its place (norm and residual included): its work, parameters, and bytes kept for backward."""
+    """One component in its place (norm and residual included): its work, own parameters, bytes kept for backward."""
 
     params: int
     param_bytes: int
@@ -40,10 +40,13 @@ class _Key:
     context: BuildContext
     residual: Residual
     norm: str
+    norm_eps: float | None
     output: TensorType
 
 
-def trace_slot(plan: SlotPlan, norm: str, batch: int, length: int) -> Traced:
+def trace_slot(
+    plan: SlotPlan, norm: str, batch: int, length: int, norm_eps: float | None = None
+) -> Traced:
     """Trace a component in its place at a batch and a length; equal ones are traced once per process.
 
     Components whose tracing unrolls time (LSTM, GRU) are traced at two short lengths and continued along a straight
@@ -55,6 +58,7 @@ def trace_slot(plan: SlotPlan, norm: str, batch: int, length: int) -> Traced:
         plan.context,
         plan.residual,
         norm,
+        norm_eps,
         plan.output,
     )
     long = any(given.shape[1:2] == ("L",) for given in plan.context.inputs)
@@ -71,7 +75,7 @@ def _trace(key: _Key, batch: int, length: int) -> Traced:
     plan = SlotPlan("", "", info, params, key.context, key.residual, key.output)
     with FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        slot = Slot(plan, key.norm)
+        slot = Slot(plan, key.norm, key.norm_eps)
         inputs = fake_inputs(key.context, batch, length, requires_grad=True)
         weights = list(slot.parameters())
         with OpRecorder() as forward, SavedBytes(inputs, weights) as saved:
@@ -84,9 +88,11 @@ def _trace(key: _Key, batch: int, length: int) -> Traced:
                 torch.autograd.grad(
                     roots, wanted, [torch.ones_like(root) for root in roots], allow_unused=True
                 )
+        borrowed = {f"body.{weight}" for weight in info.cls.borrows(params)}
+        own = [weight for name, weight in slot.named_parameters() if name not in borrowed]
         return Traced(
-            sum(weight.numel() for weight in weights),
-            sum(weight.numel() * weight.element_size() for weight in weights),
+            sum(weight.numel() for weight in own),
+            sum(weight.numel() * weight.element_size() for weight in own),
             forward.work,
             backward.work,
             saved.own_bytes,

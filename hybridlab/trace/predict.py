@@ -82,7 +82,7 @@ def predict(
     inference = infer(architecture, input_type, batch=batch, length=length)
     roofline = roofline or this_cpu()
     traced = {
-        path: trace_slot(plan, architecture.norm, batch, length)
+        path: trace_slot(plan, architecture.norm, batch, length, architecture.norm_eps)
         for path, plan in {**inference.slots, **inference.group_norms}.items()
     }
     # Equal components in equal places share one trace, and so its time.

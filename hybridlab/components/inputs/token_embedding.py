@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,13 @@ class TokenEmbedding(Component):
             le=1_048_576,
             unit="tokens",
         )
+        scale: float = field(1.0, help="Factor on every token's vector.", gt=0, le=1e4)
+        std: float = field(
+            1.0,
+            help="Standard deviation of the table at the start; small where the head shares it.",
+            gt=0,
+            le=100,
+        )
 
     params: Params
     accepts = frozenset({TensorKind.TOKENS})
@@ -49,13 +56,15 @@ class TokenEmbedding(Component):
         """Create the table and, if wanted, the positions."""
         super().__init__(params, context)
         self.table = nn.Embedding(params.vocab, context.width)
+        if params.std != 1:
+            nn.init.normal_(self.table.weight, std=params.std)
         self.positions = (
             LearnedPositions(params.max_length, context.width) if params.positions else None
         )
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
         """Embed tokens (B, L), integers in [0, vocab), as (B, L, D)."""
-        x_BLD: Tensor = self.table(tokens_BL)
+        x_BLD = self._scaled(self.table(tokens_BL))
         return x_BLD if self.positions is None else self.positions(x_BLD)
 
     def start(self, batch: int) -> State:
@@ -65,7 +74,7 @@ class TokenEmbedding(Component):
     def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
         """Embed one token of each sequence, (B), as (B, D)."""
         (tokens_B,) = inputs_BD
-        x_BD: Tensor = self.table(tokens_B)
+        x_BD = self._scaled(self.table(tokens_B))
         if self.positions is None:
             return x_BD, ()
         return self.positions.step(state, x_BD)
@@ -77,8 +86,16 @@ class TokenEmbedding(Component):
         one_hot_BLN = tokens_BL.unsqueeze(-1) == torch.arange(
             self.params.vocab, device=tokens_BL.device
         )
-        x_BLD = one_hot_BLN.to(table_ND.dtype) @ table_ND
+        x_BLD = one_hot_BLN.to(table_ND.dtype) @ table_ND * self.params.scale
         return x_BLD if self.positions is None else self.positions(x_BLD)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.params.scale == 1 else x * self.params.scale
+
+    @classmethod
+    def lends(cls, params: Params) -> Mapping[str, str]:
+        """Lend the table, to a head that scores tokens by it."""
+        return {"token_table": "table.weight"}
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:
