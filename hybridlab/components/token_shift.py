@@ -22,20 +22,19 @@ def shares(features: int, power: float) -> Tensor:
     return 1 - (torch.arange(features) / features) ** power
 
 
-def beside(shift_MD: Tensor, x: Tensor) -> Tensor:
-    """Return M rows of shares (M, D) as (M, 1, ..., D), to mix (..., D) into (M, ..., D)."""
-    return shift_MD.view(shift_MD.shape[0], *(1 for _ in x.shape[1:]), shift_MD.shape[1])
+def beside(shift: Tensor, x: Tensor) -> Tensor:
+    """Return M rows of shares, (M D), as (M, 1, ..., D), to mix (..., D) into (M, ..., D)."""
+    return shift.view(-1, *(1 for _ in x.shape[1:]), x.shape[-1])
 
 
 class LowRank(nn.Module):
     """``act(x W1) W2 + b``, a small correction that the input makes to a learned base b."""
 
-    def __init__(self, features: int, rank: int, base: Tensor, size: float) -> None:
-        """Create the maps: fan-in weights down, uniform within ``size`` up; the output starts near ``base``."""
+    def __init__(self, features: int, rank: int, base: Tensor) -> None:
+        """Create the maps with fan-in weights; the output starts around ``base``."""
         super().__init__()
         self.down = nn.Linear(features, rank, bias=False)
         self.up = nn.Linear(rank, base.shape[0])
-        nn.init.uniform_(self.up.weight, -size, size)
         with torch.no_grad():
             self.up.bias.copy_(base)
 

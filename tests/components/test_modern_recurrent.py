@@ -124,7 +124,7 @@ def test_rwkv6_is_the_authors_layer(build: Build) -> None:
     low = low.view(82, 5, -1).transpose(0, 1)
     parts = torch.bmm(low, module.mix_up).view(5, 2, 41, 16)
     xr, xw, xk, xv, xg = (
-        x + delta * (maa + part) for maa, part in zip(module.shift, parts, strict=True)
+        x + delta * (maa + part) for maa, part in zip(module.shift.chunk(5), parts, strict=True)
     )
     w = module.rate.up.bias + torch.tanh(xw @ module.rate.down.weight.T) @ module.rate.up.weight.T
     r, k, v, w = (
@@ -134,7 +134,7 @@ def test_rwkv6_is_the_authors_layer(build: Build) -> None:
     state, o = torch.zeros(2, 2, 8, 8, dtype=torch.float64), torch.zeros_like(v)
     for i in range(41):
         kv = k[:, i, :, :, None] * v[:, i, :, None, :]
-        o[:, i] = ((state + module.bonus[None, ..., None] * kv) * r[:, i, :, :, None]).sum(-2)
+        o[:, i] = ((state + module.bonus.view(2, 8, 1) * kv) * r[:, i, :, :, None]).sum(-2)
         state = state * w[:, i].exp()[..., None] + kv
     norm = nn.GroupNorm(2, 16, eps=1e-5 * 8**2).double()
     norm.weight, norm.bias = module.norm.scale, module.norm.shift
@@ -160,7 +160,7 @@ def test_rwkv7_is_the_authors_layer(build: Build) -> None:
     module = build("rwkv7", width=16, heads=2, rank=3, gate_rank=5, chunk=16).double()
     _scatter(module)
     x = torch.randn(2, 41, 16, dtype=torch.float64)
-    xr, xw, xk, xv, xa, xg = (x + _shifted(x) * share for share in module.shift)
+    xr, xw, xk, xv, xa, xg = (x + _shifted(x) * share for share in module.shift.chunk(6))
     low = torch.tanh(xw @ module.decay.down.weight.T) @ module.decay.up.weight.T
     w = -F.softplus(-(module.decay.up.bias + low)) - 0.5
     k, v, r = module.key(xk), module.value(xv), module.receptance(xr)
@@ -174,7 +174,7 @@ def test_rwkv7_is_the_authors_layer(build: Build) -> None:
     norm = nn.GroupNorm(2, 16, eps=64e-5).double()
     norm.weight, norm.bias = module.norm.scale, module.norm.shift
     o = norm(o.reshape(82, 16)).view(2, 41, 16)
-    o = o + ((r * k * module.bonus).sum(dim=-1, keepdim=True) * v).view(2, 41, 16)
+    o = o + ((r * k * module.bonus.view(2, 8)).sum(dim=-1, keepdim=True) * v).view(2, 41, 16)
     torch.testing.assert_close(module(x), module.project_out(o * g))
 
 
@@ -221,7 +221,8 @@ def test_mlstm_at_any_gate(writes: str, forgets: str) -> None:
     want = _with_grads(_mlstm_by_steps, leaves, torch.float64)
     for chunk in (7, 64):
         got = _with_grads(lambda *x, chunk=chunk: mlstm(*x, chunk), leaves, torch.float32)
-        _agree(got, want, 2e-3)
+        # Sums of logs of size 1e4 are known to 1e-3 and a few of those in float32.
+        _agree(got, want, 2e-2 if -1e4 in LOG_FORGETS[forgets] else 1e-4)
 
 
 @pytest.mark.parametrize("chunk", [2, 32, 64])
@@ -244,22 +245,31 @@ def _wkv_of_pairs(k: Tensor, v: Tensor, rate: Tensor, bonus: Tensor) -> Tensor:
     return ((logs + k.unsqueeze(1)).softmax(2) * v.unsqueeze(1)).sum(2)
 
 
-@pytest.mark.parametrize("size", [1.0, 30.0, 1e4])
+@pytest.mark.parametrize("size", [1.0, 30.0, 300.0])
 @pytest.mark.parametrize("rate", [0.0, 1e-3, 3.0, 1e5])
 def test_rwkv4_at_any_weight(size: float, rate: float) -> None:
-    k, v = torch.randn(2, 150, 6) * size, torch.randn(2, 150, 6)
-    leaves = [k, v, torch.rand(6) * rate, torch.randn(6)]
+    leaves = [torch.randn(2, 150, 6) * size, torch.randn(2, 150, 6)]
+    leaves += [torch.rand(6) * rate, torch.randn(6)]
     got = _with_grads(wkv4, leaves, torch.float32)
-    # Log weights of size 1e4 are known to 1e-3 in float32.
-    _agree(got, _with_grads(_wkv_of_pairs, leaves, torch.float64), 1e-4 if size < 1e4 else 2e-2)
+    # Log weights of size 300 are known to 3e-5 in float32.
+    _agree(got, _with_grads(_wkv_of_pairs, leaves, torch.float64), 1e-4 if size < 300 else 2e-3)
 
 
-@pytest.mark.parametrize("length", [1, 2, 5, 17])
+@pytest.mark.parametrize("length", [1, 2, 5])
 def test_gradients_written_by_hand_are_right(length: int) -> None:
     draw = lambda *shape: torch.randn(*shape, dtype=torch.float64, requires_grad=True)  # noqa: E731
     rate = (torch.rand(3, dtype=torch.float64) + 0.1).requires_grad_()
     assert torch.autograd.gradcheck(wkv4, (draw(2, length, 3), draw(2, length, 3), rate, draw(3)))
     assert torch.autograd.gradcheck(slstm, (draw(2, length, 4, 2, 2), draw(2, 2, 4, 2)))
+
+
+@pytest.mark.parametrize("name", ["rwkv4", "rwkv7"])
+def test_compiled_gradients_are_the_same(name: str, build: Build) -> None:
+    """A compiler takes the steps themselves in place of the gradient that is written by hand."""
+    module, x = build(name, width=16), torch.randn(2, 40, 16)
+    torch.compiler.reset()
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    _agree(*(_with_grads(form, [x], torch.float32) for form in (compiled, module)), 1e-4)
 
 
 # Special cases
@@ -288,7 +298,7 @@ def test_slstm_does_not_depend_on_the_scale_of_its_input_gate(build: Build) -> N
     module, x = build("slstm", width=16), torch.randn(2, 20, 16)
     want = module(x)
     with torch.no_grad():
-        module.bias[0] += 30.0
+        module.bias[:16] += 30.0
     torch.testing.assert_close(module(x), want, rtol=1e-4, atol=1e-4)
 
 

@@ -97,7 +97,8 @@ class MLSTM(Component):
         """Mix (B, L, D) along L."""
         q_BLHK, k_BLHK, v_BLHV, output_BLE = self._heads(x_BLD)
         write_BLH, log_forget_BLH = self._gates(x_BLD)
-        h_BLHV = mlstm(q_BLHK, k_BLHK, v_BLHV, write_BLH, log_forget_BLH, self.params.chunk)
+        with torch.autocast(x_BLD.device.type, enabled=False):
+            h_BLHV = mlstm(q_BLHK, k_BLHK, v_BLHV, write_BLH, log_forget_BLH, self.params.chunk)
         return self._gated(h_BLHV, output_BLE)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -117,7 +118,7 @@ class MLSTM(Component):
 
     def _gated(self, h: Tensor, output: Tensor) -> Tensor:
         """Normalise each head, gate and project to (..., D)."""
-        y: Tensor = self.project_out(output.sigmoid() * self.norm(h))
+        y: Tensor = self.project_out(output.sigmoid() * self.norm(h).to(output.dtype))
         return y
 
     def start(self, batch: int) -> State:
@@ -143,7 +144,7 @@ class MLSTM(Component):
         c_BHKV = c_BHKV * (kept_BH - m_BH).exp()[..., None, None]
         c_BHKV = torch.addcmul(c_BHKV, written_BHK.unsqueeze(-1), v1_BHV.unsqueeze(-2))
         h_BHV = normalised((q_BHK.unsqueeze(-2) @ c_BHKV).squeeze(-2), m_BH)
-        return self._gated(h_BHV.to(x_BD.dtype), output_BE), (c_BHKV, m_BH)
+        return self._gated(h_BHV, output_BE), (c_BHKV, m_BH)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Step through the stabilised recurrence of the paper."""

@@ -28,7 +28,8 @@ def mlstm(
 
     Within a chunk that is a matrix product with weights exp(b_t - b_s + log i_s), where b is the
     running sum of log f; what earlier chunks have left arrives through the state before the chunk.
-    The normaliser n is one more column of the values, of ones.
+    The normaliser n is one more column of the values, of ones. All is done in float32 or better: the
+    norm that follows removes the scale of h, and in 16 bits little would be left of the gates' gradients.
 
     Args:
         q_BLHK: queries over sqrt(K), (B, L, H, K).
@@ -39,12 +40,14 @@ def mlstm(
         chunk: positions per chunk.
 
     Returns:
-        (B, L, H, V).
+        (B, L, H, V), in the dtype of the gates.
     """
-    length = q_BLHK.shape[1]
+    length, wide = q_BLHK.shape[1], write_BLH.dtype
     chunk = min(chunk, length)
-    v1_BLHV = F.pad(v_BLHV, (0, 1), value=1.0)
-    q, k, v1 = (into_chunks(part, chunk).transpose(2, 3) for part in (q_BLHK, k_BLHK, v1_BLHV))
+    v1_BLHV = F.pad(v_BLHV.to(wide), (0, 1), value=1.0)
+    q, k, v1 = (
+        into_chunks(part.to(wide), chunk).transpose(2, 3) for part in (q_BLHK, k_BLHK, v1_BLHV)
+    )
     write_BnHc = into_chunks(write_BLH, chunk).transpose(2, 3)
     total_BnHc = into_chunks(log_forget_BLH, chunk).cumsum(2).transpose(2, 3)
     last_BnH1 = total_BnHc[..., -1:]
@@ -56,23 +59,23 @@ def mlstm(
     logs_BnHcc.add_(logs_BnHcc.new_full((chunk, chunk), float("-inf")).triu(1))
     from_before_BnHc = total_BnHc + before_BnH.unsqueeze(-1)
     m_BnHc = torch.maximum(logs_BnHcc.detach().amax(-1), from_before_BnHc.detach())
-    weights_BnHcc = logs_BnHcc.sub_(m_BnHc.unsqueeze(-1)).exp_().to(q.dtype)
+    weights_BnHcc = logs_BnHcc.sub_(m_BnHc.unsqueeze(-1)).exp_()
     sums = (q @ k.transpose(-1, -2) * weights_BnHcc) @ v1
 
     if sums.shape[1] > 1:
-        written = k * (to_end_BnHc - after_BnH.unsqueeze(-1)).exp().unsqueeze(-1).to(k.dtype)
+        written = k * (to_end_BnHc - after_BnH.unsqueeze(-1)).exp().unsqueeze(-1)
         updates = written.transpose(-1, -2) @ v1
         kept_BnH = last_BnH1.squeeze(-1) + before_BnH - after_BnH
         states = states_before(updates.flatten(3), kept_BnH).reshape(updates.shape)
-        sums = sums + q * (from_before_BnHc - m_BnHc).exp().unsqueeze(-1).to(q.dtype) @ states
+        sums = sums + q * (from_before_BnHc - m_BnHc).exp().unsqueeze(-1) @ states
     h = normalised(sums, m_BnHc)
     return h.transpose(2, 3).flatten(1, 2)[:, :length]
 
 
 def normalised(sums: Tensor, m: Tensor) -> Tensor:
     """Divide the sums (..., V) by max(|n q|, 1), where n q is their last column and all of them lack exp(m)."""
-    wide, below = sums[..., :-1], sums[..., -1:].to(m.dtype)
-    return (wide / (torch.maximum(below.abs(), (-m).exp().unsqueeze(-1)) + EPS)).to(sums.dtype)
+    above, below = sums[..., :-1], sums[..., -1:]
+    return above / (torch.maximum(below.abs(), (-m).exp().unsqueeze(-1)) + EPS)
 
 
 @torch.no_grad()

@@ -18,7 +18,6 @@ from hybridlab.components.base import (
     field,
     float_dtype,
     must_divide,
-    undecayed,
 )
 from hybridlab.components.head_norm import HeadNorm, not_single
 from hybridlab.components.token_mixers.gla_chunks import gla
@@ -27,9 +26,6 @@ from hybridlab.errors import Problem
 
 NORM_EPS = 64e-5
 """That of the authors: 1e-5 times the square of their head size divisor, 8."""
-
-START = 0.01
-"""Maps up from the low ranks start uniform within this, as the authors' do."""
 
 LARGEST_LOG_RATE = 5.0
 """A rate of e^5 a position already forgets all; beyond it only the gradient would overflow."""
@@ -78,18 +74,18 @@ class RWKV6(Component):
         features, width = context.features, context.width
         self.mix_shift = nn.Parameter(shares(features, 1.0))
         self.mix_down = nn.Linear(features, 5 * params.mix_rank, bias=False)
-        mix_up = torch.empty(5, params.mix_rank, features).uniform_(-START, START)
+        bound = params.mix_rank**-0.5
+        mix_up = torch.empty(5, params.mix_rank, features).uniform_(-bound, bound)
         self.mix_up = nn.Parameter(mix_up)
         powers = (0.5, 1.0, 1.0, 1.0, 0.5)  # of r, w, k, v and g
-        self.shift = undecayed(nn.Parameter(torch.stack([shares(features, p) for p in powers])))
+        self.shift = nn.Parameter(torch.cat([shares(features, power) for power in powers]))
         self.receptance = nn.Linear(features, width, bias=False)
         place_D = torch.arange(width) / max(1, width - 1)
-        self.rate = LowRank(features, params.decay_rank, -6 + 5 * place_D**0.7, START)
+        self.rate = LowRank(features, params.decay_rank, -6 + 5 * place_D**0.7)
         self.key = nn.Linear(features, width, bias=False)
         self.value = nn.Linear(features, width, bias=False)
         self.gate = nn.Linear(features, width, bias=False)
-        zigzag_D = 0.1 * ((torch.arange(width) + 1) % 3 - 1)
-        self.bonus = undecayed(nn.Parameter(torch.unflatten(zigzag_D, 0, (params.heads, -1))))
+        self.bonus = nn.Parameter(0.1 * ((torch.arange(width) + 1) % 3 - 1))
         self.norm = HeadNorm(width, NORM_EPS, shift=True)
         self.project_out = nn.Linear(width, width, bias=False)
 
@@ -102,7 +98,8 @@ class RWKV6(Component):
         r, k, v, log_decay, gate_BLD = self._parts(x_BLD, previous(x_BLD))
         after = gla(following(r), k, v, log_decay, self.params.chunk)
         before = F.pad(after, (0, 0, 0, 0, 1, -1))
-        present = (r * k * self.bonus.to(k.dtype)).sum(-1, keepdim=True)
+        bonus_HK = torch.unflatten(self.bonus.to(k.dtype), 0, k.shape[-2:])
+        present = (r * k * bonus_HK).sum(-1, keepdim=True)
         return self._gated(torch.addcmul(before, present, v), gate_BLD)
 
     def _parts(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -111,7 +108,7 @@ class RWKV6(Component):
         rate = self.rate(xw, bent=True)
         rate = rate.to(float_dtype(rate)).clamp(max=LARGEST_LOG_RATE).exp()
         parts = (self.receptance(xr), self.key(xk), self.value(xv), -rate)
-        r, k, v, log_decay = (torch.unflatten(part, -1, self.bonus.shape) for part in parts)
+        r, k, v, log_decay = (torch.unflatten(part, -1, (self.params.heads, -1)) for part in parts)
         return r, k, v, log_decay, F.silu(self.gate(xg))
 
     def _mixes(self, x: Tensor, before: Tensor) -> Tensor:
@@ -129,7 +126,8 @@ class RWKV6(Component):
 
     def start(self, batch: int) -> State:
         """Return the last input (B, D) and the states (B, H, K, K), zeros."""
-        weight, (heads, size) = self.key.weight, self.bonus.shape
+        weight, heads = self.key.weight, self.params.heads
+        size = self.context.width // heads
         state_BHKK = weight.new_zeros(batch, heads, size, size, dtype=float_dtype(weight))
         return weight.new_zeros(batch, self.context.features), state_BHKK
 
@@ -139,7 +137,7 @@ class RWKV6(Component):
         before_BD, state_BHKK = state
         *parts, gate_BD = self._parts(x_BD, before_BD)
         r, k, v, log_decay = (part.to(state_BHKK.dtype) for part in parts)
-        bonus_HK = self.bonus.to(state_BHKK.dtype)
+        bonus_HK = torch.unflatten(self.bonus.to(k.dtype), 0, k.shape[-2:])
         written_BHKK = k.unsqueeze(-1) * v.unsqueeze(-2)
         seen_BHKK = torch.addcmul(state_BHKK, bonus_HK.unsqueeze(-1), written_BHKK)
         o_BHK = (r.unsqueeze(-2) @ seen_BHKK).squeeze(-2).to(x_BD.dtype)
@@ -154,18 +152,22 @@ class RWKV6(Component):
         inner = self.mix_down(mixed_BLD).tanh().chunk(5, dim=-1)
         xr, xw, xk, xv, xg = (
             x_BLD + (before_BLD - x_BLD) * (share_D + inner_BLR @ up_RD)
-            for share_D, inner_BLR, up_RD in zip(self.shift, inner, self.mix_up, strict=True)
+            for share_D, inner_BLR, up_RD in zip(
+                self.shift.chunk(5), inner, self.mix_up, strict=True
+            )
         )
         rate = self.rate.down(xw).tanh() @ self.rate.up.weight.T + self.rate.up.bias
         parts = (self.receptance(xr), self.key(xk), self.value(xv), (-rate.exp()).exp())
-        r, k, v, w = (torch.unflatten(part, -1, self.bonus.shape).unbind(1) for part in parts)
-        state_BHKK = torch.zeros_like(k[0].unsqueeze(-1) * v[0].unsqueeze(-2))
+        r, k, v, w = (torch.unflatten(part, -1, (self.params.heads, -1)) for part in parts)
+        w = torch.cat((torch.ones_like(w[:, :1]), w), dim=1)[:, :-1]  # what fades before t is read
+        bonus_HK1 = self.bonus.view(k.shape[2:]).unsqueeze(-1)
+        state_BHKK = written_BHKK = torch.zeros_like(k[:, 0].unsqueeze(-1) * v[:, 0].unsqueeze(-2))
         rows_BHK = []
-        for r_BHK, k_BHK, v_BHK, w_BHK in zip(r, k, v, w, strict=True):
-            written_BHKK = k_BHK.unsqueeze(-1) * v_BHK.unsqueeze(-2)
-            seen_BHKK = state_BHKK + self.bonus.unsqueeze(-1) * written_BHKK
-            rows_BHK.append((r_BHK.unsqueeze(-1) * seen_BHKK).sum(-2))
+        for r_BHK, k_BHK, v_BHK, w_BHK in zip(*(x.unbind(1) for x in (r, k, v, w)), strict=True):
             state_BHKK = w_BHK.unsqueeze(-1) * state_BHKK + written_BHKK
+            written_BHKK = k_BHK.unsqueeze(-1) * v_BHK.unsqueeze(-2)
+            seen_BHKK = state_BHKK + bonus_HK1 * written_BHKK
+            rows_BHK.append((r_BHK.unsqueeze(-1) * seen_BHKK).sum(-2))
         o_BLD = torch.stack(rows_BHK, 1).flatten(2)
         normed_ND = F.group_norm(o_BLD.flatten(0, 1), self.params.heads, eps=NORM_EPS)
         normed_BLD = normed_ND.view_as(o_BLD) * self.norm.scale + self.norm.shift

@@ -18,7 +18,6 @@ from hybridlab.components.base import (
     field,
     float_dtype,
     must_divide,
-    undecayed,
 )
 from hybridlab.components.head_norm import HeadNorm, not_single
 from hybridlab.components.token_mixers.rwkv7_chunks import rwkv7
@@ -29,9 +28,6 @@ NORM_EPS = 64e-5
 KEY_EPS = 1e-12
 LARGEST_RATE = 0.6065306597126334
 """e^-0.5: no row fades faster than to e^-0.61 of itself at one position."""
-
-START = 0.05
-"""Maps up from the low ranks start uniform within this."""
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -77,7 +73,7 @@ class RWKV7(Component):
         super().__init__(params, context)
         features, width, heads = context.features, context.width, params.heads
         powers = (0.2, 0.9, 0.7, 0.7, 0.9, 0.2)  # of r, w, k, v, a and g
-        self.shift = undecayed(nn.Parameter(torch.stack([shares(features, p) for p in powers])))
+        self.shift = nn.Parameter(torch.cat([shares(features, power) for power in powers]))
         place_D = torch.arange(width) / max(1, width - 1)
         size = width // heads
         zigzag_D = torch.linspace(-1, 1, size).repeat(heads)
@@ -86,14 +82,14 @@ class RWKV7(Component):
         self.key = nn.Linear(features, width, bias=False)
         self.value = nn.Linear(features, width, bias=False)
         decay_base_D = -5.5 + 6 * place_D + 2.5 * zigzag_D
-        self.decay = LowRank(features, params.rank, decay_base_D, START)
+        self.decay = LowRank(features, params.rank, decay_base_D)
         rate_base_D = -0.19 + 0.3 * zigzag_D + 0.4 * (place_D - 0.5)
-        self.rate = LowRank(features, params.rank, rate_base_D, START)
+        self.rate = LowRank(features, params.rank, rate_base_D)
         self.gate_down = nn.Linear(features, params.gate_rank, bias=False)
         self.gate_up = nn.Linear(params.gate_rank, width, bias=False)
         self.removal_scale = nn.Parameter(0.71 - 0.1 * (place_D - 0.5))
         self.rate_share = nn.Parameter(torch.full((width,), 1.02))
-        self.bonus = undecayed(nn.Parameter(torch.full((heads, size), -0.04)))
+        self.bonus = nn.Parameter(torch.full((width,), -0.04))
         self.norm = HeadNorm(width, NORM_EPS, shift=True)
         self.project_out = nn.Linear(width, width, bias=False)
 
@@ -104,32 +100,37 @@ class RWKV7(Component):
         return self._gated(o_BLHK, parts, gate_BLD)
 
     def _parts(self, x: Tensor, before: Tensor) -> tuple[Parts, Tensor]:
-        """Return r, k, v, a, b (..., H, K) and log decays, in float32 or better, and the gate (..., D)."""
+        """Return r, k, v, a, b and log decays (..., H, K), in float32 or better, and the gate (..., D)."""
         shift = beside(self.shift, x).to(x.dtype)
         xr, xw, xk, xv, xa, xg = torch.addcmul(x, before - x, shift).unbind(0)
         decay = self.decay(xw, bent=True)
         log_decay = -LARGEST_RATE * decay.to(float_dtype(decay)).sigmoid()
-        k, rate = self.key(xk), self.rate(xa, bent=False).sigmoid()
-        removed = k * self.removal_scale.to(k.dtype)
-        k = torch.addcmul(k, k * (rate - 1), self.rate_share.to(k.dtype))
+        wide = log_decay.dtype
+        r, k, v = (part.to(wide) for part in (self.receptance(xr), self.key(xk), self.value(xv)))
+        rate = self.rate(xa, bent=False).to(wide).sigmoid()
+        removed = k * self.removal_scale.to(wide)
+        k = torch.addcmul(k, k * (rate - 1), self.rate_share.to(wide))
         r, k, v, removed, rate, log_decay = (
-            torch.unflatten(part, -1, self.bonus.shape)
-            for part in (self.receptance(xr), k, self.value(xv), removed, rate, log_decay)
+            torch.unflatten(part, -1, (self.params.heads, -1))
+            for part in (r, k, v, removed, rate, log_decay)
         )
-        removed = F.normalize(removed.to(log_decay.dtype), dim=-1, eps=KEY_EPS)
+        removed = F.normalize(removed, dim=-1, eps=KEY_EPS)
         gate = self.gate_up(self.gate_down(xg).sigmoid())
         return (r, k, v, -removed, removed * rate, log_decay), gate
 
     def _gated(self, o: Tensor, parts: Parts, gate: Tensor) -> Tensor:
         """Normalise each head, add the bonus of the present, gate and project to (..., D)."""
         r, k, v = parts[:3]
-        present = (r * k * self.bonus.to(k.dtype)).sum(-1, keepdim=True) * v
-        y: Tensor = self.project_out((self.norm(o) + present.flatten(-2)) * gate)
+        bonus_HK = torch.unflatten(self.bonus.to(k.dtype), 0, k.shape[-2:])
+        present = (r * k * bonus_HK).sum(-1, keepdim=True) * v
+        normed = self.norm(o) + present.flatten(-2)
+        y: Tensor = self.project_out(normed.to(gate.dtype) * gate)
         return y
 
     def start(self, batch: int) -> State:
         """Return the last input (B, D) and the states (B, H, K, K), zeros."""
-        weight, (heads, size) = self.key.weight, self.bonus.shape
+        weight, heads = self.key.weight, self.params.heads
+        size = self.context.width // heads
         state_BHKK = weight.new_zeros(batch, heads, size, size, dtype=float_dtype(weight))
         return weight.new_zeros(batch, self.context.features), state_BHKK
 
@@ -142,14 +143,16 @@ class RWKV7(Component):
         read_BH1K = a.unsqueeze(-2) @ state_BHKK
         state_BHKK = log_decay.exp().unsqueeze(-1) * state_BHKK
         state_BHKK = state_BHKK + b.unsqueeze(-1) * read_BH1K + k.unsqueeze(-1) * v.unsqueeze(-2)
-        o_BHK = (r.unsqueeze(-2) @ state_BHKK).squeeze(-2).to(x_BD.dtype)
+        o_BHK = (r.unsqueeze(-2) @ state_BHKK).squeeze(-2)
         return self._gated(o_BHK, parts, gate_BD), (x_BD, state_BHKK)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Step through the recurrence of the paper, with states of value rows and key columns as it has them."""
         (x_BLD,) = inputs
         before_BLD = torch.cat((torch.zeros_like(x_BLD[:, :1]), x_BLD[:, :-1]), dim=1)
-        xr, xw, xk, xv, xa, xg = (x_BLD + (before_BLD - x_BLD) * share for share in self.shift)
+        xr, xw, xk, xv, xa, xg = (
+            x_BLD + (before_BLD - x_BLD) * share for share in self.shift.chunk(6)
+        )
         decay = self.decay.down(xw).tanh() @ self.decay.up.weight.T + self.decay.up.bias
         rate = (self.rate.down(xa) @ self.rate.up.weight.T + self.rate.up.bias).sigmoid()
         key = self.key(xk)
@@ -161,7 +164,7 @@ class RWKV7(Component):
             key * self.removal_scale,
             rate,
         )
-        apart = [torch.unflatten(part, -1, self.bonus.shape).unbind(1) for part in parts]
+        apart = [torch.unflatten(part, -1, (self.params.heads, -1)).unbind(1) for part in parts]
         state_BHVK = torch.zeros_like(apart[3][0].unsqueeze(-1) * apart[2][0].unsqueeze(-2))
         rows_BHV = []
         for r, w, k, v, removed, a in zip(*apart, strict=True):
@@ -173,7 +176,8 @@ class RWKV7(Component):
             centred_BHV = o_BHV - o_BHV.mean(-1, keepdim=True)
             deviation_BH1 = (centred_BHV.square().mean(-1, keepdim=True) + NORM_EPS).sqrt()
             normed_BD = (centred_BHV / deviation_BH1).flatten(1) * self.norm.scale
-            bonus_BD = ((r * self.bonus * k).sum(-1, keepdim=True) * v).flatten(1)
+            bonus_HK = self.bonus.view(k.shape[1:])
+            bonus_BD = ((r * bonus_HK * k).sum(-1, keepdim=True) * v).flatten(1)
             rows_BHV.append(normed_BD + self.norm.shift + bonus_BD)
         gate_BLD = self.gate_down(xg).sigmoid() @ self.gate_up.weight.T
         return (torch.stack(rows_BHV, 1) * gate_BLD) @ self.project_out.weight.T

@@ -45,7 +45,7 @@ def rwkv7(
         chunk: positions per chunk, at most 64.
 
     Returns:
-        (B, L, H, V), in the dtype of the values.
+        (B, L, H, V), in float32 or better.
     """
     length = r_BLHK.shape[1]
     chunk = min(chunk, LARGEST_CHUNK, length)
@@ -56,7 +56,7 @@ def rwkv7(
             into_chunks(part.to(wide), chunk).transpose(2, 3) for part in parts
         )
         o = _chunks(r, k, v, a, b, log_decay)
-    return o.transpose(2, 3).flatten(1, 2)[:, :length].to(v_BLHV.dtype)
+    return o.transpose(2, 3).flatten(1, 2)[:, :length]
 
 
 def _chunks(r: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, log_decay: Tensor) -> Tensor:
@@ -82,9 +82,24 @@ def _chunks(r: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, log_decay: Te
     to_end = (last - total).exp()
     k_end, b_end = ((part * to_end).transpose(-1, -2) for part in (k, b))
     moved = b_end @ reads + torch.diag_embed(last.squeeze(-2).exp())
-    states: Tensor = _Chain.apply(moved, k_end @ v + b_end @ p)  # type: ignore[no-untyped-call]
+    states = _states_before(moved, k_end @ v + b_end @ p)
     p = p + reads @ states
     return o + rb @ p + (r * total.exp()) @ states
+
+
+def _states_before(moved: Tensor, added: Tensor) -> Tensor:
+    """Return the state before each chunk; a compiler differentiates the loop itself."""
+    if torch.compiler.is_compiling():
+        return _chained(moved, added)
+    states: Tensor = _Chain.apply(moved, added)  # type: ignore[no-untyped-call]
+    return states
+
+
+def _chained(moved: Tensor, added: Tensor) -> Tensor:
+    rows = [torch.zeros_like(added[:, 0])]
+    for move, add in zip(moved.unbind(1)[:-1], added.unbind(1)[:-1], strict=True):
+        rows.append(add + move @ rows[-1])
+    return torch.stack(rows, 1)
 
 
 class _Chain(torch.autograd.Function):
@@ -92,10 +107,7 @@ class _Chain(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, moved: Tensor, added: Tensor) -> Tensor:
-        rows = [torch.zeros_like(added[:, 0])]
-        for move, add in zip(moved.unbind(1)[:-1], added.unbind(1)[:-1], strict=True):
-            rows.append(torch.matmul(move, rows[-1]).add_(add))
-        states = torch.stack(rows, 1)
+        states = _chained(moved, added)
         ctx.save_for_backward(moved, states)
         return states
 

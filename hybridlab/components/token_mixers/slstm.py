@@ -19,7 +19,6 @@ from hybridlab.components.base import (
     field,
     float_dtype,
     must_divide,
-    undecayed,
 )
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.head_norm import HeadNorm, not_single
@@ -75,18 +74,18 @@ class SLSTM(Component):
     graph_break = "The loop over time stays in Python; a compiler would unroll every position."
 
     def __init__(self, params: Params, context: BuildContext) -> None:
-        """Create the maps, fan-in weights from the input and 1 / sqrt(D) for the recurrence."""
+        """Create the maps, all of them with fan-in weights."""
         super().__init__(params, context)
         heads, features = params.heads, context.width // params.heads
         self.conv = DepthwiseConv(context.features, params.conv) if params.conv else None
         self.write_and_forget = nn.Linear(context.features, 2 * context.width, bias=False)
         self.value_and_output = nn.Linear(context.features, 2 * context.width, bias=False)
-        bound = 1 / math.sqrt(context.width)
+        bound = 1 / math.sqrt(features)
         recurrent_HPGP = torch.empty(heads, features, 4, features).uniform_(-bound, bound)
         self.recurrent = nn.Parameter(recurrent_HPGP)
         bias_GHP = torch.zeros(4, heads, features)
         bias_GHP[1] = torch.linspace(*FORGET_BIASES, features)
-        self.bias = undecayed(nn.Parameter(bias_GHP))
+        self.bias = nn.Parameter(bias_GHP.flatten())
         self.norm = HeadNorm(context.width, NORM_EPS, shift=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -99,14 +98,14 @@ class SLSTM(Component):
     def _inputs(self, x: Tensor, smooth: Tensor) -> Tensor:
         """Return the inputs' part of the gates (..., 4, H, P), in float32 or better."""
         flat = torch.cat((self.write_and_forget(smooth), self.value_and_output(x)), dim=-1)
-        gates = torch.unflatten(flat, -1, self.bias.shape)
-        return gates.to(float_dtype(gates)) + self.bias
+        gates = flat.to(float_dtype(flat)) + self.bias
+        return torch.unflatten(gates, -1, (4, self.params.heads, -1))
 
     def start(self, batch: int) -> State:
         """Return c, n, m and h (B, H, P), and the convolution's last inputs where there is one."""
-        like_BHP = self.recurrent.new_empty(
-            batch, *self.bias.shape[1:], dtype=float_dtype(self.recurrent)
-        )
+        heads, features = self.recurrent.shape[:2]
+        wide = float_dtype(self.recurrent)
+        like_BHP = self.recurrent.new_empty(batch, heads, features, dtype=wide)
         cell = empty_cell(like_BHP)
         return cell if self.conv is None else (*cell, self.conv.start(batch))
 

@@ -29,6 +29,8 @@ def wkv4(k_BLD: Tensor, v_BLD: Tensor, rate_D: Tensor, bonus_D: Tensor) -> Tenso
         rate_D: how fast log weights fall with time, more than 0, in the same dtype.
         bonus_D: what the present position's log weight gets, in the same dtype.
     """
+    if torch.compiler.is_compiling():  # it differentiates the steps itself
+        return _average(k_BLD, v_BLD, rate_D, bonus_D)[0]
     o_BLD: Tensor = _WKV4.apply(k_BLD, v_BLD, rate_D, bonus_D)  # type: ignore[no-untyped-call]
     return o_BLD
 
@@ -92,14 +94,20 @@ def _sums_before(k_BLD: Tensor, v_PBLD: Tensor, rate_D: Tensor) -> tuple[Tensor,
     return F.pad(sums_PBLD, (0, 0, 1, -1)), F.pad(m_BLD, (0, 0, 1, -1), value=NEVER)
 
 
+def _average(k: Tensor, v: Tensor, rate: Tensor, bonus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the average, and the sums before each position and their m, which backward needs."""
+    sums, m = _sums_before(k, torch.stack((v, torch.ones_like(v))), rate)
+    return averaged(sums, m, k, v, bonus)[0], sums, m
+
+
 class _WKV4(torch.autograd.Function):
     """With p the weights of the average: dv_s = sum p_ts g_t, dk_s = sum p_ts g_t (v_s - o_t), from right to left."""
 
     @staticmethod
     def forward(ctx: Any, k: Tensor, v: Tensor, rate: Tensor, bonus: Tensor) -> Tensor:
-        sums, m = _sums_before(k, torch.stack((v, torch.ones_like(v))), rate)
+        average, sums, m = _average(k, v, rate, bonus)
         ctx.save_for_backward(k, v, rate, bonus, sums, m)
-        return averaged(sums, m, k, v, bonus)[0]
+        return average
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
