@@ -79,21 +79,22 @@ class Upsample(Component):
         return long_BLD + moved_BLD if self.params.add else moved_BLD
 
     def reference(self, *inputs: Tensor) -> Tensor:
-        """Read for each position the block that it may see."""
+        """Multiply by matrices of ones and zeros that say which position reads which block, place by place."""
         short_BnD, long_BLD = inputs
         stride = self.params.stride
         late = stride - 1 if self.params.causal else 0
-        rows_BD = []
-        for t in range(long_BLD.shape[1]):
-            block, place = divmod(t - late, stride)
-            row_BD = torch.zeros_like(long_BLD[:, t])
-            if block >= 0:
-                row_BD = short_BnD[:, block]
-                if self.map is not None:
-                    map_DD = self.map.weight.chunk(stride)[place]
-                    row_BD = row_BD @ map_DD.T + self.map.bias.chunk(stride)[place]
-            rows_BD.append(row_BD + long_BLD[:, t] if self.params.add else row_BD)
-        return torch.stack(rows_BD, 1)
+        y_BLD = long_BLD if self.params.add else torch.zeros_like(long_BLD)
+        for place in range(stride):
+            reads = [
+                [t - late == block * stride + place for block in range(short_BnD.shape[1])]
+                for t in range(long_BLD.shape[1])
+            ]
+            values_BnD = short_BnD
+            if self.map is not None:
+                map_DD, bias_D = (each.chunk(stride)[place] for each in self.map.parameters())
+                values_BnD = short_BnD @ map_DD.T + bias_D
+            y_BLD = y_BLD + torch.tensor(reads).to(short_BnD) @ values_BnD
+        return y_BLD
 
     def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
         """Raise CannotStep: there is no short position for most long ones."""
