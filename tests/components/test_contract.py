@@ -35,7 +35,7 @@ FIRST_DOZEN = {
 }
 
 CHANGE_RATE = ("downsample", "upsample")
-"""These read or give blocks: what they may see of them is tested in test_convolutions.py."""
+"""These read or give blocks: what they may see of them is tested in test_change_of_rate.py."""
 
 everyone = pytest.mark.parametrize("name", NAMES)
 

@@ -62,12 +62,13 @@ class Downsample(Component):
         if self.params.method == "last":
             return x_BLD.index_select(1, (starts_n + stride - 1).clamp(max=length - 1))
         padded_BLD = F.pad(x_BLD, (0, 0, 0, blocks * stride - length))
-        blocks_BnSD = padded_BLD.unflatten(1, (blocks, stride))
+        blocks_BnSD = torch.unflatten(padded_BLD, 1, (blocks, stride))
         if self.map is not None:
             z_BnD: Tensor = self.map(blocks_BnSD.flatten(2))
             return z_BnD
         counts_n1 = (length - starts_n).clamp(max=stride).unsqueeze(-1)
-        return blocks_BnSD.sum(2) / counts_n1
+        means_BnD: Tensor = blocks_BnSD.sum(2) / counts_n1
+        return means_BnD
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Take block by block."""

@@ -82,11 +82,11 @@ class ConvNeXt(Component):
         """Mix (B, L, D) over rows and columns; a last row that is not full is filled with zeros."""
         length = x_BLD.shape[1]
         columns = self._columns(length)
-        image_BRCD = F.pad(x_BLD, (0, 0, 0, -length % columns)).unflatten(1, (-1, columns))
+        image_BRCD = torch.unflatten(F.pad(x_BLD, (0, 0, 0, -length % columns)), 1, (-1, columns))
         kernel = self.params.kernel
         before, after = kernel // 2, kernel - 1 - kernel // 2
         padded_BRCD = F.pad(image_BRCD, (0, 0, before, after, before, after))
-        taps_D1KK = self.taps.unflatten(1, (1, kernel, kernel))
+        taps_D1KK = torch.unflatten(self.taps, 1, (1, kernel, kernel))
         y_BDRC = F.conv2d(
             padded_BRCD.permute(0, 3, 1, 2), taps_D1KK, self.bias, groups=self.taps.shape[0]
         )

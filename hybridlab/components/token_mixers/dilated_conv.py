@@ -110,7 +110,7 @@ class DilatedConv(Component):
 
     def _filters(self) -> Tensor:
         """Return the taps as (filters, features of a group, 1, K)."""
-        return self.taps.unflatten(1, (-1, 1, self.params.kernel))
+        return torch.unflatten(self.taps, 1, (-1, 1, self.params.kernel))
 
     def _bent(
         self, y_BLF: Tensor, bends: Mapping[Bend, Callable[[Tensor], Tensor]] = _BENDS
@@ -118,7 +118,7 @@ class DilatedConv(Component):
         """Bend each group's outputs, a wavenet's as filter and gate (..., G, 2, D / G), and map them."""
         bend = bends[self.params.activation]
         if self.params.activation == "wavenet":
-            bent_BLD = bend(y_BLF.unflatten(-1, (self.groups, 2, -1))).flatten(-2)
+            bent_BLD = bend(torch.unflatten(y_BLF, -1, (self.groups, 2, -1))).flatten(-2)
         else:
             bent_BLD = bend(y_BLF)
         out_BLD: Tensor = self.project_out(bent_BLD)
@@ -139,8 +139,8 @@ class DilatedConv(Component):
         (x_BD,) = inputs_BD
         seen_BSD = torch.cat((state[0], x_BD.unsqueeze(1)), dim=1)
         tapped_BKD = seen_BSD[:, :: self.params.dilation]
-        window_BDK = tapped_BKD.transpose(1, 2).unflatten(1, (self.groups, -1)).flatten(2)
-        filters_GFK = self.taps.unflatten(0, (self.groups, -1))
+        window_BDK = torch.unflatten(tapped_BKD.transpose(1, 2), 1, (self.groups, -1)).flatten(2)
+        filters_GFK = torch.unflatten(self.taps, 0, (self.groups, -1))
         y_BGF = torch.einsum("bgk,gfk->bgf", window_BDK, filters_GFK)
         return self._bent(y_BGF.flatten(1) + self.bias), (seen_BSD[:, 1:],)
 

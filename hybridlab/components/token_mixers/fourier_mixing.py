@@ -44,7 +44,8 @@ class FourierMixing(Component):
         over = (1, 2) if self.params.features else (1,)
         norm = "ortho" if self.params.scaled else "backward"
         wide_BLD = x_BLD.to(float_dtype(x_BLD))
-        return torch.fft.fftn(wide_BLD, dim=over, norm=norm).real.to(x_BLD.dtype)
+        y_BLD: Tensor = torch.fft.fftn(wide_BLD, dim=over, norm=norm).real
+        return y_BLD.to(x_BLD.dtype)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Multiply by the matrices: Re(F_L x F_D) = C_L x C_D - S_L x S_D, cosines C and sines S."""

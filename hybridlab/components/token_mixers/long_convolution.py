@@ -27,7 +27,7 @@ def convolve(x_BLD: Tensor, taps_KD: Tensor) -> Tensor:
     wide = float_dtype(x_BLD)
     x_BFD = torch.fft.rfft(x_BLD.to(wide), n=size, dim=1)
     taps_FD = torch.fft.rfft(taps_KD.to(wide), n=size, dim=0)
-    y_BLD = torch.fft.irfft(x_BFD * taps_FD, n=size, dim=1)[:, :length]
+    y_BLD: Tensor = torch.fft.irfft(x_BFD * taps_FD, n=size, dim=1)[:, :length]
     return y_BLD.to(x_BLD.dtype)
 
 
