@@ -20,6 +20,7 @@ from hybridlab.architecture.residual_norm import norm_params, norm_problems
 from hybridlab.architecture.shares import Share, find_shares
 from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
 from hybridlab.components.base import BuildContext, ComponentInfo, Kind, nearest
+from hybridlab.components.lengths import concrete, written
 from hybridlab.components.registry import palette
 from hybridlab.components.types import TensorKind, TensorType, sequence
 from hybridlab.errors import Problem
@@ -327,31 +328,28 @@ class _Walker:
 
 def concrete_shape(given: TensorType, batch: int, length: int) -> tuple[int, ...]:
     """Return a type's shape in numbers; lengths such as ``"L/4"`` are rounded up."""
-    return tuple(
-        size if isinstance(size, int) else _size(size, batch, length) for size in given.shape
-    )
-
-
-def _size(symbol: str, batch: int, length: int) -> int:
-    if symbol == "B":
-        return batch
-    factor = Fraction(symbol.replace("L", "1", 1) if symbol[0] == "L" else symbol.replace("*L", ""))
-    return -(-length * factor.numerator // factor.denominator)
+    return tuple(batch if size == "B" else concrete(size, length) for size in given.shape)
 
 
 def _symbolic(
-    kind: TensorKind, shape: tuple[int, ...], read: TensorType, length: int
+    kind: TensorKind, shape: tuple[int, ...], told: str | int, length: int
 ) -> tuple[str | int, ...]:
-    """Name the batch, and the length where it came from an unknown length; features stay numbers."""
+    """Name the batch, and the length where it came from an unknown length; features stay numbers.
+
+    ``told`` is the output's length as the component says it; where that is not what came out, the share of L is
+    read off the output.
+    """
     dims: list[str | int] = ["B", *shape[1:]]
-    grows = read.kind in _HAS_LENGTH and read.shape[1] == "L"
-    if kind in _HAS_LENGTH or (kind is TensorKind.LOGITS and len(shape) == 3):
-        if grows and shape[1] == length:
-            dims[1] = "L"
-        elif grows:
-            ratio = Fraction(shape[1], length)
-            dims[1] = f"L/{ratio.denominator}" if ratio.numerator == 1 else f"{ratio}*L"
+    positions = kind in _HAS_LENGTH or (kind is TensorKind.LOGITS and len(shape) == 3)
+    if positions and isinstance(told, str):
+        right = concrete(told, length) == shape[1]
+        dims[1] = told if right else written(Fraction(shape[1], length))
     return tuple(dims)
+
+
+def unknown_length(given: TensorType) -> bool:
+    """Say whether a type has a length that only the batch tells."""
+    return given.kind in _HAS_LENGTH and isinstance(given.shape[1], str)
 
 
 def fake_inputs(
@@ -378,7 +376,7 @@ def run_fake(
     """Build and run one component on fake tensors; return its output's type, or the reason why it cannot run."""
     info = palette()[name]
     params = info.cls.Params.model_validate_json(params_json)
-    if info.cls.recurrent_trace and any(given.shape[1:2] == ("L",) for given in context.inputs):
+    if info.cls.recurrent_trace and any(map(unknown_length, context.inputs)):
         length = min(length, 4)
     try:
         with FakeTensorMode(), torch.no_grad(), warnings.catch_warnings():
@@ -388,5 +386,7 @@ def run_fake(
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     kind = TensorKind.LOGITS if info.kind is Kind.HEAD else info.cls.gives
-    shape = _symbolic(kind, tuple(output.shape), context.inputs[0], length)
+    first = context.inputs[0]
+    told = info.cls.output_length(params, context.inputs) if first.kind in _HAS_LENGTH else 0
+    shape = _symbolic(kind, tuple(output.shape), told, length)
     return TensorType(kind, shape, str(output.dtype).removeprefix("torch."))

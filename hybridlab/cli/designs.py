@@ -52,10 +52,18 @@ def presets(json: Json = False) -> None:
         table("", ("name", "kind", "what it is", "source"), rows)
 
 
-def components(json: Json = False) -> None:
-    """List the palette: every component with its parameters."""
+def components(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show this component's page.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the palette, every component with its parameters; or show one component's page."""
     from hybridlab.components.registry import catalogue
 
+    if name is not None:
+        _component(name, json)
+        return
     entries = catalogue()
     if json:
         give(entries)
@@ -71,6 +79,26 @@ def components(json: Json = False) -> None:
             for e in entries
         ]
         table("", ("name", "kind", "cost", "parameters", "what it does"), rows)
+
+
+def _component(name: str, json: bool) -> None:
+    """Give one component's page, with the presets that use it."""
+    from hybridlab.architecture.document import load
+    from hybridlab.architecture.library import presets as shipped
+    from hybridlab.components.pages import page
+    from hybridlab.components.registry import catalogue
+
+    used_by = [
+        entry.name
+        for entry in shipped()
+        if any(node.use == name for _, _, node in load(entry.path).walk())
+    ]
+    text = page(name, used_by)
+    if json:
+        (entry,) = (entry for entry in catalogue() if entry["name"] == name)
+        give({**entry, "presets": used_by, "page": text})
+    else:
+        print(text, end="")
 
 
 def tasks(json: Json = False) -> None:

@@ -129,6 +129,16 @@ class Component(nn.Module):
             raise CannotStep(f"{self.info.title} cannot run one position at a time")
         return self(*(x.unsqueeze(1) for x in inputs_BD)).squeeze(1), ()
 
+    @classmethod
+    def input_lengths(cls, params: Any) -> tuple[str, ...]:
+        """Return symbolic lengths of inputs that fit each other; all alike where nothing else is said."""
+        return ("L",) * cls.min_inputs
+
+    @classmethod
+    def output_length(cls, params: Any, inputs: tuple[TensorType, ...]) -> str | int:
+        """Return the length of the output as types write it: the first input's where nothing else is said."""
+        return inputs[0].shape[1]
+
     def aux_loss(self) -> Tensor | None:
         """Return the loss that the last forward asks to be added (scalar), such as a balance loss."""
         return None

@@ -75,7 +75,8 @@ def catalogue(width: int = 64) -> list[dict[str, Any]]:
         ]
         if not required:
             params = info.cls.Params()
-            context = BuildContext((sequence(width),) * info.cls.min_inputs, width)
+            lengths = info.cls.input_lengths(params)
+            context = BuildContext(tuple(sequence(width, length) for length in lengths), width)
             entry["state_bytes_per_token"] = info.cls.state_bytes_per_token(params, context)
             entry["state_bytes"] = info.cls.state_bytes(params, context)
         entries.append(entry)

@@ -89,7 +89,9 @@ def _wrong_output(completed: Architecture, inference: Inference, task: Task) -> 
         f"the output does not answer {task.name}",
         str(wanted),
         str(given),
-        f"use {_written(task.head_node())}, or remove the head and the task supplies it",
+        "bring it back to every position with upsample"
+        if _only_length_differs(given, wanted)
+        else f"use {_written(task.head_node())}, or remove the head and the task supplies it",
     )
 
 
@@ -97,7 +99,15 @@ def _matches(given: TensorType, wanted: TensorType) -> bool:
     return (
         given.kind is wanted.kind
         and len(given.shape) == len(wanted.shape)
-        and given.shape[-1] == wanted.shape[-1]
+        and given.shape[1:] == wanted.shape[1:]
+    )
+
+
+def _only_length_differs(given: TensorType, wanted: TensorType) -> bool:
+    return (
+        given.kind is wanted.kind
+        and len(given.shape) == len(wanted.shape) == 3
+        and given.shape[2] == wanted.shape[2]
     )
 
 

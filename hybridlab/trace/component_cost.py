@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from hybridlab.architecture.infer import SlotPlan, fake_inputs
+from hybridlab.architecture.infer import SlotPlan, fake_inputs, unknown_length
 from hybridlab.architecture.model import Slot
 from hybridlab.architecture.spec import Residual
 from hybridlab.components.base import BuildContext
@@ -61,7 +61,7 @@ def trace_slot(
         norm_eps,
         plan.output,
     )
-    long = any(given.shape[1:2] == ("L",) for given in plan.context.inputs)
+    long = any(map(unknown_length, plan.context.inputs))
     if plan.info.cls.recurrent_trace and long and length > _SHORT[1]:
         first, second = (_trace(key, batch, short) for short in _SHORT)
         return _along_line(first, second, (length - _SHORT[0]) / (_SHORT[1] - _SHORT[0]))

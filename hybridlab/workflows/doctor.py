@@ -117,12 +117,16 @@ def _results(info: ComponentInfo, device: torch.device) -> list[torch.Tensor]:
     """Return a component's output and the gradients of its floating inputs and weights, of equal draws everywhere."""
     kind = sorted(info.cls.accepts)[0]
     shape, dtype = _FORMS[kind]
-    given = TensorType(kind, shape, dtype)
-    context = BuildContext((given,) * info.cls.min_inputs, _WIDTH)
+    params = info.cls.Params()
+    given = tuple(
+        TensorType(kind, tuple(length if size == "L" else size for size in shape), dtype)
+        for length in info.cls.input_lengths(params)
+    )
+    context = BuildContext(given, _WIDTH)
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        body: Component = info.cls(info.cls.Params(), context).to(device)
+        body: Component = info.cls(params, context).to(device)
     inputs = [_input(item, generator).to(device) for item in context.inputs]
     floating = [tensor.requires_grad_() for tensor in inputs if tensor.is_floating_point()]
     output = body(*inputs)

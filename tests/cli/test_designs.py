@@ -43,6 +43,18 @@ def test_components_and_tasks_are_described(cli: Cli) -> None:
     assert "parity" in cli("tasks").out
 
 
+def test_a_component_has_a_page(cli: Cli) -> None:
+    text = cli("components", "mamba2").out
+    assert text.startswith("# Mamba-2\n") and "`jamba_mini`" in text
+    said = cli("components", "mamba2", "--json").json
+    assert (
+        said["page"] == text and "jamba_mini" in said["presets"] and said["kind"] == "token_mixer"
+    )
+    unknown = cli("components", "mamba3", "--json")
+    assert unknown.code == 2
+    assert "did you mean 'mamba2'" in unknown.json["errors"][0]["fix"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_is_right(cli: Cli, name: str) -> None:
     said = cli("validate", name, "--json")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hybridlab.architecture.infer import concrete_shape
 from hybridlab.components.base import BuildContext, Component
 from hybridlab.components.registry import palette
 from hybridlab.components.types import TensorKind, TensorType, sequence
@@ -29,10 +30,13 @@ def _seed() -> None:
 def context_for() -> Callable[..., BuildContext]:
     """Return the context of a component by name: what it accepts, as often as it needs it."""
 
-    def make(name: str, width: int = 64) -> BuildContext:
+    def make(name: str, width: int = 64, **params: Any) -> BuildContext:
         cls = palette()[name].cls
         kind = sorted(cls.accepts)[0]
-        return BuildContext((GIVEN.get(kind, sequence(width)),) * cls.min_inputs, width)
+        lengths = cls.input_lengths(cls.Params(**params))
+        return BuildContext(
+            tuple(GIVEN.get(kind, sequence(width, length)) for length in lengths), width
+        )
 
     return make
 
@@ -43,7 +47,7 @@ def build(context_for: Callable[..., BuildContext]) -> Callable[..., Component]:
 
     def make(name: str, width: int = 64, **params: Any) -> Component:
         cls = palette()[name].cls
-        context = context_for(name, width)
+        context = context_for(name, width, **params)
         checked = cls.Params(**params)
         assert [p for p in cls.check(checked, context) if p.severity == "error"] == []
         return cls(checked, context)
@@ -60,8 +64,7 @@ def give() -> Callable[..., list[Tensor]]:
     ) -> list[Tensor]:
         drawn = []
         for kind in module.context.inputs:
-            sizes = {"B": batch, "L": length}
-            shape = tuple(sizes[s] if isinstance(s, str) else s for s in kind.shape)
+            shape = concrete_shape(kind, batch, length)
             if kind.kind is TensorKind.TOKENS:
                 drawn.append(torch.randint(module.params.vocab, shape))
             else:

@@ -141,6 +141,11 @@ SEQUENCE_TO_SEQUENCE = [
     for name, info in palette().items()
     if info.kind not in (Kind.INPUT, Kind.HEAD) and info.cls.max_inputs == 1
 ]
+LONG_ENOUGH: dict[str, dict[str, Any]] = {
+    "gated_linear_attention": {"heads": 2},
+    "mlp_mixer": {"length": 4096, "hidden": 8},
+}
+"""Parameters with which a component runs at width 8 and 4,096 positions."""
 
 
 @pytest.mark.parametrize("name", SEQUENCE_TO_SEQUENCE)
@@ -150,7 +155,7 @@ def test_no_loop_over_time(name: str, build: Build) -> None:
     A loop over time that indexes x[:, t] makes each step's gradient as large as the whole sequence, so
     that backward grows with the square of the length.
     """
-    module = build(name, width=8, **({"heads": 2} if name == "gated_linear_attention" else {}))
+    module = build(name, width=8, **LONG_ENOUGH.get(name, {}))
     short, long = (
         _graph_nodes(module(torch.randn(1, n, 8, requires_grad=True))) for n in (256, 4096)
     )

@@ -34,13 +34,17 @@ FIRST_DOZEN = {
     *("lm_head", "classifier", "regressor"),
 }
 
+CHANGE_RATE = ("downsample", "upsample")
+"""These read or give blocks: what they may see of them is tested in test_change_of_rate.py."""
+
 everyone = pytest.mark.parametrize("name", NAMES)
 
 
 def on_sequences(name: str) -> bool:
     """Say whether a component takes and gives one value per position."""
     info = palette()[name]
-    return TensorKind.IMAGE not in info.cls.accepts and name not in ("classifier", "regressor")
+    others = ("classifier", "regressor", *CHANGE_RATE)
+    return TensorKind.IMAGE not in info.cls.accepts and name not in others
 
 
 def expected_shape(module: Component, batch: int, length: int) -> tuple[int, ...]:
@@ -51,6 +55,8 @@ def expected_shape(module: Component, batch: int, length: int) -> tuple[int, ...
         return (batch, params.classes if module.info.name == "classifier" else params.outputs)
     if module.info.name == "lm_head":
         return (batch, length, params.vocab)
+    if module.info.name == "downsample":
+        return (batch, -(-length // params.stride), width)
     assert kind is not Kind.HEAD, "say here what a new head gives"
     return (batch, length, width)
 
@@ -69,7 +75,7 @@ def test_it_says_what_it_is(name: str) -> None:
     for part in (module, info.cls, info.cls.Params, info.cls.forward):
         assert inspect.getdoc(part), f"{part} has no docstring"
     assert info.cls.__doc__ != Component.__doc__
-    if on_sequences(name) or info.kind is Kind.HEAD:
+    if on_sequences(name) or info.kind is Kind.HEAD or name in CHANGE_RATE:
         assert "(B, L" in (info.cls.__doc__ or ""), "the class docstring says which shapes"
 
 
@@ -142,6 +148,8 @@ def test_reference_gives_the_same_at_default(name: str, build: Build, give: Give
 @everyone
 def test_causality_is_as_claimed(name: str, build: Build, give: Give) -> None:
     """A large change of what the claim hides changes an output by no more than rounding."""
+    if name in CHANGE_RATE:
+        return
     if not on_sequences(name):
         assert palette()[name].cls.causal(palette()[name].cls.Params()) is None
         return
@@ -153,6 +161,9 @@ def test_causality_is_as_claimed(name: str, build: Build, give: Give) -> None:
         hidden = slice(t + 1, None)
         changed = [_changed(x, hidden, module) for x in inputs]
         after = module(*changed).detach()
+        if claim is False:
+            assert _apart(after[:, : t + 1], before[:, : t + 1]) > 1e-5, f"{t} looks back only"
+            continue
         assert _apart(after[:, : t + 1], before[:, : t + 1]) < 1e-5, f"{t} sees what comes after"
         assert _apart(after[:, hidden], before[:, hidden]) > 1e-2, "the change has no effect"
         if claim is None:
@@ -179,6 +190,10 @@ def _changed(x: Tensor, where: slice, module: Component) -> Tensor:
         ("short_conv", {"causal": False, "kernel": 3}),
         ("short_conv", {"causal": False, "kernel": 2}),
         ("short_conv", {"causal": True, "gated": False}),
+        ("dilated_conv", {"causal": False}),
+        ("dilated_conv", {"causal": False, "kernel": 2, "dilation": 3}),
+        ("dilated_conv", {"kernel": 5, "dilation": 2, "groups": None}),
+        ("mlp_mixer", {"causal": True, "length": 20, "hidden": 40}),
     ],
 )
 def test_causality_follows_the_parameters(

@@ -22,12 +22,15 @@ LENGTH = 41  # longer than every window, kernel and chunk of the cases but one, 
 
 def _can_step(module: Component) -> bool:
     alone = module.causal(module.params) is None
+    if module.info.name in CHANGE_RATE:
+        return False
     if TensorKind.IMAGE in module.accepts or (alone and module.info.name in POOLED):
         return False
     return alone or module.causal(module.params) is True
 
 
 POOLED = {"classifier", "regressor"}
+CHANGE_RATE = {"downsample", "upsample"}
 
 
 def _steps(module: Component, inputs: list[Tensor]) -> tuple[Tensor, list[State]]:

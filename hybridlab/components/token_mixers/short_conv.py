@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from hybridlab.components import base
@@ -19,15 +21,16 @@ from hybridlab.components.depthwise import DepthwiseConv
 @component(
     "short_conv",
     kind="token_mixer",
-    title="Short convolution",
-    summary="Mixes a few neighbours, feature by feature, between input-dependent gates.",
+    title="Short convolution (LFM2)",
+    summary="LFM2's gated convolution: mixes a few neighbours, feature by feature, between gates of the input.",
     cost="linear",
     paper="https://arxiv.org/abs/2511.23404",
 )
 class ShortConv(Component):
     """``C * conv(B * x)`` with B, C and x linear in the input, as in LFM2; (B, L, D) to (B, L, D).
 
-    Without gates: the depthwise convolution alone, and a map to the width where the sizes differ.
+    LFM2 itself has ``kernel: 3`` and ``bias: none``. Without gates: the depthwise convolution alone,
+    and a map to the width where the sizes differ.
     """
 
     class Params(base.Params):
@@ -36,6 +39,10 @@ class ShortConv(Component):
         kernel: int = field(4, help="Taps.", ge=1, le=256, unit="positions", search=[3, 4, 7])
         causal: bool = field(True, help="See earlier positions only; otherwise both sides.")
         gated: bool = field(True, help="Gate before and after; otherwise the convolution alone.")
+        bias: Literal["conv", "all", "none"] = field(
+            "conv",
+            help="What has a bias: the convolution, the maps in and out too, or nothing (LFM2).",
+        )
 
     params: Params
 
@@ -43,12 +50,15 @@ class ShortConv(Component):
         """Create the convolution and, where gated, the maps in and out."""
         super().__init__(params, context)
         inner = context.width if params.gated else context.features
-        self.conv = DepthwiseConv(inner, params.kernel, causal=params.causal)
+        maps = params.bias == "all"
+        self.conv = DepthwiseConv(
+            inner, params.kernel, causal=params.causal, bias=params.bias != "none"
+        )
         self.project_in = (
-            nn.Linear(context.features, 3 * inner, bias=False) if params.gated else None
+            nn.Linear(context.features, 3 * inner, bias=maps) if params.gated else None
         )
         self.project_out = (
-            nn.Linear(inner, context.width, bias=False)
+            nn.Linear(inner, context.width, bias=maps)
             if params.gated or inner != context.width
             else nn.Identity()
         )
