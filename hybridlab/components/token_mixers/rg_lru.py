@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +75,7 @@ class RGLRU(Component):
         bound = 1 / math.sqrt(size)
         # For each block the input gate and then the decay gate, so that one product gives both.
         self.gates = nn.Parameter(torch.empty(params.heads, size, 2 * size).uniform_(-bound, bound))
-        self.gate_bias = nn.Parameter(torch.zeros(params.heads, 2 * size))
+        self.gate_bias = nn.Parameter(torch.zeros(2 * self.hidden))
         low, high = (bound**2 for bound in DECAY_RANGE)
         rate_W = -torch.empty(self.hidden).uniform_(low, high).log() / 2 / SHARPNESS
         self.decay = nn.Parameter(torch.log(torch.expm1(rate_W)))
@@ -86,7 +85,7 @@ class RGLRU(Component):
         """Mix (B, L, D) along L."""
         x_BLW = self.conv(self.project_in(x_BLD))
         log_decay_BLW, gated_BLW = self._gated_inputs(x_BLW)
-        scale_BLW = _BoundedRoot.apply(-torch.expm1(2 * log_decay_BLW))  # type: ignore[no-untyped-call]
+        scale_BLW = _bounded_root(-torch.expm1(2 * log_decay_BLW))
         scale_BLW = torch.cat((torch.ones_like(scale_BLW[:, :1]), scale_BLW[:, 1:]), 1)
         h_BLW = diagonal_scan(log_decay_BLW.exp(), gated_BLW * scale_BLW)
         return self._output(h_BLW, x_BLD)
@@ -94,7 +93,8 @@ class RGLRU(Component):
     def _gated_inputs(self, x_BLW: Tensor) -> tuple[Tensor, Tensor]:
         """Return log a, at most 0, and i x, both (B, L, W) and in float32 or better."""
         blocks_BLHP = torch.unflatten(x_BLW, -1, (self.params.heads, -1))
-        gates_BLHP = torch.einsum("blhp,hpq->blhq", blocks_BLHP, self.gates) + self.gate_bias
+        bias_HQ = self.gate_bias.view(self.params.heads, -1)
+        gates_BLHP = torch.einsum("blhp,hpq->blhq", blocks_BLHP, self.gates) + bias_HQ
         input_BLW, decay_BLW = (gate.flatten(2).sigmoid() for gate in gates_BLHP.chunk(2, dim=-1))
         wide = float_dtype(decay_BLW)
         rate_W = SHARPNESS * F.softplus(self.decay.to(wide))
@@ -129,11 +129,12 @@ class RGLRU(Component):
         (x_BLD,) = inputs
         x_BLW = self.conv.reference(self.project_in(x_BLD))
         size = self.hidden // self.params.heads
+        bias_HQ = self.gate_bias.view(self.params.heads, -1)
         h_BW, rows_BW = x_BLW.new_zeros(x_BLW.shape[0], self.hidden), []
         for t, x_BW in enumerate(x_BLW.unbind(1)):
             inputs_of, decays_of = [], []
             for head, x_BP in enumerate(x_BW.split(size, dim=-1)):
-                gates_BQ = torch.sigmoid(x_BP @ self.gates[head] + self.gate_bias[head])
+                gates_BQ = torch.sigmoid(x_BP @ self.gates[head] + bias_HQ[head])
                 inputs_of.append(gates_BQ[:, :size])
                 decays_of.append(gates_BQ[:, size:])
             open_BW, r_BW = torch.cat(inputs_of, -1), torch.cat(decays_of, -1)
@@ -161,18 +162,8 @@ class RGLRU(Component):
         return params.conv * (params.hidden or context.width) * FLOAT32_BYTES
 
 
-class _BoundedRoot(torch.autograd.Function):
-    """The square root, with a slope of at most 1,000 near zero."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.sqrt()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (root,) = ctx.saved_tensors
-        return grad / (2 * root).clamp(min=1 / STEEPEST_ROOT)
+def _bounded_root(x: Tensor) -> Tensor:
+    """Return the square root, to autograd a straight line with the root's slope, at most 1,000."""
+    root = x.detach().sqrt()
+    line = x * (0.5 / root.clamp(min=0.5 / STEEPEST_ROOT))
+    return line + (root - line.detach())
