@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +23,12 @@ from hybridlab.components.base import (
 )
 from hybridlab.components.decayed_scan import decayed_step
 from hybridlab.components.depthwise import DepthwiseConv
-from hybridlab.components.root_mean_square import RootMeanSquare
+from hybridlab.components.root_mean_square import RootMeanSquare, rms_norm
 from hybridlab.components.token_mixers.ssd_chunks import ssd
 from hybridlab.errors import Problem
 
 STEP_RANGE = (0.001, 0.1)
 DECAY_RATE_RANGE = (1.0, 16.0)
-NORM_EPS = 1e-5
 
 
 @component(
@@ -45,6 +45,8 @@ class Mamba2(Component):
     H heads of P features (H P = expand x width = E), each with a state of S x P numbers; G groups of heads
     share the maps B (what is written) and C (what is read). Per head, with step dt > 0 and decay
     rate A < 0: ``h_t = exp(dt_t A) h_(t-1) + dt_t B_t x_t`` and ``y_t = C_t h_t + skip x_t``.
+    The output is ``norm(y * silu(z)) Wo``. Hybrids vary that: the norm in groups (Bamba, Zamba2, Nemotron-H,
+    Granite 4), before the gate or left out (Falcon-H1).
     """
 
     class Params(base.Params):
@@ -63,11 +65,34 @@ class Mamba2(Component):
         expand: int = field(
             2, help="Inner features per feature of the width.", ge=1, le=16, search=[1, 2]
         )
+        head_dim: int | None = field(
+            None,
+            help="Features of a head, whatever the width; empty: expand x width / heads.",
+            ge=1,
+            le=4096,
+            unit="features",
+        )
         groups: int = field(
             1, help="Groups of heads that share what is written and read.", ge=1, le=1024
         )
         conv: int = field(
             4, help="Taps of the short convolution before the scan.", ge=1, le=64, unit="positions"
+        )
+        conv_bias: bool = field(True, help="Give the convolution a bias.")
+        bias: bool = field(False, help="Give the maps in and out a bias.")
+        norm: Literal["after_gate", "before_gate", "none"] = field(
+            "after_gate",
+            help="Where what was read is normalised: after the gate, before it, nowhere.",
+        )
+        norm_groups: int = field(
+            1, help="Groups of features that are normalised each for itself.", ge=1, le=1024
+        )
+        eps: float = field(1e-5, help="What the norm adds to the mean square.", gt=0, le=0.1)
+        step_min: float = field(
+            0.0, help="Smallest step; smaller ones are raised to it.", ge=0, le=100
+        )
+        step_max: float | None = field(
+            None, help="Largest step; larger ones are lowered to it; empty: no limit.", gt=0, le=1e6
         )
         chunk: int = field(
             64,
@@ -82,18 +107,18 @@ class Mamba2(Component):
     def __init__(self, params: Params, context: BuildContext) -> None:
         """Create the maps; decay rates are uniform in 1 to 16, steps log-uniform in .001 to .1."""
         super().__init__(params, context)
-        self.inner = params.expand * context.width
+        self.inner = _inner(params, context.width)
         mixed = self.inner + 2 * params.groups * params.state
         self.sizes = [self.inner, mixed, params.heads]
-        self.project_in = nn.Linear(context.features, sum(self.sizes), bias=False)
-        self.conv = DepthwiseConv(mixed, params.conv)
+        self.project_in = nn.Linear(context.features, sum(self.sizes), bias=params.bias)
+        self.conv = DepthwiseConv(mixed, params.conv, bias=params.conv_bias)
         low, high = (math.log(bound) for bound in STEP_RANGE)
         step_H = torch.empty(params.heads).uniform_(low, high).exp()
         self.step_bias = nn.Parameter(step_H + torch.log(-torch.expm1(-step_H)))
         self.log_rate = nn.Parameter(torch.empty(params.heads).uniform_(*DECAY_RATE_RANGE).log())
         self.skip = nn.Parameter(torch.ones(params.heads))
-        self.norm = RootMeanSquare(self.inner, NORM_EPS)
-        self.project_out = nn.Linear(self.inner, context.width, bias=False)
+        self.norm = None if params.norm == "none" else RootMeanSquare(self.inner, params.eps)
+        self.project_out = nn.Linear(self.inner, context.width, bias=params.bias)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
@@ -118,14 +143,28 @@ class Mamba2(Component):
         """Return the step dt and the log decay dt A (B, L, H), in float32 or better."""
         wide = float_dtype(step_BLH)
         dt_BLH = F.softplus(step_BLH.to(wide) + self.step_bias.to(wide))
+        if self.params.step_min > 0 or self.params.step_max is not None:
+            dt_BLH = dt_BLH.clamp(self.params.step_min, self.params.step_max)
         return dt_BLH, -dt_BLH * self.log_rate.to(wide).exp()
 
     def _gated(self, y_BLHP: Tensor, x_BLHP: Tensor, gate_BLE: Tensor) -> Tensor:
         """Add the skip, gate, normalise and project to (B, L, D)."""
         y_BLHP = torch.addcmul(y_BLHP, x_BLHP, self.skip.unsqueeze(-1).to(x_BLHP.dtype))
-        gated_BLE = y_BLHP.flatten(2) * F.silu(gate_BLE)
-        out_BLD: Tensor = self.project_out(self.norm(gated_BLE))
+        y_BLE, opened_BLE = y_BLHP.flatten(2), F.silu(gate_BLE)
+        if self.params.norm == "before_gate":
+            gated_BLE = self._normed(y_BLE) * opened_BLE
+        else:
+            gated_BLE = self._normed(y_BLE * opened_BLE)
+        out_BLD: Tensor = self.project_out(gated_BLE)
         return out_BLD
+
+    def _normed(self, y_BLE: Tensor) -> Tensor:
+        """Normalise (B, L, E), each group of features for itself."""
+        if self.norm is None or self.params.norm_groups == 1:
+            return y_BLE if self.norm is None else self.norm(y_BLE)
+        groups_BLGE = torch.unflatten(y_BLE, -1, (self.params.norm_groups, -1))
+        normed_BLE = rms_norm(groups_BLGE, None, self.norm.eps).flatten(2)
+        return normed_BLE * self.norm.scale.to(y_BLE.dtype)
 
     def start(self, batch: int) -> State:
         """Return the convolution's last inputs and the states (B, H, S, P), zeros."""
@@ -182,10 +221,21 @@ class Mamba2(Component):
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:
-        """Yield a problem where heads do not divide the inner features, or groups the heads."""
-        inner = params.expand * context.width
-        yield from must_divide("heads", params.heads, inner, f"{params.expand} x width =")
+        """Yield a problem where heads or groups do not divide what they share, or no step is possible."""
+        inner = _inner(params, context.width)
+        if params.head_dim is None:
+            yield from must_divide("heads", params.heads, inner, f"{params.expand} x width =")
         yield from must_divide("groups", params.groups, params.heads, "heads")
+        if params.norm != "none":
+            yield from must_divide("norm_groups", params.norm_groups, inner, "the inner features,")
+        if params.step_max is not None and params.step_max < params.step_min:
+            yield Problem(
+                "step_max",
+                "the largest step is smaller than the smallest",
+                f"at least {params.step_min:g}",
+                f"{params.step_max:g}",
+                "raise step_max or lower step_min",
+            )
 
     @classmethod
     def causal(cls, params: Params) -> bool:
@@ -195,6 +245,13 @@ class Mamba2(Component):
     @classmethod
     def state_bytes(cls, params: Params, context: BuildContext) -> float:
         """Return the bytes of S x E numbers and of the last inputs of the convolution."""
-        inner = params.expand * context.width
+        inner = _inner(params, context.width)
         mixed = inner + 2 * params.groups * params.state
         return (params.state * inner + (params.conv - 1) * mixed) * FLOAT32_BYTES
+
+
+def _inner(params: Mamba2.Params, width: int) -> int:
+    """Return the features of all heads."""
+    if params.head_dim is not None:
+        return params.heads * params.head_dim
+    return params.expand * width
