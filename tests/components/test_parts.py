@@ -73,12 +73,15 @@ def test_rotation_depends_on_distance_alone() -> None:
     assert products.diagonal(-3)[0] != pytest.approx(float(products.diagonal(-11)[0]))
 
 
+JOINS = {"gated_sum", "hyper_read", "hyper_write"}  # start as shares of branches
+
+
 @pytest.mark.parametrize("name", list(palette()))
 def test_weights_start_at_the_scale_of_their_fan_in(name: str, build: Build) -> None:
     """A start far below 1 / sqrt(fan-in) decides whether recall tasks are learnt at all."""
     module = build(name, width=256)
     for key, weight in module.named_parameters():
-        if weight.dim() < 2 or "positions" in key or name == "gated_sum":
+        if weight.dim() < 2 or "positions" in key or name in JOINS:
             continue
         fan_in = weight.shape[1]  # of experts too, whose weights are (E, in, out)
         if isinstance(module.get_submodule(key.rpartition(".")[0]), torch.nn.Embedding):
