@@ -47,7 +47,9 @@ def test_nemotron_h_is_relu_squared_without_offsets(build: Build) -> None:
 
 
 def test_gpt_neox_is_gelu_with_offsets(build: Build) -> None:
-    peer = _peer("gpt_neox", "GPTNeoXMLP", "GPTNeoXConfig", intermediate_size=HIDDEN)
+    peer = _peer(
+        "gpt_neox", "GPTNeoXMLP", "GPTNeoXConfig", intermediate_size=HIDDEN, num_attention_heads=4
+    )
     module = build("mlp", width=WIDTH, ratio=2.0)
     names = {"project_in": "dense_h_to_4h", "project_out": "dense_4h_to_h"}
     _put(

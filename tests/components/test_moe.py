@@ -371,6 +371,7 @@ PEERS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
             "topk_method": "group_limited_greedy",
             "n_shared_experts": 2,
             "routed_scaling_factor": 1.5,
+            "num_attention_heads": 4,
         },
         {
             "top_k": 3,

@@ -144,6 +144,7 @@ class MixtureOfExperts(Component):
 
     params: Params
     selection_bias: Tensor | None
+    load_since_update: Tensor | None
 
     def __init__(self, params: Params, context: BuildContext) -> None:
         """Create the router and the experts, each uniform within 1 / sqrt(fan-in)."""
@@ -163,12 +164,9 @@ class MixtureOfExperts(Component):
         self.shared_gate = nn.Linear(features, 1, bias=False) if params.shared_gate else None
         bias_E = torch.zeros(experts) if params.routing == "sigmoid" else None
         self.register_buffer("selection_bias", bias_E)
-        self._forget()
-
-    def _forget(self) -> None:
-        """Drop what the last forwards left."""
+        seen_E = None if bias_E is None else torch.zeros(experts)
+        self.register_buffer("load_since_update", seen_E, persistent=False)
         self._balance: Tensor | None = None
-        self._seen_E: Tensor | None = None
         self._told: dict[str, Tensor] = {}
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -235,8 +233,8 @@ class MixtureOfExperts(Component):
         if self.params.routing == "softmax":
             mean_E = scores_BLE.flatten(0, 1).mean(0)
             self._balance = self.params.experts * (load_E * mean_E).sum()
-        elif self.training:
-            self._seen_E = load_E if self._seen_E is None else self._seen_E + load_E
+        elif self.training and self.load_since_update is not None:
+            self.load_since_update += load_E
 
     def _with_limited_room(self, x_BLD: Tensor, chosen_BLk: Tensor) -> Tensor:
         """Run positions through those of their experts that have room; zeros (B, L, k, D) else."""
@@ -299,10 +297,10 @@ class MixtureOfExperts(Component):
     @torch.no_grad()
     def after_update(self) -> None:
         """Move the bias of sigmoid routing a step against the load since the last update."""
-        if self.selection_bias is not None and self._seen_E is not None:
-            behind_E = self._seen_E.mean() - self._seen_E
+        if self.selection_bias is not None and self.load_since_update is not None:
+            behind_E = self.load_since_update.mean() - self.load_since_update
             self.selection_bias += self.params.bias_step * behind_E.sign()
-        self._seen_E = None
+            self.load_since_update.zero_()
 
     def report(self) -> dict[str, float | list[float]]:
         """Return each expert's share of the load, the largest over the mean, and the entropy.
@@ -321,7 +319,7 @@ class MixtureOfExperts(Component):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the last forward kept, which belongs to its graph and cannot be copied."""
-        return self.__dict__ | {"_balance": None, "_seen_E": None, "_told": {}}
+        return self.__dict__ | {"_balance": None, "_told": {}}
 
     @classmethod
     def causal(cls, params: Params) -> bool | None:
