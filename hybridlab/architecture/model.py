@@ -229,6 +229,11 @@ class GraphModel(nn.Module):
         """Return the sum of what components asked to add to the loss in the last training forward."""
         return torch.stack([loss.float() for loss in self._aux]).sum() if self._aux else None
 
+    def after_update(self) -> None:
+        """Let every component move what no gradient moves; called after each update of the weights."""
+        for _, slot in self.slots():
+            slot.body.after_update()
+
     def slots(self) -> Iterator[tuple[str, Slot]]:
         """Yield every component in its place with its path, such as ``stage.0.mamba2``."""
         for module in self.modules():

@@ -143,6 +143,9 @@ class Component(nn.Module):
         """Return the loss that the last forward asks to be added (scalar), such as a balance loss."""
         return None
 
+    def after_update(self) -> None:
+        """Move what no gradient moves, such as a bias that balances; called after each update of the weights."""
+
     def report(self) -> dict[str, float | list[float]]:
         """Return what the last forward is worth telling, such as each expert's share of the load."""
         return {}

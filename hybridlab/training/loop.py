@@ -61,7 +61,8 @@ def train(
     weights come out bit-equal, whether or not the training was broken off and resumed.
 
     Args:
-        model: maps a batch's inputs to logits; ``aux_loss()`` and ``reports()`` are used where it has them.
+        model: maps a batch's inputs to logits; ``aux_loss()``, ``after_update()`` and ``reports()`` are used where it
+            has them.
         task: what to learn.
         spec: how.
         folder: where checkpoints, final weights and the result go.
@@ -173,6 +174,9 @@ class _Training:
         else:
             self.scaler.step(self.optimiser)
             self.scaler.update()
+        after_update = getattr(self.model, "after_update", None)
+        if after_update is not None:
+            after_update()
         if measured:
             self.meter.components(step + 1, self.components.after_update())
         self.optimiser.zero_grad(set_to_none=True)

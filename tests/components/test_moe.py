@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from hybridlab.components.base import Component
+from hybridlab.components.base import BuildContext, Component
+from hybridlab.components.registry import palette
+from hybridlab.components.types import sequence
 
 Build = Callable[..., Component]
 
@@ -111,3 +114,333 @@ def test_operations_without_data_are_those_with_data(positions: int, build: Buil
     with FakeTensorMode():
         fake = count(torch.randn(2, positions, 16, requires_grad=True))
     assert fake == real > 0
+
+
+# Balance without a loss, room, and experts that choose
+
+
+def test_the_bias_balances_without_a_loss(build: Build) -> None:
+    module = build("moe", width=16, experts=4, top_k=1, routing="sigmoid", bias_step=0.02)
+    with torch.no_grad():
+        _router(module)[0] += 0.3
+    x, router = torch.randn(4, 64, 16) + 0.5, _router(module).detach().clone()
+    loads = []
+    for _ in range(80):
+        module(x)
+        loads.append(module.report()["max_load"])
+        assert module.aux_loss() is None
+        module.after_update()
+    assert loads[0] > 1.8 and loads[-1] < 1.2, (loads[0], loads[-1])
+    assert torch.equal(_router(module), router)
+
+
+def test_the_bias_moves_by_the_load_of_a_whole_update(build: Build) -> None:
+    """Two parts of a batch, then one update: each expert's bias goes one step against its load."""
+    module = build("moe", width=16, experts=4, top_k=2, routing="sigmoid", bias_step=0.01)
+    loads = torch.zeros(4)
+    for _ in range(2):
+        module(torch.randn(2, 30, 16))
+        loads += torch.tensor(module.report()["load"])
+    assert not module.get_buffer("selection_bias").any(), "a forward leaves the bias alone"
+    module.after_update()
+    want = 0.01 * (loads.mean() - loads).sign()
+    torch.testing.assert_close(module.get_buffer("selection_bias"), want)
+    module.after_update()
+    torch.testing.assert_close(module.get_buffer("selection_bias"), want)
+    module.eval()(torch.randn(2, 30, 16))
+    module.after_update()
+    torch.testing.assert_close(module.get_buffer("selection_bias"), want)
+
+
+def test_the_bias_chooses_but_does_not_weigh(build: Build) -> None:
+    module = build("moe", width=16, experts=4, top_k=2, routing="sigmoid", weights="raw")
+    x = torch.randn(1, 20, 16)
+    before = module(x)
+    module.get_buffer("selection_bias").fill_(3.0)
+    torch.testing.assert_close(module(x), before)
+    module.get_buffer("selection_bias")[:2] = 9.0
+    module(x)
+    assert module.report()["load"] == [0.5, 0.5, 0.0, 0.0]
+    torch.testing.assert_close(module(x), module.reference(x))
+
+
+def test_room_is_given_along_the_sequence(build: Build) -> None:
+    """All want one expert: its places go to the first positions of each sequence."""
+    module = build("moe", width=16, experts=4, top_k=1, capacity_factor=1.5)
+    with torch.no_grad():
+        _router(module).zero_()
+        _router(module)[2] = 100.0
+    x = torch.rand(2, 16, 16)
+    y = module(x)
+    assert (y.abs().sum(-1) > 0).tolist() == [[True] * 6 + [False] * 10] * 2
+    report = module.report()
+    assert report["dropped"] == report["unserved"] == pytest.approx(10 / 16)
+    torch.testing.assert_close(y, module.reference(x))
+    assert bool((module.eval()(x).abs().sum(-1) > 0).all()), "in evaluation none is dropped"
+    assert "dropped" not in module.report()
+
+
+def test_enough_room_is_no_limit(build: Build) -> None:
+    free, roomy = (build("moe", width=16, capacity_factor=f) for f in (0.0, 4.0))
+    roomy.load_state_dict(free.state_dict())
+    x = torch.randn(3, 25, 16)
+    torch.testing.assert_close(roomy(x), free(x))
+    assert roomy.report()["dropped"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("params", "claim"),
+    [
+        ({}, None),
+        ({"routing": "sigmoid"}, None),
+        ({"capacity_factor": 0.5}, True),
+        ({"routing": "expert_choice"}, False),
+        ({"routing": "expert_choice", "capacity_factor": 0.5}, False),
+    ],
+)
+def test_what_looks_ahead(params: dict[str, Any], claim: bool | None, build: Build) -> None:
+    module = build("moe", width=16, **params)
+    assert module.causal(module.params) is claim
+    x = torch.randn(1, 24, 16)
+    later = x.clone()
+    later[:, 12:] = 20 * torch.randn(1, 12, 16)
+    apart = (module(x)[:, :12] - module(later)[:, :12]).abs().max()
+    assert bool(apart > 1e-4) is (claim is False)
+
+
+def test_experts_that_choose_have_the_same_load(build: Build) -> None:
+    module = build("moe", width=16, experts=4, top_k=1, routing="expert_choice")
+    x = torch.randn(2, 20, 16)
+    y = module(x)
+    report, served = module.report(), (y.abs().sum(-1) > 0).float().mean()
+    assert report["load"] == [0.25] * 4 and module.aux_loss() is None
+    assert report["unserved"] == pytest.approx(1 - float(served), abs=1e-6)
+    assert 0 < 1 - float(served) < 0.75
+
+
+def test_experts_that_choose_all_are_a_soft_mixture(build: Build) -> None:
+    module = build("moe", width=16, experts=2, top_k=2, routing="expert_choice")
+    soft = build("moe", width=16, experts=2, top_k=2, weights="raw")
+    soft.load_state_dict(module.state_dict())
+    x = torch.randn(2, 10, 16)
+    torch.testing.assert_close(module(x), soft(x))
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        (
+            {"groups": 3},
+            "groups: 3 does not divide experts 4 (expected a divisor of 4, got 3); try 2 or 4",
+        ),
+        (
+            {"groups": 2, "top_groups": 3},
+            "top_groups: cannot choose more groups than there are (expected at most 2, got 3); "
+            "lower top_groups to 2 or raise groups",
+        ),
+        (
+            {"groups": 4, "top_groups": 1},
+            "top_k: the groups that a position may choose from have fewer experts (expected at "
+            "most 1, got 2); lower top_k to 1 or raise top_groups",
+        ),
+        (
+            {"groups": 2, "routing": "expert_choice"},
+            "groups: with expert_choice a position does not choose, so groups have no meaning "
+            "(expected 1, got 2); set groups: 1",
+        ),
+        (
+            {"shared_gate": True},
+            "shared_gate: there is no shared layer to open; set shared_ratio, or leave "
+            "shared_gate out",
+        ),
+        (
+            {"routing": "expert_choice", "weights": "normalised"},
+            "weights: with expert_choice a position does not choose, so nothing sums to one "
+            "(expected auto or raw, got normalised); set weights: raw",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together(params: dict[str, Any], sentence: str) -> None:
+    cls = palette()["moe"].cls
+    context = BuildContext((sequence(16),), 16)
+    assert [p.sentence() for p in cls.check(cls.Params(**params), context)] == [sentence]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"routing": "sigmoid", "shared_ratio": 1.0},
+        {"routing": "expert_choice"},
+        {"capacity_factor": 1.0},
+    ],
+)
+def test_other_routings_are_traced_and_compiled(params: dict[str, Any], build: Build) -> None:
+    def count(x: Tensor) -> int:
+        with FlopCounterMode(display=False) as counter:
+            build("moe", width=16, **params)(x).sum().backward()
+        return counter.get_total_flops()
+
+    real = count(torch.randn(2, 40, 16, requires_grad=True))
+    with FakeTensorMode():
+        assert count(torch.randn(2, 40, 16, requires_grad=True)) == real
+    module, x = build("moe", width=16, **params), torch.randn(2, 40, 16)
+    torch.compiler.reset()
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), module(x))
+
+
+# Blocks of transformers as special cases
+
+EXPERTS, HIDDEN = 8, 24
+_SIGMOID = {
+    "num_experts_per_tok": 3,
+    "n_group": 4,
+    "topk_group": 2,
+    "moe_intermediate_size": HIDDEN,
+    "routed_scaling_factor": 2.5,
+}
+_MINE: dict[str, Any] = {
+    "routing": "sigmoid",
+    "top_k": 3,
+    "groups": 4,
+    "top_groups": 2,
+    "routed_scale": 2.5,
+    "weights": "normalised",
+}
+
+PEERS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+    # family, block, the configuration's settings, the component's parameters
+    ("mixtral", "SparseMoeBlock", {"num_local_experts": EXPERTS, "intermediate_size": HIDDEN}, {}),
+    (
+        "mixtral",
+        "SparseMoeBlock",
+        {"num_local_experts": EXPERTS, "intermediate_size": HIDDEN, "num_experts_per_tok": 1},
+        {"top_k": 1, "weights": "normalised"},
+    ),
+    (
+        "jamba",
+        "SparseMoeBlock",
+        {"num_experts": EXPERTS, "intermediate_size": HIDDEN},
+        {"weights": "raw"},
+    ),
+    (
+        "granitemoe",
+        "MoE",
+        {"num_local_experts": EXPERTS, "intermediate_size": HIDDEN, "num_experts_per_tok": 3},
+        {"top_k": 3},
+    ),
+    (
+        "qwen3_next",
+        "SparseMoeBlock",
+        {
+            "num_experts": EXPERTS,
+            "moe_intermediate_size": HIDDEN,
+            "shared_expert_intermediate_size": 40,
+            "num_experts_per_tok": 2,
+            "norm_topk_prob": True,
+        },
+        {"shared_ratio": 2.5, "shared_gate": True},
+    ),
+    (
+        "nemotron_h",
+        "MoE",
+        _SIGMOID | {"n_routed_experts": EXPERTS, "moe_shared_expert_intermediate_size": 40},
+        _MINE | {"activation": "relu_squared", "shared_ratio": 2.5},
+    ),
+    (
+        "nemotron_h",
+        "MoE",
+        _SIGMOID
+        | {
+            "n_routed_experts": EXPERTS,
+            "moe_shared_expert_intermediate_size": 40,
+            "moe_latent_size": 8,
+            "norm_topk_prob": False,
+        },
+        _MINE | {"activation": "relu_squared", "shared_ratio": 2.5, "latent": 8, "weights": "raw"},
+    ),
+    (
+        "deepseek_v2",
+        "Moe",
+        {
+            "n_routed_experts": EXPERTS,
+            "moe_intermediate_size": HIDDEN,
+            "num_experts_per_tok": 3,
+            "n_group": 4,
+            "topk_group": 2,
+            "topk_method": "group_limited_greedy",
+            "n_shared_experts": 2,
+            "routed_scaling_factor": 1.5,
+            "num_attention_heads": 4,
+        },
+        {
+            "top_k": 3,
+            "groups": 4,
+            "top_groups": 2,
+            "routed_scale": 1.5,
+            "weights": "raw",
+            "shared_ratio": 3.0,
+        },
+    ),
+    (
+        "deepseek_v3",
+        "MoE",
+        _SIGMOID | {"n_routed_experts": EXPERTS, "n_shared_experts": 2},
+        _MINE | {"shared_ratio": 3.0},
+    ),
+    (
+        "kimi_linear",
+        "MoE",
+        _SIGMOID | {"num_experts": EXPERTS, "n_shared_experts": 1},
+        _MINE | {"shared_ratio": 1.5},
+    ),
+]
+NAMES = {"qwen3_next": "Qwen3Next", "nemotron_h": "NemotronH", "kimi_linear": "KimiLinear"}
+NAMES |= {"deepseek_v2": "DeepseekV2", "deepseek_v3": "DeepseekV3", "granitemoe": "GraniteMoe"}
+
+
+def _weights_of(peer: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a block of transformers under the component's names."""
+    theirs = dict(peer.named_parameters()) | dict(peer.named_buffers())
+    found = {}
+    for name, value in theirs.items():
+        module, _, last = name.rpartition(".")
+        if last in ("gate_up_proj", "up_proj", "down_proj"):
+            found["experts_out" if last == "down_proj" else "experts_in"] = value.mT
+        elif last == "e_score_correction_bias":
+            found["selection_bias"] = value
+        elif module in ("gate", "router"):
+            found["router.weight"] = value
+        elif module == "shared_expert_gate":
+            found["shared_gate.weight"] = value
+        elif "latent" in module:
+            found[f"latent_{'in' if 'fc1' in module else 'out'}.weight"] = value
+        else:
+            _, part = module.split(".")
+            found[f"shared_{part}"] = value
+    if "shared_down_proj" in found:
+        found["shared_out.weight"] = found.pop("shared_down_proj")
+        halves = [found.pop(n) for n in ("shared_gate_proj", "shared_up_proj") if n in found]
+        found["shared_in.weight"] = torch.cat(halves)
+    return found
+
+
+@pytest.mark.parametrize(("family", "block", "theirs", "mine"), PEERS)
+def test_blocks_of_transformers_are_special_cases(
+    family: str, block: str, theirs: dict[str, Any], mine: dict[str, Any], build: Build
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    name = NAMES.get(family, family.capitalize())
+    module = pytest.importorskip(f"transformers.models.{family}.modeling_{family}")
+    config = getattr(transformers, f"{name}Config")(hidden_size=16, **theirs)
+    config._experts_implementation = "eager"
+    peer = getattr(module, name + block)(config).eval()
+    for weight in peer.parameters():
+        nn.init.normal_(weight, std=0.3)
+    for buffer in peer.buffers():
+        nn.init.normal_(buffer, std=0.2)
+    moe = build("moe", width=16, experts=EXPERTS, ratio=HIDDEN / 16, **mine).eval()
+    moe.load_state_dict({key: value.detach() for key, value in _weights_of(peer).items()})
+    x = torch.randn(3, 21, 16)
+    result = peer(x)
+    torch.testing.assert_close(moe(x), result, rtol=1e-4, atol=1e-5)

@@ -301,6 +301,16 @@ def test_balance_losses_and_loads_of_experts_are_used_and_told(
     assert len(loads) == 2 and sum(loads) == pytest.approx(1.0)
 
 
+def test_what_no_gradient_moves_is_moved_once_an_update(
+    tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task
+) -> None:
+    """A bias that goes 0.25 a step is a multiple of it; parts of a batch and validations count for nothing."""
+    model = tiny(parity, "use: moe, experts: 2, top_k: 1, routing: sigmoid, bias_step: 0.25")
+    train(model, parity, settings(steps=3, accumulation=2, eval_every=1), folder=tmp_path)
+    (bias,) = (buffer for name, buffer in model.named_buffers() if "selection_bias" in name)
+    assert bias.any() and set(bias.abs().tolist()) <= {0.0, 0.25, 0.5, 0.75}
+
+
 def test_points_are_as_far_apart_as_asked(
     tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task
 ) -> None:

@@ -29,6 +29,7 @@ DESIGNS = {
     "lstm": ["use: lstm"],
     "gru": ["use: gru"],
     "moe": ["use: attention, heads: 2", "use: moe, experts: 3, top_k: 1"],
+    "biased": ["use: moe, experts: 3, top_k: 1, routing: sigmoid, bias_step: 0.05"],
     "mamba2": ["use: mamba2, state: 4, heads: 2", "use: swiglu"],
     "noisy": ["use: lstm"],
 }

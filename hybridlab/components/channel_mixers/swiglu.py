@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from typing import Literal
+
 from torch import Tensor, nn
 
 from hybridlab.components import base
 from hybridlab.components.base import BuildContext, Component, component, field
+from hybridlab.components.channel_mixers.activations import BENDS, FORMULAS
 from hybridlab.components.channel_mixers.hidden_size import hidden_size
+
+Gate = Literal["silu", "gelu", "gelu_tanh", "relu", "sigmoid"]
 
 
 @component(
@@ -19,7 +23,11 @@ from hybridlab.components.channel_mixers.hidden_size import hidden_size
     paper="https://arxiv.org/abs/2002.05202",
 )
 class SwiGLU(Component):
-    """``(silu(x W) * x V) W2`` for each position: (B, L, D) to (B, L, D), hidden features F."""
+    """``(gate(x W) * x V) W2`` for each position: (B, L, D) to (B, L, D), hidden features F.
+
+    The gate gives the layer its name in the paper: ``silu`` SwiGLU, ``gelu`` GEGLU (``gelu_tanh`` its
+    approximation), ``relu`` ReGLU, ``sigmoid`` GLU.
+    """
 
     class Params(base.Params):
         """Parameters of ``swiglu``."""
@@ -33,6 +41,13 @@ class SwiGLU(Component):
             unit="x width",
             search=[4 / 3, 2.0, 8 / 3, 4.0],
         )
+        gate: Gate = field(
+            "silu",
+            help="The bend of the gating half: silu (SwiGLU), gelu or gelu_tanh (GEGLU), relu "
+            "(ReGLU), sigmoid (GLU).",
+            search=["silu", "gelu", "relu"],
+        )
+        bias: bool = field(False, help="Add a learned offset in both maps.")
 
     params: Params
 
@@ -40,19 +55,22 @@ class SwiGLU(Component):
         """Create the two maps in (as one) and the map out."""
         super().__init__(params, context)
         hidden = hidden_size(params.ratio, context.width)
-        self.project_in = nn.Linear(context.features, 2 * hidden, bias=False)
-        self.project_out = nn.Linear(hidden, context.width, bias=False)
+        self.project_in = nn.Linear(context.features, 2 * hidden, bias=params.bias)
+        self.project_out = nn.Linear(hidden, context.width, bias=params.bias)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix the features of each position of (B, L, D)."""
         gate_BLF, value_BLF = self.project_in(x_BLD).chunk(2, dim=-1)
-        y_BLD: Tensor = self.project_out(F.silu(gate_BLF) * value_BLF)
+        y_BLD: Tensor = self.project_out(BENDS[self.params.gate](gate_BLF) * value_BLF)
         return y_BLD
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Compute the paper's equation with the two maps apart."""
         (x_BLD,) = inputs
         w_FD, v_FD = self.project_in.weight.chunk(2, dim=0)
-        gate_BLF = x_BLD @ w_FD.T
-        hidden_BLF = gate_BLF * gate_BLF.sigmoid() * (x_BLD @ v_FD.T)
-        return hidden_BLF @ self.project_out.weight.T
+        gate_BLF, value_BLF = x_BLD @ w_FD.T, x_BLD @ v_FD.T
+        if self.params.bias:
+            b_F, c_F = self.project_in.bias.chunk(2)
+            gate_BLF, value_BLF = gate_BLF + b_F, value_BLF + c_F
+        y_BLD = (FORMULAS[self.params.gate](gate_BLF) * value_BLF) @ self.project_out.weight.T
+        return y_BLD + self.project_out.bias if self.params.bias else y_BLD
