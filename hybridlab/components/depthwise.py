@@ -18,14 +18,16 @@ class DepthwiseConv(nn.Module):
     of an even kernel on the left.
     """
 
-    def __init__(self, features: int, kernel: int, *, causal: bool = True) -> None:
-        """Create taps (D, K) and biases (D), uniform within 1 / sqrt(kernel), the fan-in."""
+    def __init__(
+        self, features: int, kernel: int, *, causal: bool = True, bias: bool = True
+    ) -> None:
+        """Create taps (D, K) and, if wanted, biases (D), uniform within 1 / sqrt(kernel), the fan-in."""
         super().__init__()
         self.left = kernel - 1 if causal else kernel // 2
         self.right = kernel - 1 - self.left
         bound = 1 / math.sqrt(kernel)
         self.taps = nn.Parameter(torch.empty(features, kernel).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(features).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Convolve (B, L, D) along L.
@@ -52,7 +54,8 @@ class DepthwiseConv(nn.Module):
         if self.right:
             raise CannotStep("a centred convolution cannot run one position at a time")
         seen_BKD = torch.cat((before_BWD, x_BD.unsqueeze(1)), dim=1)
-        return torch.einsum("bkd,dk->bd", seen_BKD, self.taps) + self.bias, seen_BKD[:, 1:]
+        y_BD = torch.einsum("bkd,dk->bd", seen_BKD, self.taps)
+        return y_BD if self.bias is None else y_BD + self.bias, seen_BKD[:, 1:]
 
     def reference(self, x_BLD: Tensor) -> Tensor:
         """Add up the taps position by position."""
@@ -60,7 +63,9 @@ class DepthwiseConv(nn.Module):
         taps_D = self.taps.unbind(1)
         rows_BD = []
         for t in range(len(positions_BD)):
-            row_BD = self.bias.expand_as(positions_BD[t])
+            row_BD = torch.zeros_like(positions_BD[t])
+            if self.bias is not None:
+                row_BD = row_BD + self.bias
             for j, tap_D in enumerate(taps_D):
                 seen = t + j - self.left
                 if 0 <= seen < len(positions_BD):
