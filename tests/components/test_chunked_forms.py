@@ -12,7 +12,7 @@ from torch import Tensor
 from hybridlab.components.base import Component, Kind
 from hybridlab.components.decayed_scan import states_before
 from hybridlab.components.registry import palette
-from hybridlab.components.token_mixers.gla_chunks import gla
+from hybridlab.components.token_mixers.matrix_memory import recall
 from hybridlab.components.token_mixers.ssd_chunks import ssd
 
 Build = Callable[..., Component]
@@ -61,7 +61,7 @@ def _compare(got: Tensor, want: Tensor, tolerance: float, what: str) -> None:
 def test_gated_linear_attention_at_any_decay(kind: str, chunk: int) -> None:
     q, k, v = (torch.randn(2, LENGTH, 2, size).requires_grad_() for size in (5, 5, 7))
     decay = _decays(kind, (2, LENGTH, 2, 5)).requires_grad_()
-    got, want = gla(q, k, v, decay, chunk), _recurrence(q, k, v, decay)
+    got, want = recall(q, k, v, decay, chunk=chunk), _recurrence(q, k, v, decay)
     _compare(got, want, 2e-4, "output")
     leaves = {"q": q, "k": k, "v": v, "decay": decay}
     for name, a, b in zip(

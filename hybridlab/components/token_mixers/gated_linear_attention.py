@@ -22,7 +22,7 @@ from hybridlab.components.base import (
 from hybridlab.components.decayed_scan import decayed_step
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.root_mean_square import RootMeanSquare
-from hybridlab.components.token_mixers.gla_chunks import gla
+from hybridlab.components.token_mixers.matrix_memory import recall
 from hybridlab.errors import Problem
 
 NORM_EPS = 1e-5
@@ -108,7 +108,8 @@ class GatedLinearAttention(Component):
         if self.conv is not None:
             projected_BLP = self.conv(projected_BLP)
         q_BLHK, k_BLHK, v_BLHV = self._heads(projected_BLP)
-        o_BLHV = gla(q_BLHK, k_BLHK, v_BLHV, self._log_decay(x_BLD), self.params.chunk)
+        log_decay_BLHK = self._log_decay(x_BLD)
+        o_BLHV = recall(q_BLHK, k_BLHK, v_BLHV, log_decay_BLHK, chunk=self.params.chunk)
         return self._gated(o_BLHV, x_BLD)
 
     def _heads(self, projected_BLP: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,92 +1,102 @@
-"""The chunked form of gated linear attention, safe at any decay.
+"""The chunked form of linear attention with decays: none, one a head, or one for each feature of the key.
 
-Between chunks the state is carried by ``states_before``. Within a chunk position i reads position
-j <= i with the weight sum over K of q_i k_j exp(c_i - c_j), where c is the running sum of the log
-decays. To make that a matrix product, the exponential is split at a reference r into
-exp(c_i - r) and exp(r - c_j). Where r lies between i and j, neither factor exceeds one. Hence the
-halving: the second half of a block reads the first half with r at their border, and so on down to
-blocks of eight. In those r is the middle, four steps away at most. Decays are kept above e^-16 a
-step, which is one part in 2^23 and so what float32 cannot tell from forgetting all; then both
-factors stay below e^64, far from overflow (e^88) even for large queries and keys.
+Between chunks the state is carried by ``states_before``; within a chunk weights of pairs are a matrix product
+(``decayed_scores``). The gradient is written by hand: it keeps less than half of what the parts would keep, and
+the gradient of the decays falls out of those of queries and keys.
+
+Dimensions: N sequences x heads, n chunks, c positions of a chunk, K features of a key, V of a value.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from hybridlab.components.decayed_scan import into_chunks, states_before
+from hybridlab.components.decayed_scan import states_before
+from hybridlab.components.token_mixers.decayed_scores import (
+    decayed_scores,
+    decayed_scores_backward,
+    head_decays,
+)
 
-BLOCK = 8
-SMALLEST_LOG = -16.0
 
-
-def gla(
-    q_BLHK: Tensor, k_BLHK: Tensor, v_BLHV: Tensor, log_decay_BLHK: Tensor, chunk: int
-) -> Tensor:
-    """Compute o_t = q_t S_t with S_t = diag(exp(a_t)) S_(t-1) + k_t v_t.
+def gla_chunks(q_NncK: Tensor, k_NncK: Tensor, v_NncV: Tensor, total_NncK: Tensor) -> Tensor:
+    """Compute o_t = q_t S_t with S_t = diag(exp(a_t)) S_(t-1) + k_t v_t, given in chunks.
 
     Args:
-        q_BLHK: queries (B, L, H, K).
-        k_BLHK: keys (B, L, H, K).
-        v_BLHV: values (B, L, H, V).
-        log_decay_BLHK: a, at most 0, (B, L, H, K), in float32 or better.
-        chunk: positions per chunk; rounded up to 8, 16, 32 ..., and down for short sequences.
+        q_NncK: queries (N, n, c, K).
+        k_NncK: keys (N, n, c, K).
+        v_NncV: values (N, n, c, V).
+        total_NncK: running sum of a within each chunk, (N or 1, n or 1, c, K or 1).
 
     Returns:
-        (B, L, H, V).
+        (N, n, c, V).
     """
-    length = q_BLHK.shape[1]
-    chunk = max(BLOCK, _power_of_two(min(chunk, length)))
-    q, k, v, log_decay = (
-        into_chunks(part, chunk).permute(0, 3, 1, 2, 4)
-        for part in (q_BLHK, k_BLHK, v_BLHV, log_decay_BLHK.clamp(min=SMALLEST_LOG))
+    o_NncV: Tensor = _Additive.apply(q_NncK, k_NncK, v_NncV, total_NncK)  # type: ignore[no-untyped-call]
+    return o_NncV
+
+
+class _Additive(torch.autograd.Function):
+    """With S before and G (the gradient of the state) after each chunk: dq, dk, dv, and dc = q dq - k dk."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, total: Tensor) -> Tensor:
+        decays = head_decays(total)
+        weights = decayed_scores(q.unsqueeze(-2), k, total, decays).squeeze(-2)
+        o = weights @ v
+        before = None
+        if v.shape[1] > 1:
+            last = total[..., -1:, :]
+            before = carried((k * (last - total).exp()).transpose(-1, -2) @ v, last.squeeze(-2))
+            o += (q * total.exp()) @ before
+        ctx.save_for_backward(q, k, v, total, decays, weights, before)
+        return o
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(grad.device.type, enabled=False):
+            return _additive_backward(ctx, grad)
+
+
+def _additive_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    q, k, v, total, decays, weights, before = ctx.saved_tensors
+    grad_weights = grad @ v.transpose(-1, -2)
+    grad_v = weights.transpose(-1, -2) @ grad
+    grad_q, grad_k = decayed_scores_backward(
+        grad_weights.unsqueeze(-2), q.unsqueeze(-2), k, total, decays
     )
-    total = log_decay.cumsum(-2)
-    o = _within(q, k, v, total)
-    if o.shape[2] > 1:
+    grad_q = grad_q.squeeze(-2)
+    after = None
+    if before is not None:
         last = total[..., -1:, :]
-        to_end = k * (last - total).exp().to(k.dtype)
-        before = states_before(to_end.transpose(-1, -2) @ v, last.squeeze(-2))
-        o = o + (q * total.exp().to(q.dtype)) @ before
-    return o.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length]
+        from_start, to_end = total.exp(), (last - total).exp()
+        grad_before = (q * from_start).transpose(-1, -2) @ grad
+        after = carried(grad_before.flip(1), last.squeeze(-2).flip(1)).flip(1)
+        grad_v += (k * to_end) @ after
+        grad_q += (grad @ before.transpose(-1, -2)).mul_(from_start)
+        grad_k += (v @ after.transpose(-1, -2)).mul_(to_end)
+    grad_total = None
+    if ctx.needs_input_grad[3]:
+        grad_total = q * grad_q - k * grad_k
+        add_to_last(grad_total, before, after)
+        grad_total = grad_total.sum_to_size(total.shape)
+    return grad_q, grad_k, grad_v, grad_total
 
 
-def _within(q: Tensor, k: Tensor, v: Tensor, total: Tensor) -> Tensor:
-    """Let positions of a chunk (..., c, K) read earlier ones of the same chunk: (..., c, V)."""
-    o = _blocks(q, k, v, total)
-    size = BLOCK
-    while size < q.shape[-2]:
-        o = o + _second_half_reads_first(q, k, v, total, size)
-        size *= 2
-    return o
+def carried(updates_NnKV: Tensor, log_decay_NnK: Tensor) -> Tensor:
+    """Return the state before each chunk (N, n, K, V), for decays (N or 1, n or 1, K or 1)."""
+    log_decay_NnK = log_decay_NnK.expand(*updates_NnKV.shape[:2], -1)
+    if log_decay_NnK.shape[-1] > 1:
+        return states_before(updates_NnKV, log_decay_NnK)
+    flat_Nn1V = updates_NnKV.flatten(2).unsqueeze(2)
+    return states_before(flat_Nn1V, log_decay_NnK).reshape(updates_NnKV.shape)
 
 
-def _blocks(q: Tensor, k: Tensor, v: Tensor, total: Tensor) -> Tensor:
-    """Positions of a block of eight read earlier ones of the block, and themselves."""
-    q8, k8, v8, total8 = (torch.unflatten(part, -2, (-1, BLOCK)) for part in (q, k, v, total))
-    middle = total8[..., BLOCK // 2 - 1 : BLOCK // 2, :]
-    # The factors may reach e^64, which float16 does not hold: this small product stays wide.
-    with torch.autocast(q.device.type, enabled=False):
-        left, right = q8 * (total8 - middle).exp(), k8 * (middle - total8).exp()
-        scores = left @ right.transpose(-1, -2)
-    later = torch.ones(BLOCK, BLOCK, dtype=torch.bool, device=q.device).triu(1)
-    return (scores.masked_fill(later, 0).to(v.dtype) @ v8).flatten(-3, -2)
-
-
-def _second_half_reads_first(q: Tensor, k: Tensor, v: Tensor, total: Tensor, size: int) -> Tensor:
-    """In blocks of twice ``size``, positions of the second half read those of the first."""
-    (_, q2), (k1, _), (v1, _), (total1, total2) = (
-        torch.unflatten(part, -2, (-1, 2, size)).unbind(-3) for part in (q, k, v, total)
-    )
-    border = total1[..., -1:, :]
-    left = q2 * (total2 - border).exp().to(q.dtype)
-    right = k1 * (border - total1).exp().to(k.dtype)
-    read = left @ right.transpose(-1, -2) @ v1
-    return F.pad(read.unsqueeze(-3), (0, 0, 0, 0, 1, 0)).flatten(-4, -2)
-
-
-def _power_of_two(number: int) -> int:
-    """Return the smallest power of two that is at least ``number``."""
-    return 1 << (number - 1).bit_length()
+def add_to_last(grad_total_NncK: Tensor, before: Tensor | None, after: Tensor | None) -> None:
+    """Add what the decay of the whole chunk has done to the state, S before the next chunk times its gradient."""
+    if before is not None and after is not None:
+        grad_total_NncK[:, :-1, -1] += (before[:, 1:] * after[:, :-1]).sum(-1)

@@ -20,7 +20,7 @@ from hybridlab.components.base import (
     must_divide,
 )
 from hybridlab.components.head_norm import HeadNorm, not_single
-from hybridlab.components.token_mixers.gla_chunks import gla
+from hybridlab.components.token_mixers.matrix_memory import recall
 from hybridlab.components.token_shift import LowRank, beside, following, previous, shares
 from hybridlab.errors import Problem
 
@@ -96,7 +96,7 @@ class RWKV6(Component):
         each position, is asked at t - 1 with the receptance of t.
         """
         r, k, v, log_decay, gate_BLD = self._parts(x_BLD, previous(x_BLD))
-        after = gla(following(r), k, v, log_decay, self.params.chunk)
+        after = recall(following(r), k, v, log_decay, chunk=self.params.chunk)
         before = F.pad(after, (0, 0, 0, 0, 1, -1))
         bonus_HK = torch.unflatten(self.bonus.to(k.dtype), 0, k.shape[-2:])
         present = (r * k * bonus_HK).sum(-1, keepdim=True)

@@ -1,0 +1,189 @@
+"""The chunked form of the delta rule, with no decay, one a head, or one for each feature of the key.
+
+https://arxiv.org/abs/2406.06484, https://arxiv.org/abs/2412.06464, https://arxiv.org/abs/2510.26692
+
+Each position first takes from the state what its key reads there, and writes in its place what the gate beta lets
+through. Within a chunk those corrections depend on each other: u_i = beta_i (v_i - k_i S_(i-1)) is one triangular
+system, (I + A) u = beta (v - exp(c) k S) with A_ij = beta_i (k_i . k_j) exp(c_i - c_j) for j < i. Its inverse makes
+all chunks' parts at once: u = U - W S with S the state before the chunk. What is left is a short loop over chunks
+with two small products in each, since a state's update now depends on the state itself. The gradient is written by
+hand: one loop back over the chunks, and all the rest in products over all chunks.
+
+Dimensions: N sequences x heads, n chunks, c positions of a chunk, K features of a key, V of a value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hybridlab.components.token_mixers.decayed_scores import (
+    decayed_scores,
+    decayed_scores_backward,
+    head_decays,
+)
+from hybridlab.components.token_mixers.gla_chunks import add_to_last
+from hybridlab.components.token_mixers.triangular import unit_lower_inverse
+
+
+def delta_chunks(
+    q_NncK: Tensor, k_NncK: Tensor, v_NncV: Tensor, total_NncK: Tensor, beta_Nnc: Tensor
+) -> Tensor:
+    """Compute o_t = q_t S_t with S_t = S' + beta_t k_t (v_t - k_t S') and S' = diag(exp(a_t)) S_(t-1), in chunks.
+
+    Args:
+        q_NncK: queries (N, n, c, K).
+        k_NncK: keys (N, n, c, K), of length at most one where beta reaches two.
+        v_NncV: values (N, n, c, V).
+        total_NncK: running sum of a within each chunk, (N or 1, n or 1, c, K or 1).
+        beta_Nnc: how much of what the key reads is replaced, (N, n, c).
+
+    Returns:
+        (N, n, c, V).
+    """
+    o_NncV: Tensor = _Delta.apply(q_NncK, k_NncK, v_NncV, total_NncK, beta_Nnc)  # type: ignore[no-untyped-call]
+    return o_NncV
+
+
+class _Delta(torch.autograd.Function):
+    """X = (W, U) solves (I + A) X = R with R = beta (exp(c) k, v), so that dR = (I + A)^(-T) dX and dA = - dR X^T."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, total: Tensor, beta: Tensor) -> Tensor:
+        decays = head_decays(total)
+        scores = decayed_scores(torch.stack((q, k), dim=-2), k, total, decays)
+        weights, overlaps = scores.unbind(-2)
+        inverse = unit_lower_inverse((overlaps * beta.unsqueeze(-1)).tril_(-1))
+        from_start = total.exp()
+        parts = inverse @ torch.cat((k * from_start, v), dim=-1).mul_(beta.unsqueeze(-1))
+        last = total[..., -1:, :]
+        written, kept = k * (last - total).exp(), last.exp().transpose(-1, -2)
+        if v.shape[1] > 1:
+            corrected, before = _forward_over_chunks(parts, written, kept)
+            o = weights @ corrected
+            o += (q * from_start) @ before
+        else:
+            corrected, before = parts[..., k.shape[-1] :], None
+            o = weights @ corrected
+        ctx.save_for_backward(
+            q, k, v, total, beta, decays, scores, inverse, parts, corrected, before
+        )
+        return o
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(grad.device.type, enabled=False):
+            return _delta_backward(ctx, grad)
+
+
+def _delta_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    q, k, v, total, beta, decays, scores, inverse, parts, corrected, before = ctx.saved_tensors
+    weights, overlaps = scores.unbind(-2)
+    last = total[..., -1:, :]
+    from_start, to_end = total.exp(), (last - total).exp()
+    beta_Nnc1 = beta.unsqueeze(-1)
+
+    grad_corrected = weights.transpose(-1, -2) @ grad
+    grad_weights = grad @ corrected.transpose(-1, -2)
+    after = None
+    if before is not None:
+        grad_before = (q * from_start).transpose(-1, -2) @ grad
+        grad_corrected, after = _backward_over_chunks(
+            grad_corrected, grad_before, parts, k * to_end, last.exp().transpose(-1, -2)
+        )
+        grad_reads = (grad_corrected @ before.transpose(-1, -2)).neg_()
+    else:
+        grad_reads = torch.zeros_like(k)
+
+    solved = inverse.transpose(-1, -2) @ torch.cat((grad_reads, grad_corrected), dim=-1)
+    grad_system = (solved @ parts.transpose(-1, -2)).neg_().tril_(-1)
+    of_k, of_v = torch.split(solved, [k.shape[-1], v.shape[-1]], dim=-1)
+    reads = k * from_start
+    grad_beta = (of_k * reads).sum(-1) + (of_v * v).sum(-1) + (grad_system * overlaps).sum(-1)
+    grad_v = of_v * beta_Nnc1
+
+    grad_rows, grad_columns = decayed_scores_backward(
+        torch.stack((grad_weights, grad_system.mul_(beta_Nnc1)), dim=-2),
+        torch.stack((q, k), dim=-2),
+        k,
+        total,
+        decays,
+    )
+    grad_q, grad_k = grad_rows.unbind(-2)
+    grad_k = torch.addcmul(grad_k, of_k * beta_Nnc1, from_start)
+    if before is not None:
+        grad_q = torch.addcmul(grad_q, grad @ before.transpose(-1, -2), from_start)
+        grad_columns += (corrected @ after.transpose(-1, -2)).mul_(to_end)
+    grad_total = None
+    if ctx.needs_input_grad[3]:
+        grad_total = torch.addcmul(q * grad_q, k, grad_k - grad_columns)
+        add_to_last(grad_total, before, after)
+        grad_total = grad_total.sum_to_size(total.shape)
+    return grad_q, grad_k + grad_columns, grad_v, grad_total, grad_beta
+
+
+def _forward_over_chunks(
+    parts_NncX: Tensor, written_NncK: Tensor, kept_NnK1: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the corrected values u = U - W S (N, n, c, V) and the state S before each chunk (N, n, K, V)."""
+    chunks, keys = written_NncK.shape[1], written_NncK.shape[-1]
+    values = parts_NncX.shape[-1] - keys
+    state_NKV = parts_NncX.new_zeros(parts_NncX.shape[0], keys, values)
+    corrected, before = [], []
+    for parts_NcX, written_NcK, kept_NK1 in zip(
+        parts_NncX.unbind(1),
+        written_NncK.unbind(1),
+        kept_NnK1.expand(-1, chunks, -1, -1).unbind(1),
+        strict=True,
+    ):
+        reads_NcK, values_NcV = torch.split(parts_NcX, [keys, values], dim=-1)
+        corrected_NcV = torch.baddbmm(values_NcV, reads_NcK, state_NKV, alpha=-1)
+        before.append(state_NKV)
+        corrected.append(corrected_NcV)
+        state_NKV = torch.baddbmm(
+            state_NKV * kept_NK1, written_NcK.transpose(-1, -2), corrected_NcV
+        )
+    return torch.stack(corrected, 1), torch.stack(before, 1)
+
+
+def _backward_over_chunks(
+    grad_corrected_NncV: Tensor,
+    grad_before_NnKV: Tensor,
+    parts_NncX: Tensor,
+    written_NncK: Tensor,
+    kept_NnK1: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the corrected values (N, n, c, V) and of the state after each chunk (N, n, K, V).
+
+    What comes in are the parts of those gradients that do not pass through later states.
+    """
+    chunks, keys = written_NncK.shape[1], written_NncK.shape[-1]
+    after_NKV = torch.zeros_like(grad_before_NnKV[:, 0])
+    grads, afters = [], []
+    for grad_NcV, grad_before_NKV, parts_NcX, written_NcK, kept_NK1 in zip(
+        *(
+            reversed(part.unbind(1))
+            for part in (
+                grad_corrected_NncV,
+                grad_before_NnKV,
+                parts_NncX,
+                written_NncK,
+                kept_NnK1.expand(-1, chunks, -1, -1),
+            )
+        ),
+        strict=True,
+    ):
+        grad_NcV = torch.baddbmm(grad_NcV, written_NcK, after_NKV)
+        grads.append(grad_NcV)
+        afters.append(after_NKV)
+        after_NKV = torch.baddbmm(
+            torch.addcmul(grad_before_NKV, after_NKV, kept_NK1),
+            parts_NcX[..., :keys].transpose(-1, -2),
+            grad_NcV,
+            alpha=-1,
+        )
+    return torch.stack(grads[::-1], 1), torch.stack(afters[::-1], 1)

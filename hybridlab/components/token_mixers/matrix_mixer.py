@@ -1,0 +1,135 @@
+"""What mixers with a matrix memory share: maps in, a short convolution, the memory, a map out; in three forms."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hybridlab.components.base import FLOAT32_BYTES, BuildContext, Component, State, float_dtype
+from hybridlab.components.depthwise import DepthwiseConv
+from hybridlab.components.token_mixers.matrix_memory import recall, recall_loop, recall_step
+
+
+class Sizes(NamedTuple):
+    """The memory's H heads of K x V numbers, and the features that pass the convolution."""
+
+    heads: int
+    key: int
+    value: int
+    mixed: int = 0
+
+
+class Written(NamedTuple):
+    """What is written and read: the arguments of ``matrix_memory.recall``."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    log_decay: Tensor | None = None
+    beta: Tensor | None = None
+
+    def now(self) -> Written:
+        """Return the one position of a length of one; what is constant stays."""
+        parts = (part if part is None or part.dim() == 1 else part.squeeze(1) for part in self)
+        return Written(*parts)
+
+
+class MatrixMixer(Component):
+    """A token mixer around a matrix memory, (B, L, D) to (B, L, D).
+
+    A subclass says what it keeps (``sizes``), and computes what passes the convolution (``split``), what is written and
+    read (``written``) and what becomes of it (``read_out``).
+    """
+
+    conv: DepthwiseConv | None
+    counts: ClassVar[bool] = False
+    """Whether ``written`` needs to know the position."""
+
+    @classmethod
+    @abstractmethod
+    def sizes(cls, params: Any, width: int) -> Sizes:
+        """Return the size of the memory."""
+
+    @abstractmethod
+    def split(self, x_BLD: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the features that pass the convolution (B, L, M), and others."""
+
+    @abstractmethod
+    def written(
+        self, mixed_BLM: Tensor, others: tuple[Tensor, ...], first: Tensor | int
+    ) -> Written:
+        """Return queries, keys, values, decays and betas; ``first`` is the position of the first of the L."""
+
+    @abstractmethod
+    def read_out(self, o_BLHV: Tensor, others: tuple[Tensor, ...]) -> Tensor:
+        """Return the output (B, L, D)."""
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Mix (B, L, D) along L."""
+        mixed_BLM, others = self.split(x_BLD)
+        if self.conv is not None:
+            mixed_BLM = self.conv(mixed_BLM)
+        written = self.written(mixed_BLM, others, 0)
+        return self.read_out(recall(*written, chunk=self.params.chunk), others)
+
+    def start(self, batch: int) -> State:
+        """Return the memory (B, H, K, V), the convolution's last inputs and, where needed, the count of positions."""
+        heads, key, value, _ = self.sizes(self.params, self.context.width)
+        weight = next(self.parameters())
+        state: State = (weight.new_zeros(batch, heads, key, value, dtype=float_dtype(weight)),)
+        if self.conv is not None:
+            state += (self.conv.start(batch),)
+        if self.counts:
+            state += (torch.zeros((), dtype=torch.int64, device=weight.device),)
+        return state
+
+    def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
+        """Read one position (B, D)."""
+        (x_BD,) = inputs_BD
+        memory_BHKV, *rest = state
+        mixed_B1M, others = self.split(x_BD.unsqueeze(1))
+        if self.conv is not None:
+            mixed_BM, rest[0] = self.conv.step(rest[0], mixed_B1M.squeeze(1))
+            mixed_B1M = mixed_BM.unsqueeze(1)
+        written = self.written(mixed_B1M, others, rest[-1] if self.counts else 0)
+        o_BHV, memory_BHKV = recall_step(memory_BHKV, *written.now())
+        if self.counts:
+            rest[-1] = rest[-1] + 1
+        o_B1HV = o_BHV.unsqueeze(1).to(x_BD.dtype)
+        return self.read_out(o_B1HV, others).squeeze(1), (memory_BHKV, *rest)
+
+    def reference(self, *inputs: Tensor) -> Tensor:
+        """Step through the recurrence of the paper."""
+        (x_BLD,) = inputs
+        mixed_BLM, others = self.split(x_BLD)
+        if self.conv is not None:
+            mixed_BLM = self.conv.reference(mixed_BLM)
+        return self.read_out(recall_loop(*self.written(mixed_BLM, others, 0)), others)
+
+    @classmethod
+    def causal(cls, params: Any) -> bool:
+        """A recurrence from left to right is causal."""
+        return True
+
+    @classmethod
+    def state_bytes(cls, params: Any, context: BuildContext) -> float:
+        """Return the bytes of H x K x V numbers and of the last inputs of the convolution."""
+        heads, key, value, mixed = cls.sizes(params, context.width)
+        before = max(0, getattr(params, "conv", 0) - 1) * mixed
+        return (heads * key * value + before) * FLOAT32_BYTES
+
+
+def delta_gate(logits_BLH: Tensor, *, negative: bool) -> Tensor:
+    """Return beta in 0 to 1, or 0 to 2 so that a state can turn its sign (https://arxiv.org/abs/2411.12537)."""
+    beta_BLH = torch.sigmoid(logits_BLH.to(float_dtype(logits_BLH)))
+    return 2 * beta_BLH if negative else beta_BLH
+
+
+def input_decay(logits: Tensor, step_bias: Tensor, log_rate: Tensor) -> Tensor:
+    """Return the log decay - exp(rate) softplus(x + bias), at most 0, in float32 or better."""
+    wide = float_dtype(logits)
+    return -log_rate.to(wide).exp() * F.softplus(logits.to(wide) + step_bias.to(wide))
