@@ -171,6 +171,8 @@ def test_causality_is_as_claimed(name: str, build: Build, give: Give) -> None:
         if claim is None:
             earlier = [_changed(x, slice(0, t), module) for x in inputs]
             assert _apart(module(*earlier)[:, t], before[:, t]) < 1e-5, f"{t} does not stand alone"
+    if claim is False:
+        return
     at_each = effects if name != "mixture_of_depths" else [max(effects)]  # it lets most pass by
     assert min(at_each) > 1e-2, "the change has no effect"
 
