@@ -71,6 +71,22 @@ def prepare(text: str, settings: Mapping[str, Any]) -> Answer:
     return pool().submit("prepare", {"text": text, "settings": dict(settings)}).result()
 
 
+def published(source: Mapping[str, Any]) -> Answer:
+    """Ask for a published model as an architecture's text: its ``config`` or ``pattern``, and whether in ``small``."""
+    return pool().submit("import", dict(source)).result()
+
+
+def families() -> Mapping[str, str]:
+    """Return the families of published models that are read, with their papers; none until a process has answered."""
+    answer = pool().ask("families", {})
+    return answer.value if answer is not None and not answer.problems else {}
+
+
+def python_file(text: str, shapes: Shapes, owner: str, wait_s: float) -> Answer | None:
+    """Ask for the architecture as one Python file; None while there is no answer yet."""
+    return _ask("python_file", text, shapes, owner, wait_s)
+
+
 def components() -> list[Entry]:
     """Return the palette: name, kind, title, summary, cost, paper and parameter schema of every component."""
     return _kept(_CATALOGUE)

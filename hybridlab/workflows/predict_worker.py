@@ -132,6 +132,28 @@ def _prepare(args: Args) -> Any:
     return prepared(str(args["text"]), dict(args["settings"]))
 
 
+def _import(args: Args) -> Any:
+    """Read a published model's ``config`` or layer ``pattern`` as an architecture's text."""
+    from hybridlab.workflows.published import imported
+
+    return imported(args)
+
+
+def _families(args: Args) -> Any:
+    from hybridlab.workflows.published import families
+
+    return families()
+
+
+def _python_file(args: Args) -> Any:
+    """Write the text's architecture as one Python file that runs without HybridLab."""
+    from hybridlab.architecture.exporters.pytorch import source_of
+
+    chosen = _task(args)
+    completed = _completed(loads(str(args["text"])), chosen)
+    return source_of(completed, chosen.input_type() if chosen else None)
+
+
 def _task(args: Args) -> Task | None:
     return (
         task(str(args["task"]), **dict(args.get("task_params") or {})) if args.get("task") else None
@@ -176,6 +198,9 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "check": _check,
     "predict": _predict,
     "prepare": _prepare,
+    "import": _import,
+    "families": _families,
+    "python_file": _python_file,
 }
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 from hybridlab.architecture.carried import svg_with
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import HybridLabError
-from hybridlab.ui import predictions, shell
+from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design import link
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.diagram.component import MOST_BOXES
@@ -18,6 +18,7 @@ from hybridlab.views.diagram import DiagramInfo, diagram_info
 from hybridlab.views.diagram_svg import MARGIN, diagram_svg
 
 _MENU = "design.share_menu"
+_PATIENCE_S = 3.0
 _HELP = "The diagram; the design travels inside, and HybridLab opens it again"
 _button = st.components.v2.component(
     "hybridlab_share",
@@ -51,6 +52,19 @@ def _panel(design: Design, known: Look) -> None:
             svg = diagram_svg(info, paper=True)
             _download("SVG", f"{name}.svg", "image/svg+xml", svg_with(svg, design.text), _HELP)
             _png(svg, info, design.text, f"{name}.png")
+    _python(design, name)
+
+
+def _python(design: Design, name: str) -> None:
+    """Offer the design as a Python file, once a warm process has written it."""
+    answer = predictions.python_file(design.text, state.shapes(), state.session_name(), _PATIENCE_S)
+    if answer is None:
+        st.caption("The PyTorch file is being written; open this menu again in a moment.")
+    elif answer.problems:
+        st.caption(f"No PyTorch file: {shell.escaped(answer.sentence)}")
+    else:
+        said = "One file with a class Model, with the task's input and head; runs with torch alone"
+        _download("PyTorch", f"{name}.py", "text/x-python", answer.value, said)
 
 
 def _drawable(architecture: Architecture) -> bool:
