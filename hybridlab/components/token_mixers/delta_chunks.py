@@ -26,7 +26,6 @@ from hybridlab.components.token_mixers.decayed_scores import (
     head_decays,
 )
 from hybridlab.components.token_mixers.gla_chunks import add_to_last
-from hybridlab.components.token_mixers.triangular import unit_lower_inverse
 
 
 def delta_chunks(
@@ -44,6 +43,8 @@ def delta_chunks(
     Returns:
         (N, n, c, V).
     """
+    if torch.compiler.is_compiling():  # a compiler differentiates the parts itself
+        return _delta_forward(q_NncK, k_NncK, v_NncV, total_NncK, beta_Nnc)[0]
     o_NncV: Tensor = _Delta.apply(q_NncK, k_NncK, v_NncV, total_NncK, beta_Nnc)  # type: ignore[no-untyped-call]
     return o_NncV
 
@@ -53,31 +54,37 @@ class _Delta(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, total: Tensor, beta: Tensor) -> Tensor:
-        decays = head_decays(total)
-        scores = decayed_scores(torch.stack((q, k), dim=-2), k, total, decays)
-        weights, overlaps = scores.unbind(-2)
-        inverse = unit_lower_inverse((overlaps * beta.unsqueeze(-1)).tril_(-1))
-        from_start = total.exp()
-        parts = inverse @ torch.cat((k * from_start, v), dim=-1).mul_(beta.unsqueeze(-1))
-        last = total[..., -1:, :]
-        written, kept = k * (last - total).exp(), last.exp().transpose(-1, -2)
-        if v.shape[1] > 1:
-            corrected, before = _forward_over_chunks(parts, written, kept)
-            o = weights @ corrected
-            o += (q * from_start) @ before
-        else:
-            corrected, before = parts[..., k.shape[-1] :], None
-            o = weights @ corrected
-        ctx.save_for_backward(
-            q, k, v, total, beta, decays, scores, inverse, parts, corrected, before
-        )
+        o, *kept = _delta_forward(q, k, v, total, beta)
+        ctx.save_for_backward(q, k, v, total, beta, *kept)
         return o
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(grad.device.type, enabled=False):
             return _delta_backward(ctx, grad)
+
+
+def _delta_forward(
+    q: Tensor, k: Tensor, v: Tensor, total: Tensor, beta: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """Return the output, and what backward needs."""
+    decays = head_decays(total)
+    scores = decayed_scores(torch.stack((q, k), dim=-2), k, total, decays)
+    weights, overlaps = scores.unbind(-2)
+    inverse = unit_lower_inverse((overlaps * beta.unsqueeze(-1)).tril_(-1))
+    from_start = total.exp()
+    parts = inverse @ torch.cat((k * from_start, v), dim=-1).mul_(beta.unsqueeze(-1))
+    last = total[..., -1:, :]
+    written, kept = k * (last - total).exp(), last.exp().transpose(-1, -2)
+    if v.shape[1] > 1:
+        corrected, before = _forward_over_chunks(parts, written, kept)
+        o = weights @ corrected
+        o = o + (q * from_start) @ before
+    else:
+        corrected, before = parts[..., k.shape[-1] :], None
+        o = weights @ corrected
+    return o, decays, scores, inverse, parts, corrected, before
 
 
 def _delta_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -115,7 +122,7 @@ def _delta_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
     grad_q, grad_k = grad_rows.unbind(-2)
     grad_k = torch.addcmul(grad_k, of_k * beta_Nnc1, from_start)
-    if before is not None:
+    if before is not None and after is not None:
         grad_q = torch.addcmul(grad_q, grad @ before.transpose(-1, -2), from_start)
         grad_columns += (corrected @ after.transpose(-1, -2)).mul_(to_end)
     grad_total = None
@@ -124,6 +131,20 @@ def _delta_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         add_to_last(grad_total, before, after)
         grad_total = grad_total.sum_to_size(total.shape)
     return grad_q, grad_k + grad_columns, grad_v, grad_total, grad_beta
+
+
+def unit_lower_inverse(strict_cc: Tensor) -> Tensor:
+    """Return (I + A)^(-1) for strictly lower triangular A (..., c, c), by substitution.
+
+    The series (I - A)(I + A^2)(I + A^4) ... takes matrix products alone, but its terms can be as large as binomial
+    coefficients while the inverse is small (for equal keys that are written in full they reach 10^18 at c = 64), and
+    float32 is lost.
+    """
+    identity_cc = torch.eye(strict_cc.shape[-1], dtype=strict_cc.dtype, device=strict_cc.device)
+    inverse_cc: Tensor = torch.linalg.solve_triangular(
+        strict_cc, identity_cc.expand_as(strict_cc), upper=False, unitriangular=True
+    )
+    return inverse_cc
 
 
 def _forward_over_chunks(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import BuildContext, component, field, must_divide
+from hybridlab.components.base import BuildContext, component, field, float_dtype, must_divide
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.token_mixers.matrix_memory import unit_length
@@ -105,7 +105,9 @@ class DeltaNet(MatrixMixer):
         """Return unit queries over sqrt(K), unit keys, values and betas."""
         q_BLHK, k_BLHK, v_BLHV = (
             torch.unflatten(part, -1, (self.params.heads, -1))
-            for part in torch.split(F.silu(mixed_BLM), self.parts, dim=-1)
+            for part in torch.split(
+                F.silu(mixed_BLM.to(float_dtype(mixed_BLM))), self.parts, dim=-1
+            )
         )
         return Written(
             unit_length(q_BLHK) * q_BLHK.shape[-1] ** -0.5,
@@ -115,12 +117,10 @@ class DeltaNet(MatrixMixer):
         )
 
     def read_out(self, o_BLHV: Tensor, others: tuple[Tensor, ...]) -> Tensor:
-        """Normalise each head, gate where asked and project to (B, L, D)."""
-        normed_BLE = self.norm(o_BLHV).flatten(2)
-        if self.params.gate:
-            normed_BLE = normed_BLE * F.silu(others[1])
-        out_BLD: Tensor = self.project_out(normed_BLE)
-        return out_BLD
+        """Normalise each head and gate where asked."""
+        normed_BLHV: Tensor = self.norm(o_BLHV)
+        normed_BLE = normed_BLHV.flatten(2)
+        return normed_BLE * F.silu(others[1]) if self.params.gate else normed_BLE
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:

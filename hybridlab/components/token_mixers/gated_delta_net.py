@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import BuildContext, component, field, must_divide
+from hybridlab.components.base import BuildContext, component, field, float_dtype, must_divide
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.token_mixers.matrix_memory import unit_length
@@ -120,7 +120,7 @@ class GatedDeltaNet(MatrixMixer):
         """Return unit queries over sqrt(K), unit keys, values, decays (B, L, H) and betas."""
         _, beta_BLH, step_BLH = others
         heads = self.params.heads
-        q, k, v = torch.split(F.silu(mixed_BLM), self.parts, dim=-1)
+        q, k, v = torch.split(F.silu(mixed_BLM.to(float_dtype(mixed_BLM))), self.parts, dim=-1)
         q_BLGK, k_BLGK = (
             unit_length(torch.unflatten(part, -1, (self.key_heads, -1))) for part in (q, k)
         )
@@ -139,10 +139,9 @@ class GatedDeltaNet(MatrixMixer):
         )
 
     def read_out(self, o_BLHV: Tensor, others: tuple[Tensor, ...]) -> Tensor:
-        """Normalise each head, gate and project to (B, L, D)."""
-        gated_BLE = self.norm(o_BLHV).flatten(2) * F.silu(others[0])
-        out_BLD: Tensor = self.project_out(gated_BLE)
-        return out_BLD
+        """Normalise each head and gate."""
+        normed_BLHV: Tensor = self.norm(o_BLHV)
+        return normed_BLHV.flatten(2) * F.silu(others[0])
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:

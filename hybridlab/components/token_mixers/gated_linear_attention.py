@@ -128,8 +128,8 @@ class GatedLinearAttention(Component):
 
     def _gated(self, o_BLHV: Tensor, x_BLD: Tensor) -> Tensor:
         """Normalise each head, gate and project to (B, L, D)."""
-        normed_BLHV = self.norm(o_BLHV)
-        out_BLD: Tensor = self.project_out(normed_BLHV.flatten(2) * F.silu(self.output_gate(x_BLD)))
+        gated_BLE = self.norm(o_BLHV).flatten(2) * F.silu(self.output_gate(x_BLD))
+        out_BLD: Tensor = self.project_out(gated_BLE.to(self.project_out.weight.dtype))
         return out_BLD
 
     def start(self, batch: int) -> State:
@@ -151,8 +151,7 @@ class GatedLinearAttention(Component):
         x_B1D = x_BD.unsqueeze(1)
         parts = (part.squeeze(1) for part in (q_B1HK, k_B1HK, v_B1HV, self._log_decay(x_B1D)))
         o_BHV, state_BHKV = decayed_step(state_BHKV, *parts)
-        y_B1D = self._gated(o_BHV.unsqueeze(1).to(x_BD.dtype), x_B1D)
-        return y_B1D.squeeze(1), (state_BHKV, *before)
+        return self._gated(o_BHV.unsqueeze(1), x_B1D).squeeze(1), (state_BHKV, *before)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Step through the recurrence of the paper."""

@@ -35,6 +35,8 @@ def gla_chunks(q_NncK: Tensor, k_NncK: Tensor, v_NncV: Tensor, total_NncK: Tenso
     Returns:
         (N, n, c, V).
     """
+    if torch.compiler.is_compiling():  # a compiler differentiates the parts itself
+        return _additive_forward(q_NncK, k_NncK, v_NncV, total_NncK)[0]
     o_NncV: Tensor = _Additive.apply(q_NncK, k_NncK, v_NncV, total_NncK)  # type: ignore[no-untyped-call]
     return o_NncV
 
@@ -44,22 +46,30 @@ class _Additive(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, total: Tensor) -> Tensor:
-        decays = head_decays(total)
-        weights = decayed_scores(q.unsqueeze(-2), k, total, decays).squeeze(-2)
-        o = weights @ v
-        before = None
-        if v.shape[1] > 1:
-            last = total[..., -1:, :]
-            before = carried((k * (last - total).exp()).transpose(-1, -2) @ v, last.squeeze(-2))
-            o += (q * total.exp()) @ before
-        ctx.save_for_backward(q, k, v, total, decays, weights, before)
+        o, *kept = _additive_forward(q, k, v, total)
+        ctx.save_for_backward(q, k, v, total, *kept)
         return o
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(grad.device.type, enabled=False):
             return _additive_backward(ctx, grad)
+
+
+def _additive_forward(
+    q: Tensor, k: Tensor, v: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """Return the output, and what backward needs: decays, weights within chunks, states before them."""
+    decays = head_decays(total)
+    weights = decayed_scores(q.unsqueeze(-2), k, total, decays).squeeze(-2)
+    o = weights @ v
+    before = None
+    if v.shape[1] > 1:
+        last = total[..., -1:, :]
+        before = carried((k * (last - total).exp()).transpose(-1, -2) @ v, last.squeeze(-2))
+        o = o + (q * total.exp()) @ before
+    return o, decays, weights, before
 
 
 def _additive_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybridlab.components import base
-from hybridlab.components.base import BuildContext, component, field, must_divide
+from hybridlab.components.base import BuildContext, component, field, float_dtype, must_divide
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.token_mixers.gated_delta_net import steps_before_softplus
@@ -121,7 +121,9 @@ class KimiDeltaAttention(MatrixMixer):
         heads = self.params.heads
         q_BLHK, k_BLHK, v_BLHV = (
             torch.unflatten(part, -1, (heads, -1))
-            for part in torch.split(F.silu(mixed_BLM), self.parts, dim=-1)
+            for part in torch.split(
+                F.silu(mixed_BLM.to(float_dtype(mixed_BLM))), self.parts, dim=-1
+            )
         )
         return Written(
             unit_length(q_BLHK) * q_BLHK.shape[-1] ** -0.5,
@@ -136,10 +138,9 @@ class KimiDeltaAttention(MatrixMixer):
         )
 
     def read_out(self, o_BLHV: Tensor, others: tuple[Tensor, ...]) -> Tensor:
-        """Normalise each head, gate and project to (B, L, D)."""
-        gate_BLE = torch.sigmoid(self.gate_up(others[2]))
-        out_BLD: Tensor = self.project_out(self.norm(o_BLHV).flatten(2) * gate_BLE)
-        return out_BLD
+        """Normalise each head and gate."""
+        normed_BLHV: Tensor = self.norm(o_BLHV)
+        return normed_BLHV.flatten(2) * torch.sigmoid(self.gate_up(others[2]))
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:

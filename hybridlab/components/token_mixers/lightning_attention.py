@@ -92,10 +92,9 @@ class LightningAttention(MatrixMixer):
         return Written(q_BLHK, k_BLHK, v_BLHK, log_decay_H)
 
     def read_out(self, o_BLHV: Tensor, others: tuple[Tensor, ...]) -> Tensor:
-        """Normalise all heads together, gate and project to (B, L, D)."""
-        gated_BLE = torch.sigmoid(others[0]) * self.norm(o_BLHV.flatten(2))
-        out_BLD: Tensor = self.project_out(gated_BLE)
-        return out_BLD
+        """Normalise all heads together and gate."""
+        normed_BLE: Tensor = self.norm(o_BLHV.flatten(2))
+        return torch.sigmoid(others[0]) * normed_BLE
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:

@@ -100,12 +100,11 @@ class LinearAttention(MatrixMixer):
         return Written(q_BLHK * q_BLHK.shape[-1] ** -0.5, k_BLHK, v_BLHV)
 
     def read_out(self, o_BLHV: Tensor, others: tuple[Tensor, ...]) -> Tensor:
-        """Divide by the sum of weights where asked and project to (B, L, D)."""
+        """Divide by the sum of weights where asked."""
         if self.params.normalise:
             o_BLHV, sums_BLH1 = o_BLHV[..., :-1], o_BLHV[..., -1:]
             o_BLHV = o_BLHV / (sums_BLH1 + SMALLEST_SUM)
-        out_BLD: Tensor = self.project_out(o_BLHV.flatten(2))
-        return out_BLD
+        return o_BLHV.flatten(2)
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:

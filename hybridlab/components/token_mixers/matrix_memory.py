@@ -28,7 +28,7 @@ def recall(
     *,
     chunk: int,
 ) -> Tensor:
-    """Write every position into the memory and read it, (B, L, H, V) in the dtype of the values.
+    """Write every position into the memory and read it, (B, L, H, V) in float32 or better.
 
     Args:
         q_BLHK: queries (B, L, H, K), scaled as they are to be.
@@ -39,11 +39,11 @@ def recall(
         beta_BLH: with the delta rule, the share of what the key reads that is replaced, (B, L, H).
         chunk: positions per matrix product, rounded up to a power of two; changes speed, not the result.
     """
+    wide = float_dtype(v_BLHV)
     if kernel_of(v_BLHV) == "fla":
-        return fla_kernels.recall(q_BLHK, k_BLHK, v_BLHV, log_decay, beta_BLH)
+        return fla_kernels.recall(q_BLHK, k_BLHK, v_BLHV, log_decay, beta_BLH).to(wide)
     length, heads = q_BLHK.shape[1:3]
     chunk = max(decayed_scores.BLOCK, _power_of_two(min(chunk, length)))
-    wide = float_dtype(v_BLHV)
     with torch.autocast(v_BLHV.device.type, enabled=False):
         q_NncK, k_NncK, v_NncV = (_cut(part.to(wide), chunk) for part in (q_BLHK, k_BLHK, v_BLHV))
         total_NncK = _totals(log_decay, q_BLHK, chunk, wide)
@@ -53,7 +53,7 @@ def recall(
             beta_Nnc1 = _cut(beta_BLH.to(wide).unsqueeze(-1), chunk)
             o_NncV = delta_chunks(q_NncK, k_NncK, v_NncV, total_NncK, beta_Nnc1.squeeze(-1))
         o_BHLV = torch.unflatten(o_NncV.flatten(1, 2), 0, (-1, heads))
-        return o_BHLV.transpose(1, 2)[:, :length].to(v_BLHV.dtype)
+        return o_BHLV.transpose(1, 2)[:, :length]
 
 
 def kernel_of(tensor: Tensor) -> str:

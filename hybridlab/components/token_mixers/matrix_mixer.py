@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybridlab.components.base import FLOAT32_BYTES, BuildContext, Component, State, float_dtype
 from hybridlab.components.depthwise import DepthwiseConv
@@ -34,8 +34,14 @@ class Written(NamedTuple):
 
     def now(self) -> Written:
         """Return the one position of a length of one; what is constant stays."""
-        parts = (part if part is None or part.dim() == 1 else part.squeeze(1) for part in self)
-        return Written(*parts)
+        decay = self.log_decay
+        return Written(
+            self.queries.squeeze(1),
+            self.keys.squeeze(1),
+            self.values.squeeze(1),
+            decay if decay is None or decay.dim() == 1 else decay.squeeze(1),
+            None if self.beta is None else self.beta.squeeze(1),
+        )
 
 
 class MatrixMixer(Component):
@@ -46,6 +52,7 @@ class MatrixMixer(Component):
     """
 
     conv: DepthwiseConv | None
+    project_out: nn.Linear
     counts: ClassVar[bool] = False
     """Whether ``written`` needs to know the position."""
 
@@ -66,7 +73,16 @@ class MatrixMixer(Component):
 
     @abstractmethod
     def read_out(self, o_BLHV: Tensor, others: tuple[Tensor, ...]) -> Tensor:
+        """Return the features that the map out takes (B, L, E); what was read comes in float32 or better.
+
+        A norm makes the smallest of what is read as large as the rest, so it must not be rounded before.
+        """
+
+    def out(self, o_BLHV: Tensor, others: tuple[Tensor, ...]) -> Tensor:
         """Return the output (B, L, D)."""
+        features_BLE = self.read_out(o_BLHV, others).to(self.project_out.weight.dtype)
+        out_BLD: Tensor = self.project_out(features_BLE)
+        return out_BLD
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
@@ -74,7 +90,7 @@ class MatrixMixer(Component):
         if self.conv is not None:
             mixed_BLM = self.conv(mixed_BLM)
         written = self.written(mixed_BLM, others, 0)
-        return self.read_out(recall(*written, chunk=self.params.chunk), others)
+        return self.out(recall(*written, chunk=self.params.chunk), others)
 
     def start(self, batch: int) -> State:
         """Return the memory (B, H, K, V), the convolution's last inputs and, where needed, the count of positions."""
@@ -99,8 +115,7 @@ class MatrixMixer(Component):
         o_BHV, memory_BHKV = recall_step(memory_BHKV, *written.now())
         if self.counts:
             rest[-1] = rest[-1] + 1
-        o_B1HV = o_BHV.unsqueeze(1).to(x_BD.dtype)
-        return self.read_out(o_B1HV, others).squeeze(1), (memory_BHKV, *rest)
+        return self.out(o_BHV.unsqueeze(1), others).squeeze(1), (memory_BHKV, *rest)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Step through the recurrence of the paper."""
@@ -108,7 +123,7 @@ class MatrixMixer(Component):
         mixed_BLM, others = self.split(x_BLD)
         if self.conv is not None:
             mixed_BLM = self.conv.reference(mixed_BLM)
-        return self.read_out(recall_loop(*self.written(mixed_BLM, others, 0)), others)
+        return self.out(recall_loop(*self.written(mixed_BLM, others, 0)), others)
 
     @classmethod
     def causal(cls, params: Any) -> bool:

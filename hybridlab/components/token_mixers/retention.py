@@ -14,7 +14,7 @@ from hybridlab.components.rotary import rotate
 from hybridlab.components.token_mixers.matrix_mixer import MatrixMixer, Sizes, Written
 from hybridlab.errors import Problem
 
-NORM_EPS = 1e-6
+NORM_EPS = 1e-5
 ROTARY_BASE = 10_000.0
 FASTEST = 5
 """The first head keeps 1 - 2^-5 of its state at a step, the next 1 - 2^-6, and so on."""
@@ -96,7 +96,7 @@ class Retention(MatrixMixer):
             for part in torch.split(mixed_BLM, self.parts, dim=-1)
         )
         q_BLHK, k_BLHK = (
-            rotate(part.transpose(1, 2), ROTARY_BASE, first).transpose(1, 2)
+            rotate(part.transpose(1, 2).to(float_dtype(part)), ROTARY_BASE, first).transpose(1, 2)
             for part in (q_BLHK, k_BLHK)
         )
         heads_H = torch.arange(
@@ -106,11 +106,10 @@ class Retention(MatrixMixer):
         return Written(q_BLHK * q_BLHK.shape[-1] ** -0.5, k_BLHK, v_BLHV, log_decay_H)
 
     def read_out(self, o_BLHV: Tensor, others: tuple[Tensor, ...]) -> Tensor:
-        """Normalise each head, gate and project to (B, L, D)."""
+        """Normalise each head and gate."""
         normed_BLHV = F.layer_norm(o_BLHV, o_BLHV.shape[-1:], eps=NORM_EPS)
-        scaled_BLE = torch.addcmul(self.norm_bias, normed_BLHV.flatten(2), self.norm_scale)
-        out_BLD: Tensor = self.project_out(scaled_BLE * F.silu(others[0]))
-        return out_BLD
+        scaled_BLE = normed_BLHV.flatten(2) * self.norm_scale + self.norm_bias
+        return scaled_BLE * F.silu(others[0])
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:
