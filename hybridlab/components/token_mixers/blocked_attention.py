@@ -8,6 +8,7 @@ head. A window reads only the keys that it can see.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from hybridlab.components.base import float_dtype
 
-CACHED_SCORES, LARGE_SCORES, LEAST_ROWS = 2**18, 2**26, 16
+CACHED_SCORES, LARGE_SCORES, LEAST_ROWS = 2**17, 2**26, 64
 """Scores that exist at the same time on a processor and on an accelerator, and the fewest queries of a block."""
 
 
@@ -79,8 +80,27 @@ class _Rules(NamedTuple):
     causal: bool
     window: int | None
     soft_cap: float | None
-    alibi: bool
     offset: int
+
+
+class _Block(NamedTuple):
+    """Some queries of some heads, and the keys that they may see."""
+
+    batch: slice
+    heads: slice
+    groups: slice
+    rows: slice
+    keys: slice
+
+    @property
+    def queries(self) -> tuple[slice, ...]:
+        """Where they are in (B, H, L, ...)."""
+        return self.batch, self.heads, self.rows
+
+    @property
+    def seen(self) -> tuple[slice, ...]:
+        """Where their keys are in (B, G, S, ...)."""
+        return self.batch, self.groups, self.keys
 
 
 class _Blocked(torch.autograd.Function):
@@ -98,56 +118,54 @@ class _Blocked(torch.autograd.Function):
         soft_cap: float | None,
         alibi: bool,
     ) -> Tensor:
-        offset = k_BGSK.shape[2] - q_BHLK.shape[2]
-        rules = _Rules(causal, window, soft_cap, alibi, offset)
-        rows_BHbV, totals_BHb1 = [], []
-        for start, stop, low, high in _blocks(q_BHLK, k_BGSK, rules):
-            scores_BHbs, _ = _scores(
-                q_BHLK[:, :, start:stop], k_BGSK[:, :, low:high], start, low, rules
-            )
+        rules = _Rules(causal, window, soft_cap, k_BGSK.shape[2] - q_BHLK.shape[2])
+        slopes_H = alibi_slopes(q_BHLK.shape[1], q_BHLK.device) if alibi else None
+        y_BHLV = q_BHLK.new_empty(*q_BHLK.shape[:3], v_BGSV.shape[-1])
+        totals_BHL1 = q_BHLK.new_empty(*q_BHLK.shape[:3], 1, dtype=float_dtype(q_BHLK))
+        for block in _blocks(q_BHLK, k_BGSK, rules):
+            scores_BHbs, _ = _scores(q_BHLK, k_BGSK, slopes_H, block, rules)
             largest_BHb1 = scores_BHbs.amax(-1, keepdim=True)
             if sinks_H is not None:
-                sinks_H11 = sinks_H.to(scores_BHbs.dtype)[:, None, None]
+                sinks_H11 = sinks_H[block.heads].to(scores_BHbs.dtype)[:, None, None]
                 largest_BHb1 = torch.maximum(largest_BHb1, sinks_H11)
             parts_BHbs = scores_BHbs.sub_(largest_BHb1).exp_()
             sum_BHb1 = parts_BHbs.sum(-1, keepdim=True)
             if sinks_H is not None:
                 sum_BHb1 = sum_BHb1 + (sinks_H11 - largest_BHb1).exp()
-            y_BHbV = _product(parts_BHbs.to(v_BGSV.dtype), v_BGSV[:, :, low:high])
-            rows_BHbV.append((y_BHbV / sum_BHb1).to(v_BGSV.dtype))
-            totals_BHb1.append(largest_BHb1 + sum_BHb1.log())
-        y_BHLV, totals_BHL1 = torch.cat(rows_BHbV, 2), torch.cat(totals_BHb1, 2)
+            y_BHbV = _product(parts_BHbs.to(v_BGSV.dtype), v_BGSV[block.seen])
+            y_BHLV[block.queries] = (y_BHbV / sum_BHb1).to(y_BHLV.dtype)
+            totals_BHL1[block.queries] = largest_BHb1 + sum_BHb1.log()
         ctx.rules = rules
-        ctx.save_for_backward(q_BHLK, k_BGSK, v_BGSV, sinks_H, y_BHLV, totals_BHL1)
+        ctx.save_for_backward(q_BHLK, k_BGSK, v_BGSV, sinks_H, slopes_H, y_BHLV, totals_BHL1)
         return y_BHLV
 
     @staticmethod
     def backward(ctx: Any, grad_BHLV: Tensor) -> tuple[Tensor | None, ...]:
-        q_BHLK, k_BGSK, v_BGSV, sinks_H, y_BHLV, totals_BHL1 = ctx.saved_tensors
+        q_BHLK, k_BGSK, v_BGSV, sinks_H, slopes_H, y_BHLV, totals_BHL1 = ctx.saved_tensors
         rules: _Rules = ctx.rules
         wide = totals_BHL1.dtype
         along_BHL1 = (grad_BHLV.to(wide) * y_BHLV.to(wide)).sum(-1, keepdim=True)
-        grads_q = []
+        grad_q_BHLK = torch.empty_like(q_BHLK)
         grad_k_BGSK, grad_v_BGSV = (torch.zeros_like(x, dtype=wide) for x in (k_BGSK, v_BGSV))
-        for start, stop, low, high in _blocks(q_BHLK, k_BGSK, rules):
-            q, k, v = q_BHLK[:, :, start:stop], k_BGSK[:, :, low:high], v_BGSV[:, :, low:high]
-            grad = grad_BHLV[:, :, start:stop]
-            scores_BHbs, tanh_BHbs = _scores(q, k, start, low, rules)
-            weights = scores_BHbs.sub_(totals_BHL1[:, :, start:stop]).exp_()
-            grad_v_BGSV[:, :, low:high] += _sums(weights.to(v.dtype), grad, k.shape[1])
+        for block in _blocks(q_BHLK, k_BGSK, rules):
+            q, k, v = q_BHLK[block.queries], k_BGSK[block.seen], v_BGSV[block.seen]
+            grad = grad_BHLV[block.queries]
+            scores_BHbs, tanh_BHbs = _scores(q_BHLK, k_BGSK, slopes_H, block, rules)
+            weights = scores_BHbs.sub_(totals_BHL1[block.queries]).exp_()
+            grad_v_BGSV[block.seen] += _sums(weights.to(v.dtype), grad, k.shape[1])
             grad_s = _product(grad, v.transpose(2, 3)).to(wide)
-            grad_s = grad_s.sub_(along_BHL1[:, :, start:stop]).mul_(weights)
+            grad_s = grad_s.sub_(along_BHL1[block.queries]).mul_(weights)
             if tanh_BHbs is not None:
                 grad_s = grad_s.addcmul_(grad_s, tanh_BHbs.square_(), value=-1)
             grad_s = grad_s.to(q.dtype)
-            grads_q.append(_product(grad_s, k))
-            grad_k_BGSK[:, :, low:high] += _sums(grad_s, q, k.shape[1])
+            grad_q_BHLK[block.queries] = _product(grad_s, k)
+            grad_k_BGSK[block.seen] += _sums(grad_s, q, k.shape[1])
         grad_sinks_H = None
         if sinks_H is not None:
             share_BHL1 = (sinks_H.to(wide)[:, None, None] - totals_BHL1).exp()
             grad_sinks_H = -(share_BHL1 * along_BHL1).sum((0, 2, 3)).to(sinks_H.dtype)
         return (
-            torch.cat(grads_q, 2),
+            grad_q_BHLK,
             grad_k_BGSK.to(k_BGSK.dtype),
             grad_v_BGSV.to(v_BGSV.dtype),
             grad_sinks_H,
@@ -155,46 +173,58 @@ class _Blocked(torch.autograd.Function):
         )
 
 
-def _blocks(q_BHLK: Tensor, k_BGSK: Tensor, rules: _Rules) -> Iterator[tuple[int, int, int, int]]:
-    """Yield blocks of queries with the keys that they may see: start, stop, low, high.
+def _blocks(q_BHLK: Tensor, k_BGSK: Tensor, rules: _Rules) -> Iterator[_Block]:
+    """Yield blocks whose scores a processor's cache holds, or, on an accelerator, that keep it busy.
 
-    A block is as large as keeps its scores in a processor's cache; what compiles is unrolled, and so
-    takes the large blocks of an accelerator.
+    A block has many rows of few heads rather than few rows of all, so that keys are read less often.
+    What compiles is unrolled, and so takes the large blocks.
     """
-    (batch, heads, length, _), keys = q_BHLK.shape, k_BGSK.shape[2]
+    (batch, heads, length, _), (_, groups, keys, _) = q_BHLK.shape, k_BGSK.shape
+    shared = heads // groups
     small = q_BHLK.device.type == "cpu" and not torch.compiler.is_compiling()
-    at_once = CACHED_SCORES if small else LARGE_SCORES
     reach = keys if rules.window is None else rules.window - 1
-    size = max(LEAST_ROWS, at_once // (batch * heads * min(keys, 2 * reach + 1)))
+    scores = CACHED_SCORES if small else LARGE_SCORES
+    row_scores = shared * min(keys, 2 * reach + 1)
+    size = max(LEAST_ROWS, scores // row_scores)
     if rules.window is not None:
         size = min(size, max(LEAST_ROWS, rules.window))
-    for start in range(0, length, size):
-        stop = min(length, start + size)
-        ahead = 0 if rules.causal else reach
+    at_once = max(1, scores // (row_scores * min(size, length)))
+    some_groups = min(groups, at_once)
+    some_batch = max(1, min(batch, at_once // groups))
+    ahead = 0 if rules.causal else reach
+    for first, group, start in itertools.product(
+        range(0, batch, some_batch), range(0, groups, some_groups), range(0, length, size)
+    ):
+        stop, after = min(length, start + size), min(groups, group + some_groups)
         low = max(0, start + rules.offset - reach)
-        yield start, stop, low, min(keys, stop + rules.offset + ahead)
+        yield _Block(
+            slice(first, first + some_batch),
+            slice(group * shared, after * shared),
+            slice(group, after),
+            slice(start, stop),
+            slice(low, min(keys, stop + rules.offset + ahead)),
+        )
 
 
 def _scores(
-    q_BHbK: Tensor, k_BGsK: Tensor, start: int, low: int, rules: _Rules
+    q_BHLK: Tensor, k_BGSK: Tensor, slopes_H: Tensor | None, block: _Block, rules: _Rules
 ) -> tuple[Tensor, Tensor | None]:
     """Return scores (B, H, b, s), minus infinity where hidden, and the cap's tanh where there is one."""
-    products = _product(q_BHbK, k_BGsK.transpose(2, 3))
+    products = _product(q_BHLK[block.queries], k_BGSK[block.seen].transpose(2, 3))
     scores_BHbs, tanh_BHbs = products.to(float_dtype(products)), None
     if rules.soft_cap is not None:
         tanh_BHbs = scores_BHbs.div_(rules.soft_cap).tanh_()
         scores_BHbs = tanh_BHbs * rules.soft_cap
-    rows, columns, device = q_BHbK.shape[2], k_BGsK.shape[2], q_BHbK.device
-    if rules.alibi or rules.window is not None:
-        first = start + rules.offset - low
+    (rows, columns), device = scores_BHbs.shape[2:], q_BHLK.device
+    if slopes_H is not None or rules.window is not None:
+        first = block.rows.start + rules.offset - block.keys.start
         query_b1 = torch.arange(first, first + rows, device=device)[:, None]
-        distance_bs = query_b1 - torch.arange(columns, device=device)
-        if rules.alibi:
-            slopes_H11 = alibi_slopes(q_BHbK.shape[1], device).to(scores_BHbs.dtype)[:, None, None]
-            size_bs = distance_bs.abs().to(scores_BHbs.dtype)
-            scores_BHbs.addcmul_(slopes_H11, size_bs, value=-1)
+        size_bs = (query_b1 - torch.arange(columns, device=device)).abs_()
+        if slopes_H is not None:
+            slopes_H11 = slopes_H[block.heads].to(scores_BHbs.dtype)[:, None, None]
+            scores_BHbs.addcmul_(slopes_H11, size_bs.to(scores_BHbs.dtype), value=-1)
         if rules.window is not None:
-            scores_BHbs.masked_fill_(distance_bs.abs() >= rules.window, -math.inf)
+            scores_BHbs.masked_fill_(size_bs >= rules.window, -math.inf)
     if rules.causal:
         # The last columns are the queries' own positions; all before them is visible.
         ahead_bb = torch.ones(rows, rows, dtype=torch.bool, device=device).triu(1)
