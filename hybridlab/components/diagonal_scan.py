@@ -148,10 +148,10 @@ _forward.register_autograd(_differentiate, setup_context=_keep)
 @register_flop_formula(torch.ops.hybridlab.diagonal_scan)
 def _flops(decay: Any, update: Any, *args: Any, **kwargs: Any) -> int:
     """Count a multiply-add for each number."""
-    return 2 * math.prod(update)
+    return int(2 * math.prod(update))
 
 
 @register_flop_formula(torch.ops.hybridlab.diagonal_scan_backward)
 def _flops_backward(grad: Any, decay: Any, states: Any, *args: Any, **kwargs: Any) -> int:
     """Count a multiply-add and a product for each number."""
-    return 3 * math.prod(states)
+    return int(3 * math.prod(states))

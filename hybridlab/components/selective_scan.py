@@ -252,10 +252,10 @@ _forward.register_autograd(_differentiate, setup_context=_keep)
 @register_flop_formula(torch.ops.hybridlab.selective_scan)
 def _flops(x: Any, dt: Any, rate: Any, *args: Any, **kwargs: Any) -> int:
     """Count 7 for each number of each state: exponent, exponential, write, recurrence and read."""
-    return 7 * math.prod(x) * int(rate[0])
+    return int(7 * math.prod(x) * rate[0])
 
 
 @register_flop_formula(torch.ops.hybridlab.selective_scan_backward)
 def _flops_backward(grad: Any, x: Any, dt: Any, rate: Any, *args: Any, **kwargs: Any) -> int:
     """Count 19: the states again, and the products that lead to the five gradients."""
-    return 19 * math.prod(x) * int(rate[0])
+    return int(19 * math.prod(x) * rate[0])

@@ -28,7 +28,10 @@ def _model(family: str, config: str, mixer: str, **settings: Any) -> torch.nn.Mo
     package = f"transformers.models.{family}"
     configuration = getattr(importlib.import_module(f"{package}.configuration_{family}"), config)
     cls = getattr(importlib.import_module(f"{package}.modeling_{family}"), mixer)
-    module: torch.nn.Module = cls(configuration(hidden_size=WIDTH, **settings), layer_idx=0)
+    made = configuration(hidden_size=WIDTH, **settings)
+    plain = {"initialize_mixer_weights": False} if family == "falcon_mamba" else {}  # as its block
+    module: torch.nn.Module = cls(made, layer_idx=0, **plain)
+    module.config = made
     with torch.no_grad():
         for name, weight in module.named_parameters():
             spread = torch.randn_like(weight)

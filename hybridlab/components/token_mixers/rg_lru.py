@@ -133,7 +133,7 @@ class RGLRU(Component):
         h_BW, rows_BW = x_BLW.new_zeros(x_BLW.shape[0], self.hidden), []
         for t, x_BW in enumerate(x_BLW.unbind(1)):
             inputs_of, decays_of = [], []
-            for head, x_BP in enumerate(x_BW.split(size, dim=-1)):
+            for head, x_BP in enumerate(torch.split(x_BW, size, dim=-1)):
                 gates_BQ = torch.sigmoid(x_BP @ self.gates[head] + bias_HQ[head])
                 inputs_of.append(gates_BQ[:, :size])
                 decays_of.append(gates_BQ[:, size:])
