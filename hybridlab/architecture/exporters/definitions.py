@@ -30,6 +30,8 @@ _PLAIN = {
     "fused_for": "def fused_for(*tensors: Tensor) -> None:\n    return None  # no compiled kernels here"
 }
 """Functions that find something outside of the file, and what stands for them."""
+_HERE = "ParametersThatStandHere"
+"""A name that nothing has, for a class whose own name may be that of what it derives from."""
 _TYPE_COMMENT = re.compile(r"  # type: ignore\[[\w, -]+\]")
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.Assign | ast.AnnAssign
@@ -139,7 +141,8 @@ class Collection:
             (item,) = [part for part in holder.body if name in _defines(part)]
             assert isinstance(item, ast.ClassDef)
             text = textwrap.dedent("\n".join(_trimmed(item, found, _unwanted(item, params))))
-            self._add(re.sub(rf"^class {name}\b", f"class {self._names[key]}", text), found)
+            self._add(re.sub(rf"^class {name}\b", f"class {_HERE}", text), found)
+            self.texts[-1] = self.texts[-1].replace(_HERE, self._names[key], 1)
         return self._names[key]
 
     def _add(self, text: str, found: Source) -> None:
@@ -210,6 +213,8 @@ def _trimmed(item: ast.stmt, found: Source, unwanted: set[str]) -> Iterator[str]
             continue
         blank = not line.strip()
         yield line
+    if isinstance(item, ast.ClassDef) and all(unwanted & _defines(part) for part in item.body):
+        yield " " * (item.body[0].col_offset) + "pass"
 
 
 def _unwanted(item: ast.ClassDef, cls: type) -> set[str]:
