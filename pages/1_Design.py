@@ -60,5 +60,5 @@ elif ready():
         with middle:
             picture(design, known, view)
             problem_list(known)
-    with right, st.container(border=True):
+    with right, st.container(key="design.inspector", border=True):
         inspector(known, with_actions=view != "Canvas")

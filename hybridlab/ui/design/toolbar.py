@@ -21,7 +21,8 @@ _NOTICE = "save_notice"
 
 def toolbar(design: state.Design, known: Look) -> None:
     """Show the design's name and what can be done with it as a whole."""
-    name = known.architecture.name if known.architecture else "This text cannot be read yet"
+    name = "An empty design" if known.empty else "This text cannot be read yet"
+    name = known.architecture.name if known.architecture else name
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container(horizontal=True, vertical_alignment="bottom", width="stretch"):
             st.subheader(shell.escaped(name), anchor=False, width="content")
@@ -44,6 +45,7 @@ def toolbar(design: state.Design, known: Look) -> None:
         )
         if st.button(
             "Train this",
+            key="design.train",
             type="primary",
             icon=":material/play_arrow:",
             disabled=known.architecture is None or bool(known.errors),
