@@ -7,9 +7,9 @@ from collections.abc import Callable
 import streamlit as st
 
 from hybridlab.architecture import edit, library
-from hybridlab.errors import HybridLabError
+from hybridlab.errors import HybridLabError, Problem
 from hybridlab.ui import shell, state
-from hybridlab.ui.design import actions, keeping
+from hybridlab.ui.design import actions, keeping, merging
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.design.share import share_menu
 from hybridlab.ui.design.versions_menu import versions_menu
@@ -85,7 +85,9 @@ def _save(design: state.Design, name: str) -> None:
             args=(_keep_copy,),
             help="Save under this name with “copy” and go on with it",
         )
-    shell.problems(state.keep(_NOTICE, ()))
+    said: tuple[Problem, ...] = state.keep(_NOTICE, ())
+    shell.problems(said)
+    merging.offer(design, told=bool(said))
 
 
 def _told(save: Callable[[state.Design, str], None]) -> None:
