@@ -23,6 +23,8 @@ from hybridlab.ui.predictions import Shapes
 
 BEGIN_S = 2.0
 """So long the machine is left to the page that is being drawn first."""
+_QUICK_HOLDS_S = 12 * 3600.0
+"""A machine whose speed was only measured in passing is measured again after so long, and costs with it."""
 _ROOMS = ("architecture", "components", "hardware", "tasks", "trace")
 
 
@@ -115,7 +117,14 @@ def _file(texts: tuple[str, ...]) -> Path:
 
 
 def _read(file: Path) -> Costs:
+    """Return the costs that were remembered; none where the machine's speed was measured again, or too long ago."""
+    careful, quick = (folder / "ceilings.json" for folder in (home(), file.parent))
     try:
+        written = file.stat().st_mtime
+        if not careful.exists() and time.time() - written > _QUICK_HOLDS_S:
+            return {}
+        if any(one.exists() and one.stat().st_mtime > written for one in (careful, quick)):
+            return {}
         content: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
         return {name: PresetCost(**cost) for name, cost in content.items()}
     except (OSError, ValueError, TypeError, AttributeError):

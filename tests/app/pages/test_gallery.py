@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -94,6 +95,25 @@ def test_costs_are_remembered_from_one_start_to_the_next(monkeypatch) -> None:
     monkeypatch.setattr(preset_costs, "_keeper", preset_costs._Keeper())
     monkeypatch.setattr(preset_costs, "_predicted", lambda entry: pytest.fail("asked again"))
     assert preset_costs.known(entries) == ({entry.name: COST for entry in entries}, False)
+
+
+@pytest.mark.parametrize("why", ["measured again", "measured with care", "long ago"])
+def test_costs_are_worked_out_again_when_the_machine_has_another_speed(
+    home, monkeypatch, why
+) -> None:
+    entries = library.presets()
+    file = preset_costs._file(tuple(entry.text() for entry in entries))
+    preset_costs._write(file, {entry.name: COST for entry in entries})
+    known = preset_costs._read(file)
+    assert set(known) == {entry.name for entry in entries}
+    later = time.time() + 60
+    if why == "long ago":
+        os.utime(file, (later - 50_000, later - 50_000))
+    else:
+        speed = (home / "cache" if why == "measured again" else home) / "ceilings.json"
+        speed.write_text("{}", encoding="utf-8")
+        os.utime(speed, (later, later))
+    assert preset_costs._read(file) == {}
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"x": 1}', '{"x": {"y": 1}}'])
