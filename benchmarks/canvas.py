@@ -31,7 +31,7 @@ import hybridlab
 from hybridlab.architecture.library import save_design
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "journeys"))
-from chromium import FLAGS, find
+from chromium import FLAGS, SEEN, find
 
 RESULTS = Path(__file__).parent.parent / "artifacts" / "benchmarks"
 SCRIPT = Path(__file__).with_suffix(".js")
@@ -154,9 +154,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             url = f"http://{urlsplit(socket).netloc}"
             clock = CpuClock(process.pid)
             chromium = playwright.chromium.launch(executable_path=find(), args=list(FLAGS))
-            page = chromium.new_context(
-                base_url=url, viewport={"width": 1440, "height": 900}
-            ).new_page()
+            context = chromium.new_context(base_url=url, viewport={"width": 1440, "height": 900})
+            context.add_init_script(SEEN)
+            page = context.new_page()
             page.set_default_timeout(PATIENCE_MS)
             page.on(
                 "request",

@@ -69,5 +69,5 @@ class DeviceError(HybridLabError):
     """A device is not there, or does not have the memory that was asked of it."""
 
 
-class CannotStep(HybridLabError):
+class StepError(HybridLabError):
     """A component looks ahead or has no step form, so it cannot run one position at a time."""

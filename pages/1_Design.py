@@ -5,7 +5,7 @@ import streamlit as st
 from hybridlab.ui import shell, state
 from hybridlab.ui.canvas.component import canvas
 from hybridlab.ui.canvas.measured import measured
-from hybridlab.ui.design import keeping, link, start
+from hybridlab.ui.design import keeping, link, looking, merging, start
 from hybridlab.ui.design.budget import budget_bar
 from hybridlab.ui.design.comparison import comparison
 from hybridlab.ui.design.inspector import inspector
@@ -19,8 +19,12 @@ from hybridlab.ui.design.tree import tree, tree_height
 
 link.follow()
 design = state.design()
-if design is None or state.keep("design_choosing", False):
+if (shown := st.query_params.get(looking.QUERY)) is not None:
+    looking.page(shown)
+elif design is None or state.keep("design_choosing", False):
     start.chooser()
+elif (merge := merging.present(design)) is not None:
+    merging.page(merge)
 elif ready():
     with st.container(
         key="canvas_told"
@@ -60,5 +64,5 @@ elif ready():
         with middle:
             picture(design, known, view)
             problem_list(known)
-    with right, st.container(border=True):
+    with right, st.container(key="design.inspector", border=True):
         inspector(known, with_actions=view != "Canvas")

@@ -29,6 +29,8 @@ from hybridlab.errors import Problem, SpecError
 from hybridlab.validation import join_path, problems_from, shown
 
 MAX_BYTES = 512 * 1024
+EMPTY = "the architecture is empty"
+"""What is told of a text that has no node yet."""
 
 
 def load(source: str | os.PathLike[str]) -> Architecture:
@@ -88,7 +90,7 @@ def parse(text: str) -> tuple[Architecture | None, list[Problem]]:
         problems.append(
             Problem(
                 "nodes",
-                "the architecture is empty",
+                EMPTY,
                 "at least one node",
                 shown(content.get("nodes")),
                 "add a node such as {use: attention}",

@@ -29,7 +29,7 @@ def generate(
         generator: where the draws come from.
 
     Raises:
-        CannotStep: a component looks ahead or has no step form; the problem names the node.
+        StepError: a component looks ahead or has no step form; the problem names the node.
     """
     return torch.stack(list(_written(model, prompt_BL, tokens, temperature, generator)), dim=1)
 

@@ -112,7 +112,7 @@ def save(
                 "name",
                 "this design was saved elsewhere since you opened it, perhaps in another tab",
                 "the text as you last opened or saved it",
-                fix="press Save a copy to keep both, or open the saved one and compare",
+                fix="merge with it, or press Save a copy to keep both",
             )
         )
     try:

@@ -17,7 +17,7 @@ from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
 from hybridlab.components.base import BuildContext, Component, State
 from hybridlab.components.registry import lookup
 from hybridlab.components.types import TensorType
-from hybridlab.errors import CannotStep, Problem, SpecError
+from hybridlab.errors import Problem, SpecError, StepError
 
 
 def build(
@@ -81,7 +81,7 @@ class Slot(nn.Module):
         """Do the same for one position, with the component's state before it; return the state after it too.
 
         Raises:
-            CannotStep: the component has no step form; the problem names the node.
+            StepError: the component has no step form; the problem names the node.
         """
         after = state
 
@@ -92,8 +92,8 @@ class Slot(nn.Module):
 
         try:
             return self._around(body, *inputs), after
-        except CannotStep as error:
-            raise CannotStep(Problem(self.path, error.problems[0].message)) from error
+        except StepError as error:
+            raise StepError(Problem(self.path, error.problems[0].message)) from error
 
 
 def _norm(name: str, eps: float | None, plan: SlotPlan) -> Component:
@@ -220,7 +220,7 @@ class GraphModel(nn.Module):
         """Run one position, (B) tokens or (B, C) values; return its output and the states after it.
 
         Raises:
-            CannotStep: a component looks ahead or has no step form; the problem names the node.
+            StepError: a component looks ahead or has no step form; the problem names the node.
         """
         run = _Run([{INPUT: x}], before=iter(states))
         return self.root.run(run), run.after

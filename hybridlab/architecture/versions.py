@@ -32,6 +32,8 @@ _MOST_BYTES = 8 * MAX_BYTES
 _HISTORY = re.compile(r"(open|saved)-[0-9a-f]{16}")
 _VERSION = re.compile(r"[0-9a-f]{20}")
 _ABOUT = "about.json"
+_GONE = ".gone"
+_MOST_GONE = 1_000
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,22 @@ def read(history: str, id: str) -> Version | None:
     return _read(_folder(history) / f"{id}.json") if _VERSION.fullmatch(id) else None
 
 
+def common(history: str, one: str, other: str) -> Version | None:
+    """Return the version that two versions were both made from, the nearest that is still kept; None where none is."""
+    known = {version.id: version for version in versions(history)}
+    parents = _parents_of_gone(_folder(history)) | {id: made.parent for id, made in known.items()}
+
+    def line(id: str) -> list[str]:
+        found: list[str] = []
+        while id in parents and id not in found:
+            found.append(id)
+            id = parents[id]
+        return found
+
+    ancestors = line(other)
+    return next((known[id] for id in line(one) if id in ancestors and id in known), None)
+
+
 def name_version(history: str, id: str, name: str) -> None:
     """Give a version a name, so that it is kept for ever; an empty name takes it away.
 
@@ -193,6 +211,9 @@ def hand_on(source: str, target: str) -> None:
                     version = replace(newer, name=known.name or version.name)
                 if version != known:
                     _write_version(folder, version)
+            with (folder / _GONE).open("a", encoding="ascii") as file:
+                for id, parent in _parents_of_gone(_folder(source)).items():
+                    file.write(f"{id} {parent}\n")
             newest = next(iter(versions(target)), None)
             if newest is not None:
                 _thin(folder, newest.id)
@@ -219,11 +240,32 @@ def _thin(folder: Path, newest: str, instead_of: str = "", burst_from: float = 0
         path = folder / f"{instead_of}.json"
         old = _read(path)
         if old is not None and not old.name and old.since >= burst_from:
-            path.unlink(missing_ok=True)
+            _remove(folder, old)
     if len(_files(folder)) > MOST_AUTOMATIC:
         unnamed = [v for v in versions(folder.name) if not v.name and v.id != newest]
         for old in unnamed[MOST_AUTOMATIC - 1 :]:
-            (folder / f"{old.id}.json").unlink(missing_ok=True)
+            _remove(folder, old)
+
+
+def _remove(folder: Path, old: Version) -> None:
+    """Remove a version, and remember what it was made from, so that those made from it know where they come from."""
+    path = folder / _GONE
+    lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
+    if len(lines) > 2 * _MOST_GONE:
+        path.write_text("".join(f"{line}\n" for line in lines[-_MOST_GONE:]), encoding="ascii")
+    with path.open("a", encoding="ascii") as file:
+        file.write(f"{old.id} {old.parent}\n")
+    (folder / f"{old.id}.json").unlink(missing_ok=True)
+
+
+def _parents_of_gone(folder: Path) -> dict[str, str]:
+    """Return what versions that are not there any more were made from; lines that say nothing are left out."""
+    try:
+        lines = (folder / _GONE).read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.partition(" ")[::2] for line in lines)
+    return {id: parent for id, parent in pairs if _VERSION.fullmatch(id)}
 
 
 def _files(folder: Path) -> list[Path]:

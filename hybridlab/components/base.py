@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from hybridlab.components.types import TensorKind, TensorType
-from hybridlab.errors import CannotStep, Problem
+from hybridlab.errors import Problem, StepError
 
 FLOAT32_BYTES = 4
 """Bytes of a number in the state figures, which are those of float32."""
@@ -123,10 +123,10 @@ class Component(nn.Module):
         Stepping from ``start`` gives what ``forward`` gives at each position. The state that came in stays valid.
 
         Raises:
-            CannotStep: the component looks ahead, or has no step form.
+            StepError: the component looks ahead, or has no step form.
         """
         if self.causal(self.params) is not None or TensorKind.IMAGE in self.accepts:
-            raise CannotStep(f"{self.info.title} cannot run one position at a time")
+            raise StepError(f"{self.info.title} cannot run one position at a time")
         return self(*(x.unsqueeze(1) for x in inputs_BD)).squeeze(1), ()
 
     @classmethod

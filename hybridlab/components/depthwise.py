@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybridlab.errors import CannotStep
+from hybridlab.errors import StepError
 
 
 class DepthwiseConv(nn.Module):
@@ -49,10 +49,10 @@ class DepthwiseConv(nn.Module):
         """Return the output (B, D) at one more position, and the inputs that the next one needs.
 
         Raises:
-            CannotStep: the taps reach forward.
+            StepError: the taps reach forward.
         """
         if self.right:
-            raise CannotStep("a centred convolution cannot run one position at a time")
+            raise StepError("a centred convolution cannot run one position at a time")
         seen_BKD = torch.cat((before_BWD, x_BD.unsqueeze(1)), dim=1)
         y_BD = torch.einsum("bkd,dk->bd", seen_BKD, self.taps)
         return y_BD if self.bias is None else y_BD + self.bias, seen_BKD[:, 1:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -87,9 +88,13 @@ def problems(found: Iterable[Problem], where: str = "") -> None:
 _MARKDOWN = {ord(character): f"\\{character}" for character in "\\`*_{}[]()#+-.!|~>$:<&"}
 
 
+_ICON = re.compile(r":(?=(?:material/)?[a-z+-][\w+-]*:)")
+"""Where Streamlit begins an icon or an emoji, whatever stands before the colon; a word joiner, unseen, hinders it."""
+
+
 def escaped(text: str) -> str:
     """Make text harmless inside Markdown: names and messages come from files that others wrote."""
-    return " ".join(text.split()).translate(_MARKDOWN)
+    return _ICON.sub(":\u2060", " ".join(text.split())).translate(_MARKDOWN)
 
 
 def facts(values: Mapping[str, str], help: Mapping[str, str] | None = None) -> None:

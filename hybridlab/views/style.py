@@ -58,6 +58,8 @@ LINE = {
 """How lines show where their numbers come from: predicted dashed, measured solid."""
 BAR_PATTERN = {"predicted": "/", "measured": ""}
 """How bars show where their numbers come from: predicted hatched, measured filled."""
+SOURCE_COLOURS: dict[Source, str] = {"predicted": "#4c78dd", "measured": "#f08a24"}
+"""The colours of the words *predicted* and *measured*, on cards as on the canvas."""
 
 _AXIS = {
     "gridcolor": GRID,

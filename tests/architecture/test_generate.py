@@ -9,7 +9,7 @@ from hybridlab.architecture.document import loads
 from hybridlab.architecture.generate import generate
 from hybridlab.architecture.model import build
 from hybridlab.components.types import TensorKind, TensorType
-from hybridlab.errors import CannotStep
+from hybridlab.errors import StepError
 
 HYBRID = """
 name: stepped
@@ -73,5 +73,5 @@ def test_what_looks_ahead_names_itself() -> None:
         "{id: right, use: attention,", "{id: right, use: attention, causal: false,"
     )
     model = build(loads(text), TOKENS, seed=0)
-    with pytest.raises(CannotStep, match="right: attention that looks ahead"):
+    with pytest.raises(StepError, match="right: attention that looks ahead"):
         generate(model, torch.zeros(1, 3, dtype=torch.int64), 2)

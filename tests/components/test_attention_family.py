@@ -26,7 +26,7 @@ from hybridlab.components.token_mixers.naive_attention import (
 )
 from hybridlab.components.token_mixers.softmax_attention import attend
 from hybridlab.components.types import sequence
-from hybridlab.errors import CannotStep
+from hybridlab.errors import StepError
 
 Build = Callable[..., Component]
 ContextFor = Callable[..., BuildContext]
@@ -328,7 +328,7 @@ def test_state_bytes(
 @pytest.mark.parametrize("name", ["latent_attention", "differential_attention", "cross_attention"])
 def test_what_looks_ahead_cannot_step(name: str, build: Build) -> None:
     module = build(name, width=16, causal=False)
-    with pytest.raises(CannotStep, match="looks ahead"):
+    with pytest.raises(StepError, match="looks ahead"):
         module.step(module.start(2), *[torch.randn(2, 16)] * module.min_inputs)
 
 

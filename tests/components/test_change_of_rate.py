@@ -17,7 +17,7 @@ from hybridlab.components.base import BuildContext, Component
 from hybridlab.components.lengths import concrete, divided, share_of, written
 from hybridlab.components.registry import palette
 from hybridlab.components.types import sequence
-from hybridlab.errors import CannotStep, TaskError
+from hybridlab.errors import StepError, TaskError
 from hybridlab.tasks.fit import fit
 from hybridlab.tasks.registry import task
 from hybridlab.trace.predict import predict
@@ -135,7 +135,7 @@ def test_repeating_undoes_taking_the_mean_of_equals(build: Build) -> None:
 def test_a_change_of_rate_cannot_step(name: str, build: Build) -> None:
     module = build(name, width=4)
     inputs = [torch.randn(1, 4)] * module.min_inputs
-    with pytest.raises(CannotStep, match="change of rate"):
+    with pytest.raises(StepError, match="change of rate"):
         module.step(module.start(1), *inputs)
 
 

@@ -22,7 +22,7 @@ from hybridlab.components.token_mixers.long_convolution import (
     fast_size,
 )
 from hybridlab.components.types import TensorKind, TensorType, sequence
-from hybridlab.errors import CannotStep
+from hybridlab.errors import StepError
 
 Build = Callable[..., Component]
 ContextFor = Callable[..., BuildContext]
@@ -284,7 +284,7 @@ def test_a_causal_mixer_stops_stepping_at_its_length(build: Build) -> None:
     state, x = module.start(1), torch.randn(1, 8)
     for _ in range(2):
         _, state = module.step(state, x)
-    with pytest.raises(CannotStep, match="2 positions only"):
+    with pytest.raises(StepError, match="2 positions only"):
         module.step(state, x)
 
 

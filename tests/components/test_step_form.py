@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hybridlab.components.base import FLOAT32_BYTES, Component, Kind, State
 from hybridlab.components.types import TensorKind
-from hybridlab.errors import CannotStep
+from hybridlab.errors import StepError
 from tests.components.cases import every_case
 
 Build = Callable[..., Component]
@@ -50,7 +50,7 @@ def test_steps_give_what_forward_gives(
     module = build(name, width=16, **params).eval()
     inputs = give(module, batch=3, length=LENGTH)
     if not _can_step(module):
-        with pytest.raises(CannotStep):
+        with pytest.raises(StepError):
             _steps(module, inputs)
         return
     got, states = _steps(module, inputs)

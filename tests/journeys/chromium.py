@@ -28,6 +28,8 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
+SEEN = "try { localStorage.setItem('hybridlab.tour', 'seen') } catch {}"
+"""A script for a new context: its visitor has seen the tour, which would else begin by itself."""
 DOWNLOAD_SECONDS = 300
 INSTALL_SECONDS = 600
 

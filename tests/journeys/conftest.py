@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent))
-from chromium import FLAGS, find
+from chromium import FLAGS, SEEN, find
 
 TOP = Path(__file__).resolve().parents[2]
 SCREENSHOTS = TOP / "artifacts" / "screenshots"
@@ -138,6 +138,8 @@ def page(
         accept_downloads=True,
     )
     context.set_default_timeout(EXPECT_MS)
+    if request.node.get_closest_marker("newcomer") is None:
+        context.add_init_script(SEEN)
     opened = context.new_page()
     failures = request.session.testsfailed
     yield opened

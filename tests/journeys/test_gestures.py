@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from chromium import SEEN
 from conftest import AppServer
 from playwright.sync_api import Browser, Page, expect
 from test_canvas import CANVAS, drag, entry, middle, node, open_design, settled, shot, uses
@@ -234,6 +235,7 @@ def test_a_tablet_is_enough(chromium: Browser, app_server: AppServer, shoot: Any
         base_url=app_server.url, viewport=size, has_touch=True, is_mobile=True
     )
     tablet.set_default_timeout(90_000)
+    tablet.add_init_script(SEEN)
     page = tablet.new_page()
     page.goto("/design")
     page.locator("[class*='st-key-preset'][class*='jamba_mini'] button").first.tap()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import SEEN
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from hybridlab.architecture import carried, library
@@ -71,6 +72,7 @@ def another(chromium: Browser, page: Page) -> Page:
         viewport={"width": 1440, "height": 900},
         accept_downloads=True,
     )
+    context.add_init_script(SEEN)
     return context.new_page()
 
 

@@ -8,7 +8,7 @@ from hybridlab.components import base
 from hybridlab.components.base import BuildContext, Component, State, component, field
 from hybridlab.components.heads.pooling import Pool, final_norm, pool
 from hybridlab.components.types import TensorKind
-from hybridlab.errors import CannotStep
+from hybridlab.errors import StepError
 
 
 @component(
@@ -49,5 +49,5 @@ class Classifier(Component):
         return logits_BN
 
     def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
-        """Raise CannotStep: the head reads the whole sequence at once."""
-        raise CannotStep("a head over the whole sequence cannot run one position at a time")
+        """Raise StepError: the head reads the whole sequence at once."""
+        raise StepError("a head over the whole sequence cannot run one position at a time")

@@ -12,7 +12,7 @@ from hybridlab.components import base
 from hybridlab.components.base import BuildContext, Component, State, component, field
 from hybridlab.components.lengths import divided
 from hybridlab.components.types import TensorType
-from hybridlab.errors import CannotStep
+from hybridlab.errors import StepError
 
 
 @component(
@@ -89,8 +89,8 @@ class Downsample(Component):
         return torch.stack(rows_BD, 1)
 
     def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
-        """Raise CannotStep: there is no output for most positions."""
-        raise CannotStep("a change of rate cannot run one position at a time")
+        """Raise StepError: there is no output for most positions."""
+        raise StepError("a change of rate cannot run one position at a time")
 
     @classmethod
     def output_length(cls, params: Params, inputs: tuple[TensorType, ...]) -> str | int:

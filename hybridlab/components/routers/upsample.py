@@ -13,7 +13,7 @@ from hybridlab.components import base
 from hybridlab.components.base import BuildContext, Component, State, component, field
 from hybridlab.components.lengths import divided
 from hybridlab.components.types import TensorType
-from hybridlab.errors import CannotStep, Problem
+from hybridlab.errors import Problem, StepError
 
 
 @component(
@@ -97,8 +97,8 @@ class Upsample(Component):
         return y_BLD
 
     def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:
-        """Raise CannotStep: there is no short position for most long ones."""
-        raise CannotStep("a change of rate cannot run one position at a time")
+        """Raise StepError: there is no short position for most long ones."""
+        raise StepError("a change of rate cannot run one position at a time")
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from hybridlab.components.rotary import turned
 from hybridlab.components.token_mixers.attention_params import AttentionParams, attention_problems
 from hybridlab.components.token_mixers.naive_attention import attend_row_by_row, turned_as_complex
 from hybridlab.components.token_mixers.softmax_attention import attend
-from hybridlab.errors import CannotStep, Problem
+from hybridlab.errors import Problem, StepError
 
 
 @component(
@@ -90,10 +90,10 @@ class Attention(Component):
         """Read one position (B, D): append its key and value to the cache and look at all of it.
 
         Raises:
-            CannotStep: not causal.
+            StepError: not causal.
         """
         if not self.params.causal:
-            raise CannotStep("attention that looks ahead cannot run one position at a time")
+            raise StepError("attention that looks ahead cannot run one position at a time")
         (x_BD,) = inputs_BD
         position, keys_BGSK, values_BGSK, *before = state
         projected_BP = self.project_in(x_BD)

@@ -20,7 +20,7 @@ from hybridlab.components.base import (
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.token_mixers.naive_attention import attend_row_by_row
 from hybridlab.components.token_mixers.softmax_attention import attend
-from hybridlab.errors import CannotStep, Problem
+from hybridlab.errors import Problem, StepError
 
 
 @component(
@@ -104,10 +104,10 @@ class CrossAttention(Component):
         """Read one position of either input, (B, D) and (B, E).
 
         Raises:
-            CannotStep: not causal.
+            StepError: not causal.
         """
         if not self.params.causal:
-            raise CannotStep("attention that looks ahead cannot run one position at a time")
+            raise StepError("attention that looks ahead cannot run one position at a time")
         x_BD, other_BE = inputs_BD
         q_BH1K, k_BG1K, v_BG1K = self._heads(x_BD.unsqueeze(1), other_BE.unsqueeze(1))
         keys_BGSK, values_BGSK = (

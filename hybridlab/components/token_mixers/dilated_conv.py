@@ -20,7 +20,7 @@ from hybridlab.components.base import (
     field,
     must_divide,
 )
-from hybridlab.errors import CannotStep, Problem
+from hybridlab.errors import Problem, StepError
 
 Bend = Literal["relu", "gelu", "wavenet"]
 
@@ -132,10 +132,10 @@ class DilatedConv(Component):
         """Read one position (B, D).
 
         Raises:
-            CannotStep: taps reach forward.
+            StepError: taps reach forward.
         """
         if self.right:
-            raise CannotStep("a centred convolution cannot run one position at a time")
+            raise StepError("a centred convolution cannot run one position at a time")
         (x_BD,) = inputs_BD
         seen_BSD = torch.cat((state[0], x_BD.unsqueeze(1)), dim=1)
         tapped_BKD = seen_BSD[:, :: self.params.dilation]

@@ -22,7 +22,7 @@ from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.rotary import RotaryParams, rotary_problems, turned
 from hybridlab.components.token_mixers.naive_attention import attend_row_by_row, turned_as_complex
 from hybridlab.components.token_mixers.softmax_attention import attend
-from hybridlab.errors import CannotStep, Problem
+from hybridlab.errors import Problem, StepError
 
 
 class _LatentParams(base.Params):
@@ -171,10 +171,10 @@ class LatentAttention(Component):
         """Read one position (B, D): scores and sums are taken in the latent space.
 
         Raises:
-            CannotStep: not causal.
+            StepError: not causal.
         """
         if not self.params.causal:
-            raise CannotStep("attention that looks ahead cannot run one position at a time")
+            raise StepError("attention that looks ahead cannot run one position at a time")
         (x_BD,) = inputs_BD
         position, cache_BSX = state
         x_B1D = x_BD.unsqueeze(1)

@@ -19,7 +19,7 @@ from hybridlab.components.base import (
     field,
     float_dtype,
 )
-from hybridlab.errors import CannotStep, Problem
+from hybridlab.errors import Problem, StepError
 
 
 @component(
@@ -117,14 +117,14 @@ class MLPMixer(Component):
         """Read one position (B, D): add it to the hidden units that see it, and read those that stand before.
 
         Raises:
-            CannotStep: not causal, or past the last position that there are weights for.
+            StepError: not causal, or past the last position that there are weights for.
         """
         if not self.params.causal:
-            raise CannotStep("a mixer that looks ahead cannot run one position at a time")
+            raise StepError("a mixer that looks ahead cannot run one position at a time")
         (x_BD,) = inputs_BD
         position, gathered_BDH = state
         if int(position) >= self.params.length:
-            raise CannotStep(f"there are weights for {self.params.length} positions only")
+            raise StepError(f"there are weights for {self.params.length} positions only")
         wide, places_H = gathered_BDH.dtype, self._places()
         column_H = self.mix_in.weight.index_select(1, position[None]).squeeze(1).to(wide)
         row_H = self.mix_out.weight.index_select(0, position[None]).squeeze(0).to(wide)

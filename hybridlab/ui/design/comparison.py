@@ -62,7 +62,7 @@ def comparison(design: Design, known: Look) -> None:
             st.info("The design cannot be compared until it can be read.", icon=":material/info:")
         else:
             name = choices[str(picked)]
-            _difference(design, known, text, before, known.architecture, name)
+            difference(design, known, text, before, known.architecture, name)
 
 
 def _choices(design: Design) -> dict[str, str]:
@@ -105,22 +105,29 @@ def _text(design: Design, choice: str) -> str:
     return next((entry.text() for entry in entries if entry.name == name), "")
 
 
-def _difference(
-    design: Design, known: Look, text: str, before: Architecture, after: Architecture, name: str
+def difference(
+    design: Design,
+    known: Look,
+    text: str,
+    before: Architecture,
+    after: Architecture,
+    name: str,
+    key: str = "design.difference",
 ) -> None:
-    difference = compare(before, after)
+    """Show what a design has changed of an architecture and its ``text``: drawn, as totals, in words, line by line."""
+    found = compare(before, after)
     texts = text_difference(text, design.text, name, "the design")
     wide, narrow = st.columns([1.25, 1], gap="medium")
     with wide:
-        _drawn(difference, before, after)
+        drawn(found, before, after, key)
     with narrow:
         _totals(known, text)
         st.markdown("**What changed**")
-        if difference.empty:
+        if found.empty:
             words = "Nothing: both describe the same architecture."
             st.markdown(words + (" Only their texts differ." if texts else ""))
         else:
-            st.code(difference.text(), language=None, wrap_lines=True)
+            st.code(found.text(), language=None, wrap_lines=True)
         st.download_button(
             "Text difference",
             texts,
@@ -135,13 +142,20 @@ def _difference(
         st.code(texts, language="diff")
 
 
-def _drawn(difference: Difference, before: Architecture, after: Architecture) -> None:
+def drawn(
+    difference: Difference,
+    before: Architecture,
+    after: Architecture,
+    key: str = "design.difference",
+) -> None:
+    """Draw both on one diagram, with a mark at every part that differs; a legend says what the marks mean."""
     boxes = sum(1 for architecture in (before, after) for _ in architecture.walk())
     if boxes > 2 * MOST_BOXES:
         st.info(f"{boxes:,} nodes are too many to draw; at most {2 * MOST_BOXES} of both.")
         return
     info = difference_info(before, after, difference, predictions.components())
-    diagram("design.difference", info, actions.selected(), actions.select, height_px=520)
+    choose = actions.select if key == "design.difference" else None
+    diagram(key, info, actions.selected() if choose else None, choose, height_px=520)
     words = {"added": "added", "removed": "removed", "changed": "changed, before → after"}
     words["moved"] = "moved"
     st.caption(

@@ -87,6 +87,16 @@ def keep_now(design: Design, name: str = "") -> Version:
     return made
 
 
+def keep_other(design: Design, text: str, base: str) -> Version:
+    """Keep a text that somebody else made from ``base`` among the design's versions.
+
+    Raises:
+        SpecError: the folder cannot be written.
+    """
+    settle(design)
+    return _keep(design.history, text, design.origin, design.saved_as or "", base)
+
+
 def saved(design: Design) -> None:
     """Go on in the history that belongs to the name under which the design was just saved.
 

@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.architecture.complete import complete
+from hybridlab.architecture.document import EMPTY
 from hybridlab.architecture.fixes.fix import Fix
 from hybridlab.architecture.fixes.offer import fixes
 from hybridlab.architecture.spec import Architecture
@@ -42,6 +43,11 @@ class Look:
     """The one-click fixes of problems and hints."""
     hints: tuple[Problem, ...] = ()
     """What a valid design might do better, from its predicted cost."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether all that is wrong is that nothing has been added yet."""
+        return [problem.message for problem in self.problems] == [EMPTY]
 
     @property
     def errors(self) -> tuple[Problem, ...]:

@@ -46,13 +46,15 @@ def picture(design: state.Design, known: Look, view: str) -> None:
     if view == "YAML":
         yaml_view(design)
     elif view == "Costs":
-        _costs(known)
+        costs(known)
     else:
         _diagram(design, known)
 
 
 def _badge(known: Look) -> None:
-    if known.errors:
+    if known.empty:
+        st.badge("empty: add the first node", icon=":material/add:", color="gray")
+    elif known.errors:
         count = len(known.errors)
         st.badge(f"{count} error{'s' if count > 1 else ''}", icon=":material/error:", color="red")
     elif known.problems:
@@ -87,7 +89,8 @@ def _diagram(design: state.Design, known: Look) -> None:
     )
 
 
-def _costs(known: Look) -> None:
+def costs(known: Look) -> None:
+    """Show the predicted costs by component, with a table to download."""
     if known.prediction is None:
         st.info(
             "Costs are being worked out."

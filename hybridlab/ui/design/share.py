@@ -10,7 +10,7 @@ from hybridlab.architecture.carried import svg_with
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import predictions, shell, state
-from hybridlab.ui.design import link
+from hybridlab.ui.design import link, looking
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.diagram.component import MOST_BOXES
 from hybridlab.ui.state import Design
@@ -20,6 +20,7 @@ from hybridlab.views.diagram_svg import MARGIN, diagram_svg
 _MENU = "design.share_menu"
 _PATIENCE_S = 3.0
 _HELP = "The diagram; the design travels inside, and HybridLab opens it again"
+_LOOK = "Later edits do not show; whoever looks can make a copy"
 _button = st.components.v2.component(
     "hybridlab_share",
     html='<button type="button"></button>\n<span role="status"></span>\n',
@@ -44,6 +45,10 @@ def _panel(design: Design, known: Look) -> None:
         st.caption("Whoever opens the link on this server gets a copy of the design.")
     except HybridLabError as error:
         shell.problems(error.problems)
+    with shell.told():
+        data = {"label": "Copy link to look only", "text": looking.address(design)}
+        _button(key="design.copy_look", data={**data, "help": _LOOK, "svg": ""})
+        st.caption("It shows the design as it is now, and nothing can be changed there.")
     st.markdown("**Download**")
     with st.container(horizontal=True):
         _download("YAML", f"{name}.yaml", "application/yaml", design.text, "The text itself")

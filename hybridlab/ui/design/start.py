@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import html
-
 import streamlit as st
 
 from hybridlab.architecture import edit, library, versions
 from hybridlab.architecture.carried import from_picture
 from hybridlab.errors import HybridLabError
-from hybridlab.ui import predictions, shell, state
+from hybridlab.ui import preset_costs, shell, state
+from hybridlab.ui.design.card import face
 from hybridlab.ui.design.go_on import offers
-from hybridlab.views.diagram import diagram_info
-from hybridlab.views.thumbnail import alternative, thumbnail_svg
+from hybridlab.ui.design.published import published
 
 MAX_UPLOAD_BYTES = 512 * 1024
 
@@ -43,10 +39,11 @@ def gallery(columns: int = 3) -> None:
     entries = library.presets()
     if not entries:
         st.info("No presets were found beside the program.", icon=":material/info:")
+    costs, coming = preset_costs.known(entries)
     places = st.columns(columns)
     for index, entry in enumerate(entries):
         with places[index % columns].container(border=True, height="stretch"):
-            st.html(_face(entry))
+            st.html(face(entry, costs.get(entry.name), coming))
             with st.container(horizontal=True, vertical_alignment="center"):
                 if st.button(
                     "Open", key=f"preset.{entry.name}", help=f"Open {entry.name} in the designer"
@@ -56,32 +53,15 @@ def gallery(columns: int = 3) -> None:
                     st.link_button(
                         "Paper", entry.source, type="tertiary", icon=":material/article:"
                     )
+    if coming:
+        _wait_for_costs()
 
 
-def _face(entry: library.Entry) -> str:
-    """Return a card's title, picture and words as one element, since a browser draws each one anew.
-
-    The picture is grey until the palette is known, for which nobody waits here.
-    """
-    said = entry.description or "A preset architecture."
-    drawn = _drawn(entry.text(), bool(predictions.components_if_known()))
-    return (
-        f"<b>{html.escape(entry.title)}</b><div style='margin:.6rem 0'>{drawn}</div>"
-        f"<div style='font-size:.875rem;opacity:.7'>{html.escape(said)}</div>"
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _drawn(text: str, coloured: bool) -> str:
-    """Return a text's picture as HTML, empty where it cannot be read; laid out once, not at every rerun."""
-    architecture, _ = state.parsed(text)
-    if architecture is None:
-        return ""
-    catalogue = predictions.components_if_known() if coloured else []
-    info = diagram_info(architecture, catalogue=catalogue)
-    image = base64.b64encode(thumbnail_svg(info).encode()).decode()
-    said = html.escape(alternative(info))
-    return f'<img alt="{said}" src="data:image/svg+xml;base64,{image}" style="height:64px;max-width:100%">'
+@st.fragment(run_every=1.0)
+def _wait_for_costs() -> None:
+    """Draw the cards again once their costs are known."""
+    if not preset_costs.known(library.presets())[1]:
+        st.rerun(scope="app")
 
 
 def open_preset(entry: library.Entry) -> None:
@@ -139,6 +119,7 @@ def _other() -> None:
         )
         if file is not None:
             _take(file.name, file.getvalue())
+        published()
         if st.button("Start empty", key="start.empty", icon=":material/add:"):
             state.open_design(edit.EMPTY, "an empty design")
             st.rerun()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import streamlit as st
 
 from hybridlab.architecture import edit, library
-from hybridlab.errors import HybridLabError
+from hybridlab.errors import HybridLabError, Problem
 from hybridlab.ui import shell, state
-from hybridlab.ui.design import actions, keeping
+from hybridlab.ui.design import actions, keeping, merging
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.design.share import share_menu
 from hybridlab.ui.design.versions_menu import versions_menu
@@ -21,7 +21,8 @@ _NOTICE = "save_notice"
 
 def toolbar(design: state.Design, known: Look) -> None:
     """Show the design's name and what can be done with it as a whole."""
-    name = known.architecture.name if known.architecture else "This text cannot be read yet"
+    name = "An empty design" if known.empty else "This text cannot be read yet"
+    name = known.architecture.name if known.architecture else name
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container(horizontal=True, vertical_alignment="bottom", width="stretch"):
             st.subheader(shell.escaped(name), anchor=False, width="content")
@@ -44,6 +45,7 @@ def toolbar(design: state.Design, known: Look) -> None:
         )
         if st.button(
             "Train this",
+            key="design.train",
             type="primary",
             icon=":material/play_arrow:",
             disabled=known.architecture is None or bool(known.errors),
@@ -83,7 +85,9 @@ def _save(design: state.Design, name: str) -> None:
             args=(_keep_copy,),
             help="Save under this name with “copy” and go on with it",
         )
-    shell.problems(state.keep(_NOTICE, ()))
+    said: tuple[Problem, ...] = state.keep(_NOTICE, ())
+    shell.problems(said)
+    merging.offer(design, told=bool(said))
 
 
 def _told(save: Callable[[state.Design, str], None]) -> None:

@@ -34,7 +34,7 @@ def totals(known: Look) -> None:
             format_bytes(cost["peak_bytes"]),
             format_seconds(cost["step_ms"] / 1e3),
         ]
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(key="design.totals", horizontal=True, vertical_alignment="bottom"):
         _choice()
         for (name, help), value in zip(_HELP.items(), values, strict=True):
             st.metric(name, value, help=help, width=_METRIC_PX)

@@ -10,7 +10,7 @@ from hybridlab.architecture import versions
 from hybridlab.architecture.versions import MAX_NAME, Version, version_id
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import clock, shell, state
-from hybridlab.ui.design import comparison, keeping
+from hybridlab.ui.design import comparison, keeping, merging
 from hybridlab.ui.state import Design
 
 _MENU, _NAME, _CHOSEN, _NOTICE = (
@@ -105,6 +105,14 @@ def _actions(chosen: Version | None, present: str) -> None:
             disabled=not other,
             help="See what differs between this version and the design",
         )
+        st.button(
+            "Merge",
+            key="version.merge",
+            on_click=_told,
+            args=("merge", id),
+            disabled=not other,
+            help="Put what this version changed and what the design changed into one",
+        )
 
 
 def _told(what: str, id: str) -> None:
@@ -131,6 +139,8 @@ def _do(design: Design, what: str, id: str) -> None:
     version = versions.read(design.history, id)
     if version is None:
         return
+    if what == "merge":
+        merging.with_version(design, version, f"the version of {clock.moment(version.time)}")
     st.session_state[_MENU] = False
     if what == "restore":
         keeping.restore(design, version)
@@ -138,5 +148,5 @@ def _do(design: Design, what: str, id: str) -> None:
         st.toast(
             f"Restored what was there at {clock.moment(version.time)}", icon=":material/history:"
         )
-    else:
+    elif what == "compare":
         comparison.show_against(f"version {version.id}")

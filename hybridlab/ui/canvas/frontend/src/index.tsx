@@ -5,6 +5,7 @@ import { createRoot, type Root } from "react-dom/client";
 import { Canvas } from "./Canvas";
 import { measured } from "./measured";
 import { Session, type Ways } from "./session";
+import { TourCard } from "./Tour";
 import type { FromPython } from "./types";
 
 interface Call {
@@ -37,6 +38,8 @@ measured.subscribe(() => {
 });
 
 const decoder = new TextDecoder();
+/** Always the same object, so that it is not drawn again with the canvas. */
+const TOUR = <TourCard key="tour" />;
 
 export default function canvas({ data: bytes, parentElement, setStateValue }: Call): () => void {
   const data = JSON.parse(decoder.decode(bytes)) as FromPython;
@@ -59,7 +62,7 @@ export default function canvas({ data: bytes, parentElement, setStateValue }: Ca
   Object.assign(host, { hlSession: session }); // for tests and for people with the browser's tools open
   session.connect(ways);
   session.receive(data);
-  root.render(<Canvas key={data.seed} session={session} />);
+  root.render([<Canvas key={data.seed} session={session} />, TOUR]);
   return () => {
     // Called before each change too, so only what has left the page is taken down.
     setTimeout(() => {

@@ -1,5 +1,6 @@
 /** Small panels over and under the graph. */
 import type { Fix } from "./legality";
+import { tour } from "./tour";
 
 export function Callout({ text, fixes, onFix, onClose }: { text: string | null; fixes: Fix[]; onFix(fix: Fix): void; onClose(): void }): React.ReactNode {
   if (!text) return null;
@@ -20,8 +21,13 @@ export function Empty({ readable }: { readable: boolean }): React.ReactNode {
       {readable ? (
         <>
           <strong>An empty canvas</strong>
-          <p>Drag a component here from the palette, or click one. With the keyboard: press A, type a name, press Enter.</p>
-          <p>Each next one goes after the selected node; drop it on a line to put it in between, on a node to replace that.</p>
+          <ol>
+            <li>Drag a component here from the palette, or click one. With the keyboard: press A, type a name, press Enter.</li>
+            <li>Add the next: it goes after the selected node. Drop it on a line to put it in between, on a node to replace that.</li>
+            <li>Input and head are the task's, unless you add your own. Costs appear above as soon as the design is right.</li>
+          </ol>
+          <p>Rather change something that works? Press <b>Open</b> above for the presets.</p>
+          <button type="button" className="hl-button" onClick={() => tour.start()}>Show me around</button>
         </>
       ) : (
         <>
@@ -63,6 +69,16 @@ export function Help({ onClose }: { onClose(): void }): React.ReactNode {
           </div>
         ))}
       </dl>
+      <button
+        type="button"
+        className="hl-button hl-tour-again"
+        onClick={() => {
+          onClose();
+          tour.start();
+        }}
+      >
+        Show me around this page
+      </button>
     </div>
   );
 }

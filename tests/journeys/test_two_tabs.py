@@ -1,0 +1,138 @@
+"""Two tabs on one design are merged; a link to look only shows it to others; cards say what presets cost."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chromium import SEEN
+from conftest import AppServer
+from playwright.sync_api import Browser, Page, expect
+from test_canvas import CANVAS, settled
+
+from hybridlab.architecture import library
+
+pytestmark = pytest.mark.browser
+TEXT = library.find("jamba_mini").read_text(encoding="utf-8")
+
+
+def menu(page: Page, name: str) -> None:
+    page.get_by_test_id("stPopoverButton").filter(has_text=name).click()
+
+
+def write(page: Page, text: str) -> None:
+    page.get_by_test_id("stButtonGroup").get_by_text("YAML", exact=True).click()
+    field = page.get_by_label("Architecture (YAML)")
+    field.fill(text)
+    field.press("Control+Enter")
+    page.get_by_role("button", name="Apply").click()
+
+
+def open_saved(page: Page) -> None:
+    page.goto("/design")
+    page.locator("[class*='st-key-saved'][class*='shared_by_two'] button").first.click()
+    settled(page)
+
+
+def save(page: Page) -> None:
+    menu(page, "Save")
+    page.get_by_test_id("stPopoverBody").get_by_role("button", name="Save", exact=True).click()
+
+
+@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
+def test_the_second_tab_is_told_and_merges(
+    page: Page, app_server: AppServer, shoot: Any, request: pytest.FixtureRequest
+) -> None:
+    scheme = request.node.callspec.params["page"]
+    designs = app_server.home / "designs"
+    designs.mkdir(parents=True, exist_ok=True)
+    file = Path(designs / "shared_by_two.yaml")
+    file.write_text(TEXT.replace("jamba-mini", "shared by two"), encoding="utf-8")
+    before = file.read_text(encoding="utf-8")
+    other = page.context.new_page()
+    for tab in (page, other):
+        open_saved(tab)
+    write(other, before.replace("heads: 4", "heads: 8").replace("state: 16", "state: 32"))
+    save(other)
+    expect(other.get_by_test_id("stToast").last).to_contain_text("Saved as")
+    write(page, before.replace("heads: 4", "heads: 2").replace("width: 64", "width: 128"))
+    save(page)
+    expect(page.get_by_text("was saved elsewhere since you opened it").first).to_be_visible()
+    shoot(page, f"merge_told_{scheme}")
+    page.get_by_role("button", name="Merge with it").click()
+    expect(page.get_by_role("heading", name="Merge two versions")).to_be_visible()
+    expect(page.get_by_text("you set heads to 2, the other to 8; it was 4.")).to_be_visible()
+    take = page.get_by_role("button", name="Take the merged design")
+    expect(take).to_be_disabled()
+    shoot(page, f"merge_{scheme}")
+    page.get_by_text("The other's: heads 8").click()
+    expect(take).to_be_enabled()
+    expect(page.get_by_test_id("stCode").first).to_contain_text("heads 2 → 8")
+    page.wait_for_timeout(500)
+    shoot(page, f"merge_chosen_{scheme}")
+    take.click()
+    field = page.get_by_label("Architecture (YAML)")
+    merged = before.replace("heads: 4", "heads: 8").replace("state: 16", "state: 32")
+    expect(field).to_have_value(merged.replace("width: 64", "width: 128"))
+    save(page)
+    expect(page.get_by_test_id("stToast").last).to_contain_text("Saved as")
+    assert file.read_text(encoding="utf-8") == merged.replace("width: 64", "width: 128")
+
+
+@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
+def test_a_link_to_look_only_shows_the_version_and_changes_nothing(
+    page: Page, chromium: Browser, shoot: Any, request: pytest.FixtureRequest
+) -> None:
+    scheme: Any = request.node.callspec.params["page"]
+    page.goto("/design")
+    page.locator("[class*='st-key-preset'][class*='jamba_mini'] button").first.click()
+    settled(page)
+    new = TEXT.replace("heads: 4", "heads: 8")
+    write(page, new)
+    expect(page.locator(".stMarkdownBadge", has_text="valid")).to_be_visible()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    menu(page, "Share")
+    page.get_by_role("button", name="Copy link to look only").click()
+    expect(page.get_by_role("button", name="Link copied")).to_be_visible()
+    shoot(page, f"look_share_{scheme}")
+    link = page.evaluate("navigator.clipboard.readText()")
+    context = chromium.new_context(
+        base_url=re.sub(r"(//[^/]+).*", r"\1", page.url),
+        color_scheme=scheme,
+        viewport={"width": 1440, "height": 900},
+    )
+    context.set_default_timeout(90_000)
+    context.add_init_script(SEEN)
+    guest = context.new_page()
+    guest.goto(link)
+    expect(guest.locator(".stMarkdownBadge", has_text="read only")).to_be_visible()
+    expect(guest.locator(".board [data-path]").first).to_be_visible()
+    shoot(guest, f"look_{scheme}")
+    guest.get_by_test_id("stButtonGroup").get_by_text("Changes", exact=True).click()
+    expect(guest.get_by_test_id("stCode").filter(has_text="heads 4 → 8").first).to_be_visible()
+    shoot(guest, f"look_changes_{scheme}")
+    guest.get_by_role("button", name="Make a copy").click()
+    settled(guest)
+    assert "look=" not in guest.url
+    guest.goto(link[:-5])
+    expect(guest.get_by_text(re.compile("this link was cut or changed"))).to_be_visible()
+    guest.goto(link[:-5] + "00000")
+    expect(guest.get_by_text(re.compile("not on this server"))).to_be_visible()
+    shoot(guest, f"look_unknown_{scheme}")
+    context.close()
+
+
+@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
+def test_the_gallery_shows_figures_when_they_are_known(
+    page: Page, shoot: Any, request: pytest.FixtureRequest
+) -> None:
+    page.goto("/design")
+    expect(page.get_by_role("heading", name="Design a hybrid")).to_be_visible()
+    expect(page.get_by_text("being worked out").first).to_have_count(0)
+    expect(page.get_by_text("test accuracy 0.986 on digits_sequence")).to_be_visible()
+    expect(page.get_by_text(re.compile("at the peak")).first).to_be_visible()
+    page.wait_for_timeout(500)
+    shoot(page, f"gallery_{request.node.callspec.params['page']}")
+    assert not page.locator(CANVAS).count()
