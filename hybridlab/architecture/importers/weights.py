@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -149,7 +150,7 @@ def _opened(
     ]
     if not paths:
         raise SpecError(Problem(str(files[0]), "holds no weights", "safetensors files"))
-    homes = {}
+    homes: dict[str, Any] = {}
     for path in paths:
         try:
             file = opened.enter_context(safe_open(path, framework="pt"))
