@@ -240,7 +240,7 @@ def _exponentials(scores_BHbs: Tensor) -> Tensor:
 
     Distances would leave many of them in the range where floats lose digits, and products are slow.
     """
-    return F.threshold_(scores_BHbs, SMALLEST_LOG, -math.inf).exp_()
+    return F.threshold(scores_BHbs, SMALLEST_LOG, -math.inf, inplace=True).exp_()
 
 
 def _product(a_BHbX: Tensor, b_BGXs: Tensor) -> Tensor:
