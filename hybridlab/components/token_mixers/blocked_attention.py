@@ -14,12 +14,15 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hybridlab.components.base import float_dtype
 
 CACHED_SCORES, LARGE_SCORES, LEAST_ROWS = 2**17, 2**26, 64
 """Scores that exist at the same time on a processor and on an accelerator, and the fewest queries of a block."""
+
+SMALLEST_LOG = -70.0
 
 
 def blocked_attention(
@@ -128,7 +131,7 @@ class _Blocked(torch.autograd.Function):
             if sinks_H is not None:
                 sinks_H11 = sinks_H[block.heads].to(scores_BHbs.dtype)[:, None, None]
                 largest_BHb1 = torch.maximum(largest_BHb1, sinks_H11)
-            parts_BHbs = scores_BHbs.sub_(largest_BHb1).exp_()
+            parts_BHbs = _exponentials(scores_BHbs.sub_(largest_BHb1))
             sum_BHb1 = parts_BHbs.sum(-1, keepdim=True)
             if sinks_H is not None:
                 sum_BHb1 = sum_BHb1 + (sinks_H11 - largest_BHb1).exp()
@@ -151,7 +154,7 @@ class _Blocked(torch.autograd.Function):
             q, k, v = q_BHLK[block.queries], k_BGSK[block.seen], v_BGSV[block.seen]
             grad = grad_BHLV[block.queries]
             scores_BHbs, tanh_BHbs = _scores(q_BHLK, k_BGSK, slopes_H, block, rules)
-            weights = scores_BHbs.sub_(totals_BHL1[block.queries]).exp_()
+            weights = _exponentials(scores_BHbs.sub_(totals_BHL1[block.queries]))
             grad_v_BGSV[block.seen] += _sums(weights.to(v.dtype), grad, k.shape[1])
             grad_s = _product(grad, v.transpose(2, 3)).to(wide)
             grad_s = grad_s.sub_(along_BHL1[block.queries]).mul_(weights)
@@ -230,6 +233,14 @@ def _scores(
         ahead_bb = torch.ones(rows, rows, dtype=torch.bool, device=device).triu(1)
         scores_BHbs[..., columns - rows :].masked_fill_(ahead_bb, -math.inf)
     return scores_BHbs, tanh_BHbs
+
+
+def _exponentials(scores_BHbs: Tensor) -> Tensor:
+    """Return exp in place, with zero for what is below e^-70 of the largest, far below any resolution.
+
+    Distances would leave many of them in the range where floats lose digits, and products are slow.
+    """
+    return F.threshold(scores_BHbs, SMALLEST_LOG, -math.inf, inplace=True).exp_()
 
 
 def _product(a_BHbX: Tensor, b_BGXs: Tensor) -> Tensor:
