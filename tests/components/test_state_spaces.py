@@ -195,9 +195,6 @@ def test_mamba_keeps_no_states(build: Build) -> None:
     assert kept[1] < 2.5 * kept[0]
 
 
-# ---- which form runs ---------------------------------------------------------------------------------------------
-
-
 def test_it_says_which_form_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path))
     said = fused_scans.which_scan()
@@ -239,9 +236,6 @@ def test_a_home_that_cannot_be_written_is_no_error(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path / "file"))
     assert fused_scans.which_scan().startswith("Scans run in plain PyTorch: ")
-
-
-# ---- components at their limits ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
