@@ -75,8 +75,8 @@ class RWKVChannelMix(Component):
         y: Tensor = self.value(hidden)
         if self.receptance is None:
             return y
-        opened = self.receptance(torch.addcmul(x, change, self.receptance_shift.to(x.dtype)))
-        return opened.sigmoid() * y
+        asked: Tensor = self.receptance(torch.addcmul(x, change, self.receptance_shift.to(x.dtype)))
+        return asked.sigmoid() * y
 
     def start(self, batch: int) -> State:
         """Return the input before the first, zeros (B, D)."""

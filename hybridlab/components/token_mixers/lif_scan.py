@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def lif(
     current_BLE: Tensor, decay_E: Tensor, threshold: float, slope: float, to_zero: bool
 ) -> Tensor:

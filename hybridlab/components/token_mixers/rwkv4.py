@@ -121,14 +121,15 @@ class RWKV4(Component):
                 (self.receptance, self.receptance_shift),
             )
         )
-        at_L = torch.arange(x_BLD.shape[1])
+        at_L = torch.arange(x_BLD.shape[1], device=x_BLD.device)
         age_LL = at_L.unsqueeze(1) - 1 - at_L
         logs_LLA = -age_LL.unsqueeze(-1) * self.log_rate.exp()
         logs_LLA = torch.where((age_LL == -1).unsqueeze(-1), self.bonus, logs_LLA)
         logs_LLA = logs_LLA.masked_fill((age_LL < -1).unsqueeze(-1), float("-inf"))
         weights_BLLA = (logs_LLA + k_BLA.unsqueeze(1)).softmax(2)
         average_BLA = (weights_BLLA * v_BLA.unsqueeze(1)).sum(2)
-        return (average_BLA / (1 + (-r_BLA).exp())) @ self.project_out.weight.T
+        y_BLD: Tensor = (average_BLA / (1 + (-r_BLA).exp())) @ self.project_out.weight.T
+        return y_BLD
 
     @classmethod
     def causal(cls, params: Params) -> bool:

@@ -103,12 +103,14 @@ class RWKV6(Component):
         return self._gated(torch.addcmul(before, present, v), gate_BLD)
 
     def _parts(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return r, k and v (..., H, K), log decays in float32 or better, at most 0, and the gate (..., D)."""
+        """Return r, k, v and log decays (..., H, K), in float32 or better, and the gate (..., D)."""
         xr, xw, xk, xv, xg = self._mixes(x, before).unbind(0)
         rate = self.rate(xw, bent=True)
         rate = rate.to(float_dtype(rate)).clamp(max=LARGEST_LOG_RATE).exp()
         parts = (self.receptance(xr), self.key(xk), self.value(xv), -rate)
-        r, k, v, log_decay = (torch.unflatten(part, -1, (self.params.heads, -1)) for part in parts)
+        r, k, v, log_decay = (
+            torch.unflatten(part.to(rate.dtype), -1, (self.params.heads, -1)) for part in parts
+        )
         return r, k, v, log_decay, F.silu(self.gate(xg))
 
     def _mixes(self, x: Tensor, before: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ class RWKV6(Component):
 
     def _gated(self, o: Tensor, gate: Tensor) -> Tensor:
         """Normalise each head, gate and project to (..., D)."""
-        y: Tensor = self.project_out(self.norm(o) * gate)
+        y: Tensor = self.project_out(self.norm(o).to(gate.dtype) * gate)
         return y
 
     def start(self, batch: int) -> State:
@@ -140,7 +142,7 @@ class RWKV6(Component):
         bonus_HK = torch.unflatten(self.bonus.to(k.dtype), 0, k.shape[-2:])
         written_BHKK = k.unsqueeze(-1) * v.unsqueeze(-2)
         seen_BHKK = torch.addcmul(state_BHKK, bonus_HK.unsqueeze(-1), written_BHKK)
-        o_BHK = (r.unsqueeze(-2) @ seen_BHKK).squeeze(-2).to(x_BD.dtype)
+        o_BHK = (r.unsqueeze(-2) @ seen_BHKK).squeeze(-2)
         state_BHKK = torch.addcmul(written_BHKK, state_BHKK, log_decay.exp().unsqueeze(-1))
         return self._gated(o_BHK, gate_BD), (x_BD, state_BHKK)
 
@@ -169,10 +171,12 @@ class RWKV6(Component):
             seen_BHKK = state_BHKK + bonus_HK1 * written_BHKK
             rows_BHK.append((r_BHK.unsqueeze(-1) * seen_BHKK).sum(-2))
         o_BLD = torch.stack(rows_BHK, 1).flatten(2)
-        normed_ND = F.group_norm(o_BLD.flatten(0, 1), self.params.heads, eps=NORM_EPS)
-        normed_BLD = normed_ND.view_as(o_BLD) * self.norm.scale + self.norm.shift
+        scale, shift = self.norm.scale, self.norm.shift
+        normed_ND = F.group_norm(o_BLD.flatten(0, 1), self.params.heads, scale, shift, NORM_EPS)
         gate_BLD = self.gate(xg)
-        return (normed_BLD * gate_BLD * gate_BLD.sigmoid()) @ self.project_out.weight.T
+        opened_BLD = normed_ND.view_as(o_BLD) * gate_BLD * gate_BLD.sigmoid()
+        y_BLD: Tensor = opened_BLD @ self.project_out.weight.T
+        return y_BLD
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:

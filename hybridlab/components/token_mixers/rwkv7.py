@@ -166,7 +166,7 @@ class RWKV7(Component):
         )
         apart = [torch.unflatten(part, -1, (self.params.heads, -1)).unbind(1) for part in parts]
         state_BHVK = torch.zeros_like(apart[3][0].unsqueeze(-1) * apart[2][0].unsqueeze(-2))
-        rows_BHV = []
+        rows_BD = []
         for r, w, k, v, removed, a in zip(*apart, strict=True):
             unit = removed / removed.square().sum(-1, keepdim=True).sqrt().clamp(min=KEY_EPS)
             taken_BHVK = unit.unsqueeze(-1) * (a * unit).unsqueeze(-2)
@@ -178,9 +178,10 @@ class RWKV7(Component):
             normed_BD = (centred_BHV / deviation_BH1).flatten(1) * self.norm.scale
             bonus_HK = self.bonus.view(k.shape[1:])
             bonus_BD = ((r * bonus_HK * k).sum(-1, keepdim=True) * v).flatten(1)
-            rows_BHV.append(normed_BD + self.norm.shift + bonus_BD)
+            rows_BD.append(normed_BD + self.norm.shift + bonus_BD)
         gate_BLD = self.gate_down(xg).sigmoid() @ self.gate_up.weight.T
-        return (torch.stack(rows_BHV, 1) * gate_BLD) @ self.project_out.weight.T
+        y_BLD: Tensor = (torch.stack(rows_BD, 1) * gate_BLD) @ self.project_out.weight.T
+        return y_BLD
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:

@@ -71,20 +71,20 @@ def _chunks(r: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, log_decay: Te
     hidden = torch.ones(size, size, dtype=torch.bool, device=v.device).triu()
     hidden = torch.cat((hidden, hidden.triu(1))).repeat(1, 2)
     scores = (left @ right.transpose(-1, -2)).masked_fill(hidden, 0)
-    (ak, ab), (rk, rb) = (rows.split(size, dim=-1) for rows in scores.split(size, dim=-2))
+    ak, ab, rk, rb = (part for rows in scores.chunk(2, -2) for part in rows.chunk(2, -1))
     known = torch.cat((ak @ v, a * before.exp()), dim=-1)
     solved = torch.linalg.solve_triangular(-ab, known, upper=False, unitriangular=True)
-    p, reads = solved.split([values, solved.shape[-1] - values], dim=-1)
-    o = rk @ v
+    p, reads = solved[..., :values], solved[..., values:]
+    o: Tensor = rk @ v
     if o.shape[1] == 1:
-        return o + rb @ p
+        return o.add_(rb @ p)
     last = total[..., -1:, :]
     to_end = (last - total).exp()
     k_end, b_end = ((part * to_end).transpose(-1, -2) for part in (k, b))
     moved = b_end @ reads + torch.diag_embed(last.squeeze(-2).exp())
     states = _states_before(moved, k_end @ v + b_end @ p)
     p = p + reads @ states
-    return o + rb @ p + (r * total.exp()) @ states
+    return o.add_(rb @ p).add_((r * total.exp()) @ states)
 
 
 def _states_before(moved: Tensor, added: Tensor) -> Tensor:

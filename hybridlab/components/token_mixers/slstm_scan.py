@@ -20,7 +20,7 @@ Cell = tuple[Tensor, Tensor, Tensor, Tensor]
 """c, n, m and h, (B, H, P) each."""
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def slstm(inputs_BLGHP: Tensor, recurrent_HPGP: Tensor) -> Tensor:
     """Read what the inputs give to the gates i, f, z and o, (B, L, 4, H, P); return h (B, L, H, P).
 
