@@ -268,7 +268,8 @@ def _decorators(item: ast.stmt) -> set[str]:
 
 def _start(item: ast.stmt) -> int:
     """Return a statement's first line, decorators included."""
-    return min([item.lineno, *(one.lineno for one in getattr(item, "decorator_list", []))])
+    decorators: list[ast.expr] = getattr(item, "decorator_list", [])
+    return min([item.lineno, *(one.lineno for one in decorators)])
 
 
 def _attached_to(item: ast.stmt) -> Iterator[str]:

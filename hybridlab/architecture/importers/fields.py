@@ -74,7 +74,7 @@ class Fields:
 
     def whole(self, name: str, *, least: int = 1) -> int:
         """Return a whole number."""
-        return self._checked(name, _is_whole, f"a whole number, at least {least}", least)
+        return int(self._checked(name, _is_whole, f"a whole number, at least {least}", least))
 
     def maybe_whole(self, name: str, *, least: int = 1) -> int | None:
         """Return a whole number, or None where the field is null or has no default."""

@@ -186,7 +186,7 @@ def experts(
     ``router`` and ``at`` name the router's map and the place of the experts, newest spelling first; the experts are two
     tensors there (``fused`` and ``fused_out``), or numbered ones with a gate, a value and an output map.
     """
-    params = {
+    params: dict[str, Any] = {
         "experts": count,
         "top_k": top_k,
         "ratio": ratio(config, config.whole("intermediate_size"), "intermediate_size"),

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -148,8 +149,10 @@ def _opened(
         for path in (sorted(given.glob("*.safetensors")) if given.is_dir() else [given])
     ]
     if not paths:
-        raise SpecError(Problem(str(files[0]), "holds no weights", "safetensors files"))
-    homes = {}
+        raise SpecError(
+            Problem(", ".join(map(str, files)), "holds no weights", "safetensors files")
+        )
+    homes: dict[str, Any] = {}
     for path in paths:
         try:
             file = opened.enter_context(safe_open(path, framework="pt"))

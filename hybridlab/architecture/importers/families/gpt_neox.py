@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hybridlab.architecture.importers.draft import Draft, Part
@@ -73,7 +74,7 @@ def _attention(config: Fields, at: str, positions: dict[str, Any]) -> Part:
 
     def apart(fused: Tensor) -> Tensor:
         """Reorder rows from head by head (query, key, value each) to all queries, all keys, all values."""
-        return fused.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+        return torch.unflatten(fused, 0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
 
     params: dict[str, Any] = {"heads": heads, **positions}
     weights = norm_weights(f"{at}input_layernorm", bias=True) | {
