@@ -149,7 +149,9 @@ def _opened(
         for path in (sorted(given.glob("*.safetensors")) if given.is_dir() else [given])
     ]
     if not paths:
-        raise SpecError(Problem(str(files[0]), "holds no weights", "safetensors files"))
+        raise SpecError(
+            Problem(", ".join(map(str, files)), "holds no weights", "safetensors files")
+        )
     homes: dict[str, Any] = {}
     for path in paths:
         try:

@@ -74,8 +74,7 @@ def _attention(config: Fields, at: str, positions: dict[str, Any]) -> Part:
 
     def apart(fused: Tensor) -> Tensor:
         """Reorder rows from head by head (query, key, value each) to all queries, all keys, all values."""
-        by_head = torch.unflatten(fused, 0, (heads, 3, -1))
-        return by_head.transpose(0, 1).flatten(0, 2)
+        return torch.unflatten(fused, 0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
 
     params: dict[str, Any] = {"heads": heads, **positions}
     weights = norm_weights(f"{at}input_layernorm", bias=True) | {
