@@ -62,10 +62,10 @@ def _forward(
     y, starts = _empty_outputs(x, rate)
     library = fused_for(x, dt, rate, write, read)
     if library is None:
+        starts_BnNE = starts.transpose(0, 1)
         for rows in _rows(x, rate):
-            _plain_forward(
-                x[rows], dt[rows], rate, write[rows], read[rows], y[rows], starts[:, rows]
-            )
+            own_starts = starts_BnNE[rows].transpose(0, 1)
+            _plain_forward(x[rows], dt[rows], rate, write[rows], read[rows], y[rows], own_starts)
     else:
         library.selective_forward(
             *map(address, (x, dt, rate, write, read, y, starts)), *_sizes(x, rate)
@@ -96,9 +96,11 @@ def _backward(
     if library is None:
         grad_rate = torch.zeros_like(rate)
         grad_write, grad_read = torch.empty_like(write), torch.empty_like(read)
+        starts_BnNE = starts.transpose(0, 1)
         for rows in _rows(x, rate):
+            own_starts = starts_BnNE[rows].transpose(0, 1)
             _plain_backward(
-                (grad[rows], x[rows], dt[rows], rate, write[rows], read[rows], starts[:, rows]),
+                (grad[rows], x[rows], dt[rows], rate, write[rows], read[rows], own_starts),
                 (grad_x[rows], grad_dt[rows], grad_rate, grad_write[rows], grad_read[rows]),
             )
         return grad_x, grad_dt, grad_rate, grad_write, grad_read

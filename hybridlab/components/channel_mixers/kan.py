@@ -93,8 +93,8 @@ class _Curves(nn.Module):
         ]
         y_F = (x_D / (1 + torch.exp(-x_D))) @ self.silu.weight.T
         c_FDG = torch.unflatten(self.splines.weight, 1, (x_D.shape[-1], -1))
-        for spline in range(self.grid + self.order):
-            y_F = y_F + _cox_de_boor(x_D, knots, spline, self.order) @ c_FDG[:, :, spline].T
+        for spline, c_FD in enumerate(c_FDG.unbind(-1)):
+            y_F = y_F + _cox_de_boor(x_D, knots, spline, self.order) @ c_FD.T
         return y_F
 
 

@@ -20,10 +20,9 @@ def naive_experts(module: MixtureOfExperts, x_BLD: Tensor) -> Tensor:
     z_BLD = x_BLD if module.latent_in is None else x_BLD @ module.latent_in.weight.T
     weights_BLE = _weights(module, x_BLD)
     y_BLD = z_BLD.new_zeros(*x_BLD.shape[:2], module.experts_out.shape[-1])
-    for expert in range(module.params.experts):
+    for expert, weight_BL in enumerate(weights_BLE.unbind(-1)):
         hidden_BLF = _formula(module.params.activation, z_BLD @ module.experts_in[expert])
-        weight_BL1 = weights_BLE[:, :, expert, None]
-        y_BLD = y_BLD + weight_BL1 * (hidden_BLF @ module.experts_out[expert])
+        y_BLD = y_BLD + weight_BL.unsqueeze(-1) * (hidden_BLF @ module.experts_out[expert])
     if module.latent_out is not None:
         y_BLD = y_BLD @ module.latent_out.weight.T
     if module.shared_in is not None and module.shared_out is not None:
