@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hybridlab.architecture import edit, library
+from hybridlab.architecture.compare import compare
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.merge import Merged, merge
 from hybridlab.architecture.spec import INPUT
