@@ -180,8 +180,9 @@ def experts(
     names: tuple[str, str, str] = ("w1", "w3", "w2"),
     balance: float = 0.0,
     out_scale: float = 1.0,
+    normalised: bool = True,
 ) -> Part:
-    """Return SwiGLU experts whose chosen weights sum to one.
+    """Return SwiGLU experts whose chosen weights sum to one, or are the router's as they stand.
 
     ``router`` and ``at`` name the router's map and the place of the experts, newest spelling first; the experts are two
     tensors there (``fused`` and ``fused_out``), or numbered ones with a gate, a value and an output map.
@@ -192,8 +193,8 @@ def experts(
         "ratio": ratio(config, config.whole("intermediate_size"), "intermediate_size"),
         "balance_weight": balance,
     }
-    if top_k == 1:
-        params["weights"] = "normalised"
+    if normalised != (top_k > 1):  # what "auto" does
+        params["weights"] = "normalised" if normalised else "raw"
     gate, up, down = names
 
     def inwards(place: str) -> Take:
@@ -214,6 +215,43 @@ def experts(
     return Part("moe", params, weights)
 
 
+def mamba(
+    config: Fields,
+    at: str,
+    norm: dict[str, Take],
+    *,
+    state: int,
+    expand: int,
+    conv: int,
+    rank: str,
+    bias: bool,
+    conv_bias: bool,
+) -> Part:
+    """Return a Mamba block without norms inside; ``at`` ends in a dot, ``rank`` names the field of the step's rank."""
+    params: dict[str, Any] = {"state": state, "expand": expand, "conv": conv}
+    if config.raw(rank) != "auto":
+        params["step_rank"] = config.whole(rank)
+    weights = norm | {
+        "body.project_in.weight": take(f"{at}in_proj.weight"),
+        "body.conv.taps": take(f"{at}conv1d.weight").then(lambda taps: taps.squeeze(1)),
+        "body.select.weight": take(f"{at}x_proj.weight"),
+        "body.project_step.weight": take(f"{at}dt_proj.weight"),
+        "body.project_step.bias": take(f"{at}dt_proj.bias"),
+        "body.log_rate": take(f"{at}A_log"),
+        "body.skip": take(f"{at}D"),
+        "body.project_out.weight": take(f"{at}out_proj.weight"),
+    }
+    if conv_bias:
+        weights["body.conv.bias"] = take(f"{at}conv1d.bias")
+    else:
+        params["conv_bias"] = False
+    if bias:
+        params["bias"] = True
+        weights["body.project_in.bias"] = take(f"{at}in_proj.bias")
+        weights["body.project_out.bias"] = take(f"{at}out_proj.bias")
+    return Part("mamba", params, weights)
+
+
 def mamba2(
     config: Fields,
     at: str,
@@ -230,16 +268,20 @@ def mamba2(
     bias: bool,
     conv_bias: bool,
     out_scale: float = 1.0,
+    gate_norm: str = "after_gate",
+    steps: dict[str, float] | None = None,
 ) -> Part:
-    """Return a Mamba-2 block; ``at`` ends in a dot."""
+    """Return a Mamba-2 block; ``at`` ends in a dot; ``steps`` are bounds in place of ``time_step_limit``."""
     params: dict[str, Any] = {"state": state, "heads": heads, "expand": expand}
     if heads * head_dim != expand * config.whole("hidden_size"):
         params["head_dim"] = head_dim
     params |= {"groups": groups, "conv": conv, "chunk": min(chunk, 1024)}
-    if groups > 1:
+    if gate_norm != "after_gate":
+        params["norm"] = gate_norm
+    if groups > 1 and gate_norm != "none":
         params["norm_groups"] = groups
-    params |= _step_limits(config)
-    if eps != 1e-5:
+    params |= _step_limits(config) if steps is None else steps
+    if gate_norm != "none" and eps != 1e-5:
         params["eps"] = eps
     weights = norm | {
         "body.project_in.weight": take(f"{at}in_proj.weight"),
@@ -247,9 +289,10 @@ def mamba2(
         "body.step_bias": take(f"{at}dt_bias"),
         "body.log_rate": take(f"{at}A_log"),
         "body.skip": take(f"{at}D"),
-        "body.norm.scale": take(f"{at}norm.weight"),
         "body.project_out.weight": take(f"{at}out_proj.weight").scaled(out_scale),
     }
+    if gate_norm != "none":
+        weights["body.norm.scale"] = take(f"{at}norm.weight")
     if conv_bias:
         weights["body.conv.bias"] = take(f"{at}conv1d.bias")
     else:
