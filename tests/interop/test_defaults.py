@@ -22,6 +22,7 @@ LEGACY = {"rope_theta", "rotary_pct", "rotary_emb_base"}
 BRANCHES = {
     "bamba": {"attn_layer_indices": [0]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"], "num_hidden_layers": 2},
+    "lfm2": {"full_attn_idxs": [1]},
 }
 """What a family must be told to read all of its fields."""
 
