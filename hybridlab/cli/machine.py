@@ -92,6 +92,8 @@ def _print_doctor(known: Mapping[str, Any]) -> None:
             ),
             ("measured", f"{speed['device']} with {speed['threads']} threads: {best}"),
             ("", bandwidths),
+            ("scans", known["scan"]),
+            ("kernels", known["linear_attention"]),
             (
                 "checked",
                 f"{passed} of {len(known['checks'])} components run forward and backward on {known['device']}",

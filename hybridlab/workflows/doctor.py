@@ -14,7 +14,9 @@ import torch
 import hybridlab
 from hybridlab.architecture.infer import concrete_shape
 from hybridlab.components.base import BuildContext, Component, ComponentInfo
+from hybridlab.components.fused_scans import which_scan
 from hybridlab.components.registry import palette
+from hybridlab.components.token_mixers import fla_kernels
 from hybridlab.components.types import TensorKind, TensorType
 from hybridlab.hardware.ceilings import Ceilings, ceilings, fingerprint
 from hybridlab.hardware.devices import choose, devices
@@ -78,6 +80,8 @@ def facts(
         "torch_built_for": _built_for(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "scan": which_scan(),
+        "linear_attention": fla_kernels.missing() or "fla's kernels run on the GPU",
         "devices": [found.as_dict() for found in devices()],
         "device": chosen,
         "runs": known,
