@@ -26,7 +26,7 @@ class RotaryParams(base.Params):
 
     rotary: bool = field(True, help="Turn queries and keys by their position.")
     rotary_base: float = field(
-        10_000.0, help="Base of the rotary wavelengths; larger for long sequences.", gt=1, le=1e9
+        10_000.0, help="Base of the rotary wavelengths; larger for long sequences.", gt=1, le=1e12
     )
     rotary_scaling: Literal["none", "linear", "llama3", "yarn", "yarn_exact"] = field(
         "none",

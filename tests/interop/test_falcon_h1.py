@@ -50,7 +50,7 @@ NORMED = {"mamba_rms_norm": True, "mamba_n_groups": 2}
             "mamba_norm_before_gate": False,
             "mamba_d_ssm": None,
             "tie_word_embeddings": True,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e11},
         },
     ],
 )

@@ -85,6 +85,7 @@ def falcon_h1(config: Fields) -> Draft:
         draft.unused += ("lm_head.weight",)
     config.dropout("attention_dropout")
     config.passed("layers_block_type", "layer_types")  # every layer has both
+    config.only("attn_layer_indices", None)
     draft.before = [
         embedding(
             config,

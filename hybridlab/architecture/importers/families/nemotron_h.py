@@ -69,7 +69,7 @@ HARMLESS = {
     *("time_step_max", "time_step_floor", "rescale_prenorm_residual", "residual_in_fp32"),
     *("use_mamba_kernels", "mamba_ssm_cache_dtype", "moe_shared_expert_overlap"),
     *("mtp_layers_block_type", "mtp_hybrid_override_pattern", "num_hidden_layers"),
-    *("rms_norm_eps", "norm_eps", "num_query_groups"),
+    *("rms_norm_eps", "norm_eps", "num_query_groups", "time_step_rank"),
 }
 LETTERS = {"M": "linear_attention", "E": "moe", "*": "full_attention", "-": "mlp"}
 """Layers as one letter each, in ``hybrid_override_pattern``."""

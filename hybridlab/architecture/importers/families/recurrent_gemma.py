@@ -90,9 +90,11 @@ def recurrent_gemma(config: Fields) -> Draft:
 def _kinds(config: Fields) -> list[str]:
     """Return the kind of each layer: the given ones over and over."""
     count = config.whole("num_hidden_layers")
-    kinds = config.listed("block_types")
+    older = config.given("_block_types") and not config.given("block_types")
+    name = "_block_types" if older else "block_types"
+    kinds = config.listed(name)
     if not kinds or not set(map(str, kinds)) <= {"recurrent", "attention"}:
-        config.refuse("block_types", "does not name kinds of layers", "recurrent or attention")
+        config.refuse(name, "does not name kinds of layers", "recurrent or attention")
         kinds = ["recurrent"]
     return [str(kinds[layer % len(kinds)]) for layer in range(count)]
 
