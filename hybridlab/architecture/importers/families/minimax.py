@@ -122,7 +122,7 @@ def _lightning(config: Fields, at: str, layer: int, layers: int) -> Part:
     def inwards(maps: list[Tensor]) -> Tensor:
         """Reorder rows from head by head to all queries, all keys, all values; the gate follows."""
         fused, gate = maps
-        by_kind = fused.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+        by_kind = torch.unflatten(fused, 0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
         return torch.cat((by_kind, gate))
 
     weights = {

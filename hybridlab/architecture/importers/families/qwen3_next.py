@@ -172,7 +172,7 @@ def _by_key_head(config: Fields, at: str) -> Take:
             [
                 part.flatten(0, 1)
                 for fused, parts in zip(maps, sizes, strict=True)
-                for part in fused.unflatten(0, (key_heads, -1)).split(parts, 1)
+                for part in torch.split(torch.unflatten(fused, 0, (key_heads, -1)), parts, 1)
             ]
         )
 
@@ -188,7 +188,7 @@ def _attention(
     part = attention(config, at, norm, positions=positions, bias=bias)
 
     def half(which: int) -> Callable[[Tensor], Tensor]:
-        return lambda both: both.unflatten(0, (heads, 2, -1))[:, which].flatten(0, 1)
+        return lambda both: torch.unflatten(both, 0, (heads, 2, -1))[:, which].flatten(0, 1)
 
     def with_half(qkv: list[Tensor]) -> Tensor:
         return torch.cat((half(0)(qkv[0]), *qkv[1:]))
