@@ -45,6 +45,8 @@ class Box:
     mark: Mark = ""
     told: str = ""
     """What a mark says in full, for the pointer and for those who listen."""
+    tint: float | None = None
+    """How strong the colour of a measured value is, 0 to 1; None for the colour of its kind."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
 from test_canvas import CANVAS, open_design, settled
+from test_canvas_text import quoted
 from xss import STRINGS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -26,6 +28,7 @@ def test_hostile_names_of_designs_and_versions_stay_text(page: Page) -> None:
         # The design's own name is what the lists of saved designs show; the file's name is made from what is typed.
         name.fill(text)
         name.press("Enter")
+        expect(page.locator(f"{CANVAS}[aria-label*={quoted(text)}]")).to_be_visible()
         settled(page, costs=False)
         menu(page, "Save")
         field = page.get_by_label("Name of the design")
@@ -47,7 +50,7 @@ def test_hostile_names_of_designs_and_versions_stay_text(page: Page) -> None:
     for view in ("Compare", "YAML", "Canvas"):
         page.get_by_test_id("stButtonGroup").get_by_text(view, exact=True).click()
         page.wait_for_timeout(400)
-    page.get_by_role("button", name="Open", exact=True).click()
+    page.get_by_test_id("stBaseButton-secondary").filter(has_text=re.compile("Open$")).click()
     expect(page.get_by_role("heading", name="Design a hybrid")).to_be_visible()
     page.get_by_role("button", name="Delete").first.click()
     expect(page.get_by_role("dialog")).to_contain_text("will be removed")

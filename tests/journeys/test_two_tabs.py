@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from chromium import SEEN
-from conftest import AppServer
 from playwright.sync_api import Browser, Page, expect
 from test_canvas import CANVAS, settled
 
@@ -43,7 +42,7 @@ def save(page: Page) -> None:
 
 @pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 def test_the_second_tab_is_told_and_merges(
-    page: Page, app_server: AppServer, shoot: Any, request: pytest.FixtureRequest
+    page: Page, app_server: Any, shoot: Any, request: pytest.FixtureRequest
 ) -> None:
     scheme = request.node.callspec.params["page"]
     designs = app_server.home / "designs"

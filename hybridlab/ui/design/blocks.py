@@ -46,7 +46,7 @@ def block_list(path: str | None, node: Node | None) -> None:
                     type="tertiary",
                     on_click=blocks.delete_block,
                     args=(entry.name,),
-                    help=f"Delete the block {entry.name} from this machine",
+                    help=f"Delete the block {shell.escaped(entry.name)} from this machine",
                 )
 
 

@@ -21,7 +21,7 @@ def offers(most: int = 3) -> None:
                 f"edited {clock.moment(history.edited)}",
                 key=f"go_on.{history.id}",
                 icon=":material/history:",
-                help=f"From {history.origin}; opens as it was after the last edit",
+                help=f"From {shell.escaped(history.origin)}; opens as it was after the last edit",
             ):
                 keeping.go_on(history)
                 shell.go(shell.DESIGN)

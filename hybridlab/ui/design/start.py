@@ -46,15 +46,20 @@ def gallery(columns: int = 3) -> None:
             st.html(face(entry, costs.get(entry.name), coming))
             with st.container(horizontal=True, vertical_alignment="center"):
                 if st.button(
-                    "Open", key=f"preset.{entry.name}", help=f"Open {entry.name} in the designer"
+                    "Open",
+                    key=f"preset.{entry.name}",
+                    help=f"Open {shell.escaped(entry.name)} in the designer",
                 ):
                     open_preset(entry)
                 if entry.source.startswith("https://"):
                     st.link_button(
                         "Paper", entry.source, type="tertiary", icon=":material/article:"
                     )
-    if coming:
-        _wait_for_costs()
+    with (
+        st.container()
+    ):  # always there, so that what stands below does not move when the costs have come
+        if coming:
+            _wait_for_costs()
 
 
 @st.fragment(run_every=1.0)
@@ -90,7 +95,7 @@ def _saved() -> None:
                     key=f"drop.{entry.name}",
                     type="tertiary",
                     icon=":material/delete:",
-                    help=f"Delete the saved design {entry.name}",
+                    help=f"Delete the saved design {shell.escaped(entry.name)}",
                 ):
                     confirm_delete(entry.name)
 

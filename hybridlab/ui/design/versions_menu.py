@@ -49,7 +49,8 @@ def _list(found: dict[str, Version], present: str) -> Version | None:
         st.markdown("No versions yet: this design has not been edited.")
         return None
     labels = {id: _label(version, id == present) for id, version in found.items()}
-    wanted = state.keep(_CHOSEN, present)
+    seen, wanted = state.keep(_CHOSEN, ("", ""))  # a choice holds until the design changes
+    wanted = wanted if seen == present else present
     chosen = wanted if wanted in found else present if present in found else next(iter(found))
     digest = hashlib.sha256(repr([chosen, labels]).encode()).hexdigest()[:12]
     key = f"design.versions.{digest}"
@@ -63,7 +64,7 @@ def _list(found: dict[str, Version], present: str) -> Version | None:
                 shell.escaped(version.change) or "as it was opened" for version in found.values()
             ],
             key=key,
-            on_change=lambda: state.put(_CHOSEN, st.session_state[key]),
+            on_change=lambda: state.put(_CHOSEN, (present, st.session_state[key])),
             label_visibility="collapsed",
         )
     return found[chosen]
@@ -144,7 +145,6 @@ def _do(design: Design, what: str, id: str) -> None:
     st.session_state[_MENU] = False
     if what == "restore":
         keeping.restore(design, version)
-        state.put(_CHOSEN, version.id)
         st.toast(
             f"Restored what was there at {clock.moment(version.time)}", icon=":material/history:"
         )

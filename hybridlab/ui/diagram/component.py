@@ -18,7 +18,12 @@ _MARKS = {
     mark: {"colour": colour, "sign": style.MARK_SIGNS[mark]}
     for mark, colour in style.MARK_COLOURS.items()
 }
-_COLOURS = {**style.KIND_COLOURS, "": style.OTHER_COLOUR, "line": style.NEUTRAL}
+_COLOURS = {
+    **style.KIND_COLOURS,
+    "": style.OTHER_COLOUR,
+    "line": style.NEUTRAL,
+    "measured": style.SOURCE_COLOURS["measured"],
+}
 MOST_BOXES = 300
 """More boxes than this are no longer a picture."""
 _mount = st.components.v2.component(

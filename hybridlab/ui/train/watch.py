@@ -15,20 +15,38 @@ from hybridlab.ui.live.component import chart
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.runs.one import log, metrics_csv
 from hybridlab.ui.runs.states import badge
+from hybridlab.ui.train.network import network
 from hybridlab.ui.train.panels import panels
 from hybridlab.ui.train.result import result
 from hybridlab.units import format_seconds
 
 
 def watch(run_id: str) -> None:
-    """Show a run; the page may be closed and opened again at any time."""
+    """Show a run; the page may be closed and opened again at any time.
+
+    The network has a place of its own that stays where it is when the run ends and other things come and go: it is
+    drawn again by itself, and a browser cannot take that for a place where something else stands by then.
+    """
+    above, below = st.container(), st.container()
+    with above:
+        run = _run(run_id)
+    if run is None:
+        return
+    with below:
+        network(run, predictions.task(str(_training(run).get("task", ""))))
+        if not run.state.active:
+            _afterwards(run)
+
+
+def _run(run_id: str) -> Run | None:
+    """Show where a run stands, and its curves; None where there is no such run."""
     try:
         run = reader(run_id).look()
     except HybridLabError as error:
         shell.problems(error.problems)
         if st.button("Set up a training", icon=":material/arrow_back:"):
             shell.go(shell.TRAIN)
-        return
+        return None
     _head(run)
     if run.error:
         _failure(run)
@@ -43,8 +61,7 @@ def watch(run_id: str) -> None:
     else:
         _refresh(run_id, run.state)
     chart(channel, shown, [{"id": run.id, "name": run.name, "colour": 0}])
-    if not run.state.active:
-        _afterwards(run)
+    return run
 
 
 def _training(run: Run) -> dict[str, object]:

@@ -8,6 +8,8 @@ import pytest
 
 from hybridlab.architecture import edit, library
 from hybridlab.runs.home import run_folder
+from hybridlab.runs.leases import Lease
+from hybridlab.runs.metrics import Point
 from hybridlab.runs.record import RunState
 from tests.app.held import held
 
@@ -166,3 +168,33 @@ def test_runs_under_way_are_listed_beside_the_form(visitor, runs) -> None:
     assert "old one" not in visitor.words()
     at = visitor.press(f"watch.{run.id}")
     assert [s.value for s in at.subheader] == ["busy one"]
+
+
+def test_the_network_is_shown_with_what_is_measured_of_it(visitor, runs) -> None:
+    text = library.find("jamba_mini").read_text(encoding="utf-8")
+    run = runs.running("mine", text=text, task="python_bytes")
+    at = visitor.open("2_Train", run=run.id)
+    at.session_state[f"train.network.{run.id}"] = True
+    at.run()
+    visitor._whole()
+    assert "The first values come some steps after the training has begun" in visitor.words()
+    values = {"grad_norm/stage.mamba2": 0.02, "grad_norm/stage.moe": 2.0}
+    values |= {"expert_load/stage.moe/0": 0.75, "expert_load/stage.moe/1": 0.25}
+    points = [Point(6, name, value, 6.0) for name, value in values.items()]
+    runs.store.leases.beat(Lease(run.id, "token"), points, step=6, steps=10)
+    at = visitor.until(lambda at: "*measured* at step 6" in visitor.words())
+    boxes = {
+        box["path"]: box for box in visitor.component("train.network.diagram")["info"]["boxes"]
+    }
+    assert (boxes["nodes[0].nodes[0]"]["detail"], boxes["nodes[0].nodes[0]"]["tint"]) == (
+        "0.02",
+        0.04,
+    )
+    assert boxes["nodes[0].nodes[3]"]["tint"] == 1.0
+    at = visitor.give(at.button_group(key="train.quantity"), "expert_load")
+    boxes = {
+        box["path"]: box for box in visitor.component("train.network.diagram")["info"]["boxes"]
+    }
+    assert boxes["nodes[0].nodes[3]"]["detail"] == "75 25 %"
+    visitor.give(at.button_group(key="train.quantity"), "update_ratio")
+    assert "The first values come" in visitor.words()
