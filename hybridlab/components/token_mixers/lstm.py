@@ -39,6 +39,7 @@ class LSTM(Component):
 
     params: Params
     recurrent_trace = True
+    graph_break = "PyTorch's compiler does not take PyTorch's own recurrent layers."
 
     def __init__(self, params: Params, context: BuildContext) -> None:
         """Create the layer and, where the sizes differ, the map to the width."""

@@ -247,7 +247,7 @@ def test_a_design_is_saved_found_again_and_deleted_only_after_a_question(visitor
 def test_the_palette_is_searched_by_word(visitor) -> None:
     visitor.open("1_Design")
     at = visitor.press(f"preset.{START}")
-    at = visitor.give(at.text_input(key="palette.search"), "mamba")
+    at = visitor.give(at.text_input(key="palette.search"), "mamba-2")
     assert [b.key for b in at.button if b.key and b.key.startswith("add.")] == ["add.mamba2"]
     visitor.give(at.text_input(key="palette.search"), "no such thing")
     assert "Nothing found. Try another word, or choose another kind." in visitor.words()
