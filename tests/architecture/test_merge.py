@@ -291,3 +291,36 @@ def test_hundreds_of_nodes_are_merged_in_moments() -> None:
     merged = three(base, setting("nodes[5]", "state", 99), setting("nodes[205]", "state", 77))
     assert not merged.conflicts
     assert compare(loads(base), merged.architecture).summary() == "state 6 → 99, state 3 → 77"
+
+
+def test_two_of_my_names_that_come_to_stand_beside_each_other_are_told_apart() -> None:
+    """Mine has one inside a group and one outside; the other takes the group away and moves what was in it."""
+    base = """\
+name: start
+width: 64
+nodes:
+  - id: outer
+    nodes:
+      - id: stage
+        nodes:
+          - {use: attention}
+  - {use: swiglu}
+  - {use: gru, inputs: [outer]}
+"""
+    mine = base.replace(
+        "  - {use: gru, inputs: [outer]}\n",
+        "  - id: stage\n    inputs: [outer]\n    nodes:\n      - {use: gru}\n",
+    )
+    theirs = """\
+name: start
+width: 64
+nodes:
+  - id: stage
+    nodes:
+      - {use: attention, heads: 2}
+  - {use: swiglu}
+  - {use: gru, inputs: [stage]}
+"""
+    merged = merge(base, mine, theirs)
+    names = [node.id for node in merged.architecture.nodes]
+    assert len(names) == len(set(names)), merged.text

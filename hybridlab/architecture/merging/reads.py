@@ -12,8 +12,13 @@ from hybridlab.architecture.spec import INPUT
 
 def name(held: list[Part], choices: Choices) -> None:
     """Give siblings different ids; those that mine has keep theirs."""
-    kept = [part for part in held if part.mine and part.values["id"] == part.mine.node.id]
-    taken = {part.values["id"] for part in kept}
+    kept: list[Part] = []
+    taken: set[str] = set()
+    for part in held:
+        own = part.mine is not None and part.values["id"] == part.mine.node.id
+        if own and part.values["id"] not in taken:  # two of mine may come from different groups
+            kept.append(part)
+            taken.add(part.values["id"])
     for part in held:
         wanted = part.values["id"]
         if wanted is None or part in kept:
@@ -21,7 +26,8 @@ def name(held: list[Part], choices: Choices) -> None:
         part.values["id"] = free = _free(wanted, taken)
         taken.add(free)
         if free != wanted:
-            choices.note(f"The name {wanted} is taken, so the other's node is called {free}.")
+            whose = "your" if part.mine else "the other's"
+            choices.note(f"The name {wanted} is taken, so {whose} node is called {free}.")
     short = [
         {"use": part.values["use"]} | ({"id": part.values["id"]} if part.values["id"] else {})
         for part in held
