@@ -44,7 +44,8 @@ def merge(base: str, mine: str, theirs: str, choices: Mapping[str, Side] | None 
     versions = (loads(base), loads(mine), loads(theirs))
     chosen = Choices(choices or {})
     architecture, top = _merged(*versions, chosen)
-    text = as_text(architecture, top, (mine, versions[1]), (theirs, versions[2]))
+    texts = [(mine, versions[1]), (theirs, versions[2])]
+    text = as_text(architecture, top, texts, first=texts[mine == base])
     return Merged(architecture, text, tuple(chosen.conflicts.values()), tuple(chosen.notes))
 
 

@@ -51,6 +51,12 @@ def test_changes_of_different_nodes_merge_by_themselves_and_comments_stay() -> N
     assert merged.text == base.replace("heads: 4", "heads: 8").replace("state: 16", "state: 32")
 
 
+def test_a_comment_that_only_the_other_wrote_is_taken() -> None:
+    new = JAMBA + "# for later\n"
+    assert merge(JAMBA, JAMBA, new).text == new
+    assert merge(JAMBA, new, JAMBA).text == new
+
+
 def test_different_parameters_of_one_node_merge_by_themselves() -> None:
     merged = three(JAMBA, setting(ATTENTION, "heads", 8), setting(ATTENTION, "kv_heads", 4))
     assert not merged.conflicts

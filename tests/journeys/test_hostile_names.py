@@ -50,7 +50,7 @@ def test_hostile_names_of_designs_and_versions_stay_text(page: Page) -> None:
     for view in ("Compare", "YAML", "Canvas"):
         page.get_by_test_id("stButtonGroup").get_by_text(view, exact=True).click()
         page.wait_for_timeout(400)
-    page.get_by_test_id("stBaseButton-secondary").filter(has_text=re.compile("Open$")).click()
+    page.get_by_test_id("stBaseButton-secondary").filter(has_text=re.compile("Open$")).first.click()
     expect(page.get_by_role("heading", name="Design a hybrid")).to_be_visible()
     page.get_by_role("button", name="Delete").first.click()
     expect(page.get_by_role("dialog")).to_contain_text("will be removed")

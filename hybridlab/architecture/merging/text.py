@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -19,16 +20,21 @@ Raws = dict[int, tuple[Any, Any]]
 """Nodes as they were read, with the comments beside them, by their parts."""
 
 
-def as_text(architecture: Architecture, parts: list[Part], mine: Version, theirs: Version) -> str:
+def as_text(
+    architecture: Architecture, parts: list[Part], texts: Sequence[Version], first: Version
+) -> str:
     """Return an architecture as text; ``parts`` are its nodes, which know where they come from.
+
+    ``texts`` are those of mine and theirs; where both say just this, it is the ``first`` that is taken.
 
     Raises:
         SpecError: it is too large for one file.
     """
-    for text, version in (mine, theirs):
+    for text, version in (first, *texts):
         if version == architecture:
             return text
-    written = _composed(architecture, parts, mine[0], theirs[0])
+    (mine, _), (theirs, _) = texts
+    written = _composed(architecture, parts, mine, theirs)
     if written is not None and parse(written)[0] == architecture:
         return written
     written = dump(architecture)
