@@ -50,7 +50,7 @@ def test_a_component_has_a_page(cli: Cli) -> None:
     assert (
         said["page"] == text and "jamba_mini" in said["presets"] and said["kind"] == "token_mixer"
     )
-    unknown = cli("components", "mamba3", "--json")
+    unknown = cli("components", "mamba22", "--json")
     assert unknown.code == 2
     assert "did you mean 'mamba2'" in unknown.json["errors"][0]["fix"]
 

@@ -168,7 +168,7 @@ def test_a_hymba_like_block_by_keyboard(page: Page, shoot: Any) -> None:
         settled(page, costs=False)
 
     take("attention", "Enter")
-    take("mamba", "Control+Enter")
+    take("mamba-2", "Control+Enter")
     shows(page, ["nodes[0] attention", "nodes[1] mamba2", "nodes[2] sum"])
     page.keyboard.press("ArrowDown")
     take("gated sum", "Shift+Enter")

@@ -41,7 +41,7 @@ def selected(page: Page) -> list[str]:
 
 
 def choose(page: Page, path: str) -> None:
-    """Click a node until it alone is selected: a tab that comes to the front may take the first click for itself."""
+    """Click a node until it alone is selected: a new tab, or one that comes to the front, may miss the first."""
     for _ in range(5):
         node(page, path).click()
         for _ in range(20):
@@ -84,7 +84,7 @@ def test_nodes_are_copied_and_cut_from_tab_to_tab(page: Page) -> None:
     other = page.context.new_page()
     open_design(other, "lstm_attention_mini")
     settled(other, costs=False)
-    node(other, "nodes[0]").click()
+    choose(other, "nodes[0]")
     press(other, "Control+v")
     shows(other, ["lstm", "swiglu", "attention", "attention"])
     node(other, "nodes[0]").click()

@@ -177,7 +177,7 @@ def test_a_link_opens_the_same_text_for_somebody_else(
     text = text_of(page)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     menu(page, "Share")
-    page.get_by_role("button", name="Copy link").click()
+    page.get_by_role("button", name="Copy link", exact=True).click()
     expect(page.get_by_role("button", name="Link copied")).to_be_visible()
     shoot(page, "keeping_share")
     link = page.evaluate("navigator.clipboard.readText()")
