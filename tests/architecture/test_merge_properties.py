@@ -26,9 +26,9 @@ steps = st.lists(
         st.integers(0, 40),
         st.integers(0, 40),
     ),
-    max_size=4,
+    max_size=6,
 )
-PROPERTY = settings(max_examples=40, deadline=None)
+PROPERTY = settings(max_examples=100, deadline=None)
 FIRST = """\
 name: start
 width: 64
