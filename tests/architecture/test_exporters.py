@@ -19,6 +19,7 @@ from hybridlab.architecture.spec import Architecture, Node
 from hybridlab.components.base import Kind
 from hybridlab.components.registry import palette
 from hybridlab.components.types import TensorKind, TensorType
+from hybridlab.errors import HybridLabError
 from hybridlab.tasks.registry import fit, task
 
 TOKENS = TensorType(TensorKind.TOKENS, ("B", "L"), "int64")
@@ -92,7 +93,7 @@ def test_presets(name: str, tmp_path: Path) -> None:
         try:
             chosen = task(wanted)
             completed = fit(architecture, chosen)
-        except Exception:
+        except HybridLabError:  # the task gives what the preset cannot read
             continue
         same(completed, chosen.input_type(), tmp_path / f"{name}_{wanted}.py")
         return
@@ -101,11 +102,14 @@ def test_presets(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [name for name, info in palette().items() if info.kind not in (Kind.INPUT, Kind.MERGE)],
+    [
+        name
+        for name, info in palette().items()
+        if info.kind not in (Kind.INPUT, Kind.MERGE)
+        and TensorKind.SEQUENCE in info.cls.accepts
+        and info.cls.min_inputs == 1
+    ],
 )
 def test_every_component(name: str, tmp_path: Path) -> None:
-    info = palette()[name]
-    if TensorKind.SEQUENCE not in info.cls.accepts or info.cls.min_inputs > 1:
-        pytest.skip("reads something else")
     node = Node(id="only", use=name)
     same(Architecture(name=name, width=64, nodes=(node,)), None, tmp_path / f"{name}_alone.py")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ def weight(module: Component, name: str) -> Tensor:
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_short_conv_is_lfm2s(bias: bool, build: Build) -> None:
-    lfm2 = pytest.importorskip("transformers.models.lfm2.modeling_lfm2")
+    lfm2 = importlib.import_module("transformers.models.lfm2.modeling_lfm2")
     config = lfm2.Lfm2Config(
         hidden_size=16, num_hidden_layers=1, layer_types=["conv"], conv_L_cache=3, conv_bias=bias
     )
@@ -224,7 +225,7 @@ def test_state_bytes(
 
 
 def test_fourier_mixing_is_fnets(build: Build) -> None:
-    fnet = pytest.importorskip("transformers.models.fnet.modeling_fnet")
+    fnet = importlib.import_module("transformers.models.fnet.modeling_fnet")
     theirs = fnet.FNetBasicFourierTransform(fnet.FNetConfig(hidden_size=16))
     ours = build("fourier_mixing", width=16, scaled=False)
     for length in (1, 2, 13):
@@ -234,7 +235,7 @@ def test_fourier_mixing_is_fnets(build: Build) -> None:
 
 def test_a_layer_of_fnet_is_a_design() -> None:
     """Mixing and feed-forward with the norm after the residual, on equal weights."""
-    fnet = pytest.importorskip("transformers.models.fnet.modeling_fnet")
+    fnet = importlib.import_module("transformers.models.fnet.modeling_fnet")
     theirs = fnet.FNetLayer(
         fnet.FNetConfig(hidden_size=16, intermediate_size=32, hidden_act="gelu")
     ).eval()
@@ -303,7 +304,7 @@ def test_a_mixer_is_mlp_mixers_token_mixing(build: Build) -> None:
 
 
 def test_convnext_is_the_paper_s_block(build: Build) -> None:
-    convnext = pytest.importorskip("transformers.models.convnext.modeling_convnext")
+    convnext = importlib.import_module("transformers.models.convnext.modeling_convnext")
     config = convnext.ConvNextConfig(layer_scale_init_value=0.5)
     theirs = convnext.ConvNextLayer(config, 8)
     ours = build("convnext", width=8, columns=6, layer_scale=0.5)

@@ -15,8 +15,6 @@ from hybridlab.components.base import BuildContext
 from hybridlab.components.registry import palette
 from hybridlab.components.types import sequence
 
-pytest.importorskip("transformers")
-
 Weights = dict[str, Tensor]
 
 WIDTH, LENGTH = 32, 40
