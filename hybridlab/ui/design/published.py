@@ -77,7 +77,7 @@ def _open(source: dict[str, Any], origin: str) -> None:
     state.open_design(found["text"], origin)
     size = f"{format_count(found['params'])} parameters"
     if found["params"] != found["params_published"]:
-        size += f"; as published {format_count(found['params_published'])}"
+        size += f", shrunk from {format_count(found['params_published'])} as published"
     st.toast(f"{shell.escaped(found['name'])}: {size}", icon=":material/check:")
     for note in found["notes"][:3]:
         st.toast(shell.escaped(note), icon=":material/info:")
