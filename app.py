@@ -14,6 +14,9 @@ st.navigation(
             "pages/2_Train.py", title="Train", icon=":material/model_training:", url_path="train"
         ),
         st.Page("pages/3_Runs.py", title="Runs", icon=":material/table_rows:", url_path="runs"),
+        st.Page(
+            "pages/4_Profile.py", title="Profile", icon=":material/monitoring:", url_path="profile"
+        ),
     ],
     position="top",
 ).run()

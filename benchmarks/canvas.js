@@ -28,7 +28,7 @@
       .then(drawn)
       .then(() => performance.now() - start);
     await when(() => canvas().dataset.unsaved === "0");
-    const python = window.__hybridlabMeasured.taken_ms - performance.timeOrigin - start;
+    const python = window.__hybridlabTold.taken_ms - performance.timeOrigin - start;
     const heard = performance.now() - start;
     await costs;
     await when(settled);

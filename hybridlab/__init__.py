@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hybridlab.architecture.model import build
     from hybridlab.architecture.spec import Architecture
     from hybridlab.errors import HybridLabError, Problem, SpecError
-    from hybridlab.notebook import compare, list_runs, load, predict, presets, show, train
+    from hybridlab.notebook import compare, list_runs, load, predict, presets, profile, show, train
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ _ROOMS = {
     "load": "notebook",
     "predict": "notebook",
     "presets": "notebook",
+    "profile": "notebook",
     "show": "notebook",
     "train": "notebook",
 }
@@ -42,6 +43,7 @@ __all__ = [
     "load",
     "predict",
     "presets",
+    "profile",
     "show",
     "train",
 ]

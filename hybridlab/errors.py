@@ -71,3 +71,7 @@ class DeviceError(HybridLabError):
 
 class StepError(HybridLabError):
     """A component looks ahead or has no step form, so it cannot run one position at a time."""
+
+
+class TraceError(HybridLabError):
+    """A file cannot be read as the trace of a profiler."""

@@ -6,7 +6,7 @@ import html
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,7 +23,9 @@ from hybridlab.units import format_seconds
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from torch import nn
 
+    from hybridlab.profiling.record import Profile
     from hybridlab.trace.predict import Prediction
     from hybridlab.workflows.follow import Progress
 
@@ -100,6 +102,41 @@ def show(
     return pd.DataFrame([*rows, total], columns=columns).set_index("component")
 
 
+def profile(
+    subject: Architecture | str | nn.Module,
+    batch: Any = None,
+    *,
+    task: str | None = None,
+    steps: int = 10,
+    length: int | None = None,
+    loss: Callable[[Any], Any] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> Profile:
+    """Measure a training step component by component, backward included, with its prediction beside it.
+
+    Args:
+        subject: an architecture (or its name or file), or any PyTorch module, whose submodules are then the components.
+        batch: the number of samples for an architecture; for a module what it is called with, a tensor or a tuple.
+        task: supplies input, head, loss and length of an architecture, and the optimiser that training would use.
+        steps: how many steps are timed, and how many are profiled.
+        length: positions of a sample where there is no task; 64 where nothing is said.
+        loss: makes a scalar of a module's output; its mean square where none is given.
+        folder: where the trace for TensorBoard goes.
+
+    Raises:
+        SpecError: the architecture has errors.
+        TaskError: it does not fit the task.
+        HybridLabError: ``batch`` does not fit what is profiled.
+    """
+    from hybridlab.workflows.profile import profile_any
+
+    design = load(subject) if isinstance(subject, str) else subject
+    where = Path(folder) if folder is not None else None
+    return profile_any(
+        design, batch, task=task, steps=steps, length=length, loss=loss, folder=where
+    )
+
+
 @dataclass(frozen=True)
 class TrainedRun:
     """A run that has ended: its outcome, its curves and its files."""
@@ -125,6 +162,11 @@ class TrainedRun:
     def seconds(self) -> float:
         """Seconds spent training and scoring."""
         return float((self.run.result or {}).get("seconds") or 0.0)
+
+    @property
+    def energy(self) -> Mapping[str, Any]:
+        """Joules by counters, for the run, a step, a sample and a token; null with a reason where there is none."""
+        return dict((self.run.result or {}).get("energy") or {})
 
     @property
     def folder(self) -> Path:
@@ -306,6 +348,8 @@ def outline(architecture: Architecture) -> str:
         reads = f" <- {', '.join(node.inputs)}" if node.inputs else ""
         times = f" × {node.repeat}" if node.repeat > 1 else ""
         what = node.use or f"group{times}{', shared weights' if node.tie else ''}"
+        what += f", weights of {node.share}" if node.share else ""
+        what += f", low-rank pair of {node.lora}" if node.lora else ""
         lines.append(
             f"{'  ' * depth}{node.id}: {what}{f' ({settings})' if settings else ''}{reads}"
         )

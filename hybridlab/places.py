@@ -27,6 +27,15 @@ def sample_configs() -> Path:
     return _find("sample_configs")
 
 
+def benchmark_results(name: str) -> Path:
+    """Return the file that a benchmark of the source tree writes, whether or not it has run.
+
+    Raises:
+        HybridLabError: the installation is not complete.
+    """
+    return sample_configs().parent / "artifacts" / "benchmarks" / f"{name}.json"
+
+
 def _find(name: str) -> Path:
     """Return a file or folder that stands at the top of the source tree and travels in ``_app`` in a wheel."""
     places = (_PACKAGE / "_app", _PACKAGE.parent)

@@ -63,6 +63,15 @@ def format_seconds(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def format_joules(joules: float) -> str:
+    """Write an energy with a decimal prefix, for example ``1.25 kJ`` or ``3.1 mJ``."""
+    if 0 < abs(joules) < 0.9995:
+        small = (("mJ", 1e3), ("µJ", 1e6), ("nJ", 1e9))
+        unit, factor = next((one for one in small if abs(joules) * one[1] >= 0.9995), small[-1])
+        return f"{_significant(joules * factor)} {unit}"
+    return format_count(joules, "J")
+
+
 def parse_bytes(text: str) -> int:
     """Read a size such as ``40MiB`` or ``1.5 GB``.
 

@@ -4,7 +4,7 @@ import streamlit as st
 
 from hybridlab.ui import shell, state
 from hybridlab.ui.canvas.component import canvas
-from hybridlab.ui.canvas.measured import measured
+from hybridlab.ui.canvas.telling import keep_told
 from hybridlab.ui.design import keeping, link, looking, merging, start
 from hybridlab.ui.design.budget import budget_bar
 from hybridlab.ui.design.comparison import comparison
@@ -30,25 +30,30 @@ elif ready():
         key="canvas_told"
     ):  # nobody sees it: the style that comes with what is in it hides it
         if present_view() == "Canvas":
-            measured(design)
+            keep_told(design)
     unkept = keeping.autosave(design)
-    known = look(design, state.shapes())
+    known = look(design, state.shapes(), canvas=present_view() == "Canvas")
     # In a container, so that a line that comes and goes here does not move, and so restart, the canvas below, which is
-    # drawn first: the browser shows its new costs while the rest is on its way.
+    # drawn first: the browser shows its new costs while the rest is on its way. A design that was just opened has its
+    # head first, though, which would else push the canvas down, from under the pointer.
     head, view = st.container(), present_view()
-    if view == "Canvas":
-        wide, right = st.columns([3.3, 1.1], gap="small")
-        with wide:
-            canvas(design, known)
-            notices()
-    with head:
-        toolbar(design, known)
-        totals(known)
-        with st.container(horizontal=True, vertical_alignment="center"):
-            chosen_view(known)
-            budget_bar(known.prediction)
-            wait_for(known)
-        shell.problems(unkept)
+    opened = state.keep("design_headed", None) is not design
+    state.put("design_headed", design)
+    for part in ("head", "canvas") if opened else ("canvas", "head"):
+        if part == "head":
+            with head:
+                toolbar(design, known)
+                totals(known)
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    chosen_view(known)
+                    budget_bar(known.prediction)
+                    wait_for(known)
+                shell.problems(unkept)
+        elif view == "Canvas":
+            wide, right = st.columns([3.3, 1.1], gap="small")
+            with wide:
+                canvas(design, known)
+                notices()
     if view == "Compare":
         wide, right = st.columns([3.3, 1.1], gap="medium")
         with wide:

@@ -4,8 +4,9 @@ import streamlit as st
 
 from hybridlab.ui.design.totals import ready
 from hybridlab.ui.runs.active import running_now
-from hybridlab.ui.train import setup
+from hybridlab.ui.train import rates, setup
 from hybridlab.ui.train.estimate import estimate, estimate_panel, wait_for
+from hybridlab.ui.train.remedy import name_field
 from hybridlab.ui.train.watch import watch
 
 run_id = st.query_params.get("run", "")
@@ -22,6 +23,8 @@ with left, st.container(border=True):
     task = setup.task_choice()
     st.markdown("**Settings**")
     settings = setup.settings_form(task)
+    if text:
+        rates.finder(text, preset, task, settings)
 with right:
     if text:
         with st.container(border=True):
@@ -29,6 +32,7 @@ with right:
             estimate_panel(found)
             if found.pending:
                 wait_for(text, task, settings)
+            name = name_field()
             if st.button(
                 "Start training",
                 type="primary",
@@ -36,6 +40,6 @@ with right:
                 width="stretch",
                 disabled=found.blocked,
             ):
-                setup.start(text, preset, settings)
+                setup.start(text, preset, settings, name)
         setup.preview(text, task)
     running_now()

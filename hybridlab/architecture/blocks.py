@@ -19,6 +19,11 @@ def blocks() -> list[Entry]:
     return library.entries(_folder())
 
 
+def files() -> list[Path]:
+    """Return the saved blocks' files by name, unread."""
+    return sorted(_folder().glob("*.yaml"))
+
+
 def block_text(text: str, path: str, name: str) -> str:
     """Return a node of an architecture's text as a block: what it holds, and nothing of what was around it.
 
@@ -27,6 +32,7 @@ def block_text(text: str, path: str, name: str) -> str:
     """
     node = edit.read_field(text, path)
     node.pop("inputs", None)
+    node.pop("share", None)  # there is nobody to share with
     outside = sorted(set(_reads_outside(node.get("nodes") or [], set())))
     if outside:
         raise SpecError(
@@ -67,4 +73,7 @@ def _reads_outside(nodes: list[Any], around: set[str]) -> Iterator[str]:
         for name in [wanted] if isinstance(wanted, str) else wanted:
             if name not in known:
                 yield str(name)
+        lender = str(node.get("share") or INPUT).partition(".")[0]
+        if lender not in known:
+            yield lender
         yield from _reads_outside(node.get("nodes") or [], known)

@@ -208,6 +208,9 @@ def _field_changes(x: Item, y: Item) -> Iterator[FieldChange]:
         yield FieldChange("repeat", old.repeat, new.repeat)
     if old.tie != new.tie:
         yield FieldChange("tie", old.tie, new.tie)
+    for key in ("share", "lora"):
+        if getattr(old, key) != getattr(new, key):
+            yield FieldChange(key, getattr(old, key), getattr(new, key))
 
 
 def _same_reads(x: Item, y: Item) -> bool:

@@ -317,6 +317,9 @@ def _node_map(node: Node, with_id: bool) -> CommentedMap:
         content["repeat"] = node.repeat
     if node.tie:
         content["tie"] = True
+    for key in ("share", "lora"):
+        if (value := getattr(node, key)) is not None:
+            content[key] = value
     result = CommentedMap(content)
     if node.nodes:
         result["nodes"] = _node_maps(node.nodes)

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from hybridlab.architecture import recent
+from hybridlab.architecture import recent, share_paths
 from hybridlab.architecture.document import contents, implied_ids, plain, read_yaml, write_yaml
-from hybridlab.architecture.spec import INPUT, NODE_KEYS
+from hybridlab.architecture.grouping import gather, scatter
+from hybridlab.architecture.naming import (
+    flow_list,
+    fresh,
+    names_read,
+    pin,
+    read_by,
+    rename_inputs,
+    write_id,
+)
+from hybridlab.architecture.spec import NODE_KEYS
 from hybridlab.architecture.splice import Line
 from hybridlab.errors import Problem, SpecError
 
@@ -34,7 +43,7 @@ def set_parameter(text: str, path: str, key: str, value: Any) -> str:
     root = recent.take_root(text, placed=True)
     if root is None:
         root = _mapping(read_yaml(text))
-    pinned = _pin(root.get("nodes"), set())
+    pinned = pin(root.get("nodes"), set())
     node = _node(root, path)
     line = Line(text, node)
     _assign(node, key, value)
@@ -76,12 +85,13 @@ def add_all(text: str, nodes: list[dict[str, Any]], after: str) -> str:
 def insert(text: str, at: str, node: dict[str, Any]) -> str:
     """Insert a node so that it has an address; further than the end is the end."""
     head, _, last = at.rpartition("nodes[")
-    index, count = int(last.removesuffix("]")), len(siblings_at(text, head))
-    if not count:
-        return add(text, node, into=head.removesuffix(".") or None)
-    after = min(index, count) - 1
-    text = add(text, node, after=f"{head}nodes[{max(after, 0)}]")
-    return move(text, f"{head}nodes[1]", -1) if after < 0 else text
+
+    def change(root: Any) -> None:
+        holder = _node(root, head.removesuffix(".")) if head else root
+        siblings = holder.setdefault("nodes", CommentedSeq())
+        _insert(siblings, min(int(last.removesuffix("]")), len(siblings)), _written(node))
+
+    return _edited(text, change)
 
 
 def carry(text: str, path: str, at: str, node: dict[str, Any]) -> str:
@@ -121,11 +131,11 @@ def remove(text: str, path: str) -> str:
         while here:
             siblings, index = _place(root, here)
             gone = siblings[index]
-            read = isinstance(gone, dict) and gone.get("id") in set(_names_read(siblings))
-            replacement = _read_by(siblings, index) if read else []
+            read = isinstance(gone, dict) and gone.get("id") in set(names_read(siblings))
+            replacement = read_by(siblings, index) if read else []
             del siblings[index]
             if read:
-                _rename_inputs(siblings, gone["id"], replacement)
+                rename_inputs(siblings, gone["id"], replacement)
             here = "" if siblings else here.rpartition(".")[0]
 
     return _edited(text, change)
@@ -175,7 +185,7 @@ def duplicate(text: str, path: str) -> str:
         twin = _written(plain(copy.deepcopy(siblings[index]))[0])
         if "id" in twin:
             taken = {node.get("id") for node in siblings if isinstance(node, dict)}
-            twin["id"] = _fresh(str(twin["id"]), taken)
+            twin["id"] = fresh(str(twin["id"]), taken)
         _insert(siblings, index + 1, twin)
 
     return _edited(text, change)
@@ -184,59 +194,58 @@ def duplicate(text: str, path: str) -> str:
 def wrap(
     text: str, path: str, *, repeat: int = 2, group_id: str | None = None, count: int = 1
 ) -> str:
-    """Put a node, and as many of those after it as ``count`` says, into a new group that repeats."""
+    """Put a node, and as many of those after it as ``count`` says, into a new group that repeats.
+
+    Raises:
+        SpecError: a node outside reads one of them that is not the last, which is all that a group hands on.
+    """
 
     def change(root: Any) -> None:
         siblings, index = _place(root, path)
-        inner = siblings[index : index + max(1, count)]
-        first, last = inner[0], inner[-1]
-        taken = {item.get("id") for item in siblings if isinstance(item, dict)}
-        group = CommentedMap({"id": group_id or _fresh("stage", taken)})
-        if repeat != 1:
-            group["repeat"] = repeat
-        if isinstance(first.get("inputs"), str) or len(first.get("inputs") or ()) == 1:
-            group["inputs"] = first.pop("inputs")
-        group["nodes"] = CommentedSeq(inner)
-        for place in reversed(range(index + 1, index + len(inner))):
-            del siblings[place]
-        siblings[index] = group
-        if last.get("id"):
-            _rename_inputs([n for n in siblings if n is not group], last["id"], [group["id"]])
+        scopes = share_paths.around(root, path)
+        gather(siblings, index, count, repeat=repeat, group_id=group_id, path=path)
+        group = siblings[index]
+        for name in [node["id"] for node in group["nodes"] if "id" in node]:
+            share_paths.follow(scopes, name, f"{group['id']}.{name}")
 
     return _edited(text, change)
 
 
 def unwrap(text: str, path: str) -> str:
-    """Put a group's nodes in its place, once; its repeat is given up."""
+    """Put a group's nodes in its place, once; its repeat is given up.
+
+    Raises:
+        SpecError: there is no group, or another shares its weights as a whole.
+    """
 
     def change(root: Any) -> None:
         siblings, index = _place(root, path)
-        group = siblings[index]
-        if "nodes" not in group:
+        if "nodes" not in siblings[index]:
             raise SpecError(Problem(path, "is not a group", "a node that holds nodes"))
-        children = list(group["nodes"])
-        if "inputs" in group and children and "inputs" not in children[0]:
-            children[0]["inputs"] = group["inputs"]
-        del siblings[index]
-        for offset, child in enumerate(children):
-            _insert(siblings, index + offset, child)
-        if children and group.get("id") in set(_names_read(siblings)):
-            _name(children, len(children) - 1, siblings)
-            _rename_inputs(siblings, group["id"], [children[-1]["id"]])
+        scatter(siblings, index, share_paths.around(root, path), path=path)
 
     return _edited(text, change)
 
 
 def rename(text: str, path: str, new_id: str) -> str:
-    """Give a node another id; siblings and nodes inside them that read it follow."""
+    """Give a node another id; siblings and nodes inside them that read it follow, and so do those that share weights.
+
+    Groups that share weights as a whole have nodes of the same ids, so the node at its place in those follows too.
+    """
 
     def change(root: Any) -> None:
-        siblings, index = _place(root, path)
-        old = implied_ids(siblings)[index]
-        siblings[index]["id"] = new_id
-        if "id" in siblings[index]:
+        _place(root, path)
+        places = share_paths.twins(root, path)
+        for here in places:
+            siblings, index = _place(root, here)
+            old = implied_ids(siblings)[index]
+            for place in range(len(siblings) if len(places) > 1 else 0):
+                write_id(siblings, place)
+            scopes = share_paths.around(root, here)
+            siblings[index]["id"] = new_id
             siblings[index].move_to_end("id", last=False)
-        _rename_inputs(siblings, old, [new_id])
+            rename_inputs(siblings, old, [new_id])
+            share_paths.follow(scopes, old, new_id)
 
     return _edited(text, change)
 
@@ -250,7 +259,7 @@ def _edited(text: str, change: Any) -> str:
     root = recent.take_root(text)
     if root is None:
         root = _mapping(read_yaml(text))
-    _pin(root.get("nodes"), set())
+    pin(root.get("nodes"), set())
     change(root)
     return _write(root)
 
@@ -272,34 +281,6 @@ def _remembered(written: str, root: Any, *, placed: bool = False) -> str:
     if not problems:
         recent.remember(written, root, content, placed=placed)
     return written
-
-
-def _pin(nodes: Any, around: set[str]) -> bool:
-    """Write out ids that are only implied but referred to, so that an edit cannot make them mean another node.
-
-    Returns whether there were any.
-    """
-    if not isinstance(nodes, list):
-        return False
-    pinned = False
-    named = around | set(_names_read(nodes))
-    for node, name in zip(nodes, implied_ids(nodes), strict=True):
-        if isinstance(node, dict):
-            if "id" not in node and name in named:
-                pinned = True
-                node["id"] = name
-                if isinstance(node, CommentedMap):
-                    node.move_to_end("id", last=False)
-            pinned = _pin(node.get("nodes"), named) or pinned
-    return pinned
-
-
-def _names_read(nodes: Any) -> Iterator[str]:
-    for node in nodes if isinstance(nodes, list) else ():
-        if isinstance(node, dict):
-            wanted = node.get("inputs")
-            yield from [wanted] if isinstance(wanted, str) else map(str, wanted or ())
-            yield from _names_read(node.get("nodes"))
 
 
 def _place(root: Any, path: str) -> tuple[Any, int]:
@@ -324,13 +305,7 @@ def _assign(holder: Any, key: str, value: Any) -> None:
     if value is None:
         holder.pop(key, None)
     else:
-        holder[key] = _flow(value) if isinstance(value, (list, tuple)) else value
-
-
-def _flow(value: Any) -> CommentedSeq:
-    sequence = CommentedSeq(list(value))
-    sequence.fa.set_flow_style()
-    return sequence
+        holder[key] = flow_list(value) if isinstance(value, (list, tuple)) else value
 
 
 def _written(node: dict[str, Any]) -> CommentedMap:
@@ -339,7 +314,7 @@ def _written(node: dict[str, Any]) -> CommentedMap:
         if key == "nodes":
             result[key] = CommentedSeq([_written(child) for child in value])
         else:
-            result[key] = _flow(value) if isinstance(value, (list, tuple)) else value
+            result[key] = flow_list(value) if isinstance(value, (list, tuple)) else value
     if "nodes" not in node:
         result.fa.set_flow_style()
     return result
@@ -349,50 +324,3 @@ def _insert(siblings: Any, index: int, node: Any) -> None:
     if isinstance(siblings, CommentedSeq):
         siblings.fa.set_block_style()
     siblings.insert(index, node)
-
-
-def _fresh(base: str, taken: set[Any]) -> str:
-    stem = re.sub(r"_\d+$", "", base)
-    name, number = base, 2
-    while name in taken:
-        name, number = f"{stem}_{number}", number + 1
-    return name
-
-
-def _read_by(siblings: Any, index: int) -> list[str]:
-    """Return the names that a node reads: its inputs, or the node above."""
-    node = siblings[index]
-    wanted = node.get("inputs")
-    if isinstance(wanted, str):
-        return [wanted]
-    if wanted:
-        return list(wanted)
-    if not index:
-        return [INPUT]
-    _name(siblings, index - 1)
-    return [str(siblings[index - 1]["id"])]
-
-
-def _name(siblings: Any, index: int, beside: Any = ()) -> None:
-    """Write out the id that a node's place implies, since others are about to refer to it."""
-    node = siblings[index]
-    if "id" not in node:
-        taken = {item.get("id") for item in beside if isinstance(item, dict)}
-        node["id"] = _fresh(implied_ids(siblings)[index], taken)
-        node.move_to_end("id", last=False)
-
-
-def _rename_inputs(nodes: Any, old: str, new: list[str]) -> None:
-    for node in nodes:
-        if not isinstance(node, dict):
-            continue
-        wanted = node.get("inputs")
-        names = [wanted] if isinstance(wanted, str) else list(wanted or [])
-        if old in names:
-            merged = [item for name in names for item in (new if name == old else [name])]
-            node["inputs"] = _flow(dict.fromkeys(merged))
-        inner = node.get("nodes")
-        if isinstance(inner, list) and not any(
-            isinstance(n, dict) and n.get("id") == old for n in inner
-        ):
-            _rename_inputs(inner, old, new)

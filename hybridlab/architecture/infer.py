@@ -15,9 +15,12 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from hybridlab.architecture.exits import exit_problems
 from hybridlab.architecture.graph import Ref, Scope, Step, try_resolve
+from hybridlab.architecture.lending import find_lenders
+from hybridlab.architecture.plan import SlotPlan as SlotPlan
 from hybridlab.architecture.residual_norm import norm_params, norm_problems
-from hybridlab.architecture.shares import Share, find_shares
+from hybridlab.architecture.shares import Share, adaptable, find_shares, lone_pairs, share_places
 from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
 from hybridlab.components.base import BuildContext, ComponentInfo, Kind, nearest
 from hybridlab.components.lengths import concrete, written
@@ -35,19 +38,6 @@ _READERS = {
 
 
 @dataclass(frozen=True)
-class SlotPlan:
-    """All that is needed to build one component: its entry, parameters, context, and how it is wrapped."""
-
-    path: str
-    file_path: str
-    info: ComponentInfo
-    params: Any
-    context: BuildContext
-    residual: Residual
-    output: TensorType
-
-
-@dataclass(frozen=True)
 class Inference:
     """What checking and typing an architecture found."""
 
@@ -61,7 +51,7 @@ class Inference:
     problems: tuple[Problem, ...]
     scope: Scope | None
     shares: tuple[Share, ...] = ()
-    """Weights that belong to one component and are used by another too."""
+    """Weights that belong to one place and are used at another too."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -90,7 +80,12 @@ def infer(
         output = walker.scope(scope, [{INPUT: given}], "")
     else:
         walker.parameters_only()
-    shares = find_shares(walker.slots, problems)
+    lenders = {} if scope is None else find_lenders(scope, problems)
+    shares = share_places(lenders, walker.slots, walker.group_norms, problems)
+    shares += find_shares(walker.slots, problems)
+    if not any(problem.severity == "error" for problem in problems):
+        problems.extend(lone_pairs(lenders, shares, walker.slots))
+    problems.extend(exit_problems(walker.slots, output))
     return Inference(
         given,
         output,
@@ -165,20 +160,17 @@ class _Walker:
         given: TensorType,
     ) -> TensorType:
         node, current = step.node, given
-        if node.tie or node.repeat == 1:
+        if node.runs_again or node.repeat == 1:
             result = self.scope(inner, [*frames, {INPUT: current}], f"{path}.")
             if node.tie and node.repeat > 1 and result != current:
-                self._add(
-                    step.file_path,
-                    "tied repeats must give what they take",
-                    str(current),
-                    str(result),
-                )
+                self._tied(step.file_path, current, result)
         else:
             for index in range(node.repeat):
                 before = len(self.problems)
                 here = f"{path}.{index}."
                 result = self.scope(inner, [*frames, {INPUT: current}], here)
+                if node.tie and result != current:
+                    self._tied(step.file_path, current, result)
                 if len(self.problems) > before:
                     break
                 if result == current:
@@ -187,20 +179,23 @@ class _Walker:
                     )
                     break
                 current = result
-        norm = palette().get(self.architecture.norm)
-        if node.residual not in (None, Residual.NONE) and norm is not None:
+        if node.residual not in (None, Residual.NONE):
             self._same_shape(step.file_path, given, result)
-            context = BuildContext((given,), self.architecture.width)
-            self.group_norms[path] = SlotPlan(
-                path,
-                step.file_path,
-                norm,
-                norm_params(norm, self.architecture.norm_eps),
-                context,
-                Residual.NONE,
-                given,
-            )
+            norm = self._norm(path, step.file_path, given)
+            if norm is not None:
+                self.group_norms[path] = norm
         return result
+
+    def _norm(self, path: str, file_path: str, of: TensorType) -> SlotPlan | None:
+        """Return the plan of a residual's norm; None where the architecture names none of the palette."""
+        norm, eps = palette().get(self.architecture.norm), self.architecture.norm_eps
+        if norm is None:
+            return None
+        context = BuildContext((of,), self.architecture.width)
+        return SlotPlan(path, file_path, norm, norm_params(norm, eps), context, Residual.NONE, of)
+
+    def _tied(self, file_path: str, given: TensorType, result: TensorType) -> None:
+        self._add(file_path, "tied repeats must give what they take", str(given), str(result))
 
     def _copy(self, source: str, targets: list[str]) -> None:
         """Later repeats see the same types as this one, so they have the same plans under other paths."""
@@ -261,7 +256,20 @@ class _Walker:
         )
         if residual is not Residual.NONE and not self._same_shape(step.file_path, read[0], result):
             return result
-        self.slots[path] = SlotPlan(path, step.file_path, info, params, context, residual, result)
+        rank = step.node.lora or 0
+        if rank and not adaptable(info.name, params.model_dump_json(), context):
+            self._add(
+                f"{step.file_path}.lora",
+                f"{info.name} has no linear map that a low-rank pair could stand beside",
+                "a component with one, such as attention, swiglu or linear",
+                fix="remove lora",
+            )
+            return result
+        of = read[0] if residual is Residual.PRE else result
+        norm = None if residual is Residual.NONE else self._norm(path, step.file_path, of)
+        self.slots[path] = SlotPlan(
+            path, step.file_path, info, params, context, residual, result, rank, norm
+        )
         return result
 
     def _accepted(self, info: ComponentInfo, step: Step, read: tuple[TensorType, ...]) -> bool:

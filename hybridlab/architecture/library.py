@@ -68,6 +68,22 @@ def find(name: str) -> Path:
     )
 
 
+def preset(name: str) -> Entry:
+    """Return the preset of a name.
+
+    Raises:
+        SpecError: there is no preset of this name.
+    """
+    entries = presets()
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    known = ", ".join(entry.name for entry in entries)
+    raise SpecError(
+        Problem("preset", "there is no such preset", "one of " + known, shown(name, 60))
+    )
+
+
 def open_architecture(name: str | os.PathLike[str]) -> Architecture:
     """Read an architecture by path, preset name or design name.
 

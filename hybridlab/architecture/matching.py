@@ -53,6 +53,7 @@ def match(before: Architecture, after: Architecture) -> tuple[list[Item], list[I
         _items(before.nodes, "nodes", "", None, left),
         _items(after.nodes, "nodes", "", None, right),
     )
+    _match_known(left, right)
     _match_scope(*tops)
     while _match_strays(left, right):
         pass
@@ -94,6 +95,7 @@ def _items(
         into.append(item)
         item.children = _items(node.nodes, f"{here}.nodes", f"{named}.", item, into)
         own = [node.use, node.params, node.inputs, node.residual, node.repeat, node.tie]
+        own += [node.share, node.lora]
         text = written([own, [child.whole for child in item.children]])
         item.whole = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
         for child in item.children:
@@ -121,6 +123,24 @@ def _pair(x: Item, y: Item) -> None:
     """Make two nodes counterparts, and match what is in them."""
     x.match, y.match = y, x
     if x.children:
+        _match_scope(x.children, y.children)
+
+
+def _match_known(left: Sequence[Item], right: Sequence[Item]) -> None:
+    """Match groups that have the same id of their own, once in each, and much in common: wherever they went."""
+    sides: list[dict[str, list[Item]]] = [{}, {}]
+    for side, items in zip(sides, (left, right), strict=True):
+        for item in items:
+            if item.children and item.explicit:
+                side.setdefault(item.node.id, []).append(item)
+    pairs = [
+        (mine[0], theirs[0])
+        for name, mine in sides[0].items()
+        if len(mine) == len(theirs := sides[1].get(name, [])) == 1 and _likeness(mine[0], theirs[0])
+    ]
+    for x, y in pairs:  # all of them before what is in any of them
+        x.match, y.match = y, x
+    for x, y in pairs:
         _match_scope(x.children, y.children)
 
 
@@ -185,6 +205,9 @@ def _match_strays(left: Sequence[Item], right: Sequence[Item]) -> bool:
         lambda item: (item.whole, item.node.id),
         lambda item: item.whole,
         lambda item: (item.node.id, item.node.use) if item.explicit else None,
+        lambda item: (
+            (item.node.use, written(item.node.params), item.node.share) if item.node.use else None
+        ),
     )
     for groups in (True, False):
         xs, ys = ([i for i in _free(side) if bool(i.children) is groups] for side in (left, right))

@@ -85,5 +85,7 @@ def _node(part: Part) -> Node:
         residual=part.values["residual"],
         repeat=part.values["repeat"],
         tie=part.values["tie"],
+        share=part.values["share"],
+        lora=part.values["lora"],
         nodes=tuple(map(_node, part.children)),
     )

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from hybridlab.architecture.exits import EveryoneLeftError, Leaving, chosen
 from hybridlab.architecture.graph import Ref, Scope
 from hybridlab.architecture.infer import Inference, SlotPlan, infer
 from hybridlab.architecture.residual_norm import norm_params
 from hybridlab.architecture.shares import Share
 from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
-from hybridlab.components.base import BuildContext, Component, State
+from hybridlab.components.base import BuildContext, Component, Exit, State
+from hybridlab.components.low_rank import adapted
 from hybridlab.components.registry import lookup
-from hybridlab.components.types import TensorType
+from hybridlab.components.types import TensorKind, TensorType
 from hybridlab.errors import Problem, SpecError, StepError
 
 
@@ -51,6 +54,18 @@ class _Run:
     before: Iterator[State] | None = None
     """States of the components in the order in which they run, where one position is run alone."""
     after: list[State] = field(default_factory=list)
+    held: list[dict[str, Tensor]] = field(default_factory=list)
+    """What open groups keep for the residuals around them."""
+    exits: list[tuple[str, Exit]] = field(default_factory=list)
+    leaving: Leaving | None = None
+    """Who has left at an exit, where samples may."""
+
+    def pass_exit(self, path: str, exit: Exit) -> None:
+        """Let samples leave where they may, else note where they could have."""
+        if self.leaving is not None:
+            self.leaving.at(path, exit, [*self.frames, *self.held])
+        elif self.before is None:
+            self.exits.append((path, exit))
 
 
 class Slot(nn.Module):
@@ -63,6 +78,8 @@ class Slot(nn.Module):
         self.use = plan.info.name
         self.residual = plan.residual
         self.body: Component = plan.info.cls(plan.params, plan.context)
+        if plan.lora:
+            adapted(self.body, plan.lora, self.body.adapts())
         self.norm = _norm(norm, norm_eps, plan) if plan.residual != "none" else None
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -139,6 +156,8 @@ class ScopeModule(nn.Module):
                     run.aux.append(loss)
             for name in step.frees:
                 frame.pop(name, None)
+            if isinstance(child, Slot) and (exit := child.body.exit()) is not None:
+                run.pass_exit(child.path, exit)
         return frame.pop(self.scope.output)
 
     def in_running_order(self) -> Iterator[Slot]:
@@ -162,13 +181,14 @@ class GroupModule(nn.Module):
         self.path = path
         self.node = node
         self.norm = norm
-        self.order = [name for name in scopes for _ in range(node.repeat if node.tie else 1)]
+        self.order = [name for name in scopes for _ in range(node.repeat if node.runs_again else 1)]
         for name, scope in scopes.items():
             self.add_module(name or "body", scope)
 
     def run(self, run: _Run, box: list[Tensor]) -> Tensor:
         """Run every repeat; ``box`` holds the input alone, so that it can be dropped early."""
-        kept = box[0] if self.norm is not None else None
+        held = {"kept": box[0]} if self.norm is not None else {}
+        run.held.append(held)
         x = box.pop()
         if self.norm is not None and self.node.residual is Residual.PRE:
             x = self.norm(x)
@@ -179,8 +199,10 @@ class GroupModule(nn.Module):
             assert isinstance(scope, ScopeModule)
             x = scope.run(run)
             run.frames.pop()
-        if kept is None or self.norm is None:
+        run.held.pop()
+        if self.norm is None:
             return x
+        kept = held["kept"]
         return kept + x if self.node.residual is Residual.PRE else self.norm(kept + x)
 
     def in_running_order(self) -> Iterator[Slot]:
@@ -200,7 +222,11 @@ class GraphModel(nn.Module):
         assert inference.scope is not None
         self.architecture = architecture
         self.inference = inference
+        self.leaving = True
+        """Whether samples that are sure leave at exits outside of training; else all exits are computed and noted."""
         self._aux: list[Tensor] = []
+        self._exits: list[tuple[str, Exit]] = []
+        self._left: dict[str, int] = {}
         self.root = _Builder(architecture, inference, seed).scope(inference.scope, "")
         self.share(inference.shares)
 
@@ -208,9 +234,22 @@ class GraphModel(nn.Module):
         """Run the graph on a batch, (B, L) tokens, (B, L, C) series or (B, C, height, width) images."""
         run = _Run([{INPUT: x}])
         del x
-        output = self.root.run(run)
-        self._aux = run.aux
-        return output
+        ends = self.inference.output is not None and self.inference.output.kind is TensorKind.LOGITS
+        leaves = ends and self.leaving and not self.training
+        whole = torch.compiler.is_compiling()  # no branch of a traced program follows its values
+        if leaves and not whole:
+            run.leaving = Leaving()
+        output: Tensor | None
+        try:
+            output = self.root.run(run)
+        except EveryoneLeftError:
+            output = None
+        self._aux, self._exits = run.aux, run.exits
+        self._left = run.leaving.counts if run.leaving is not None else {}
+        if run.leaving is not None:
+            return run.leaving.joined(output)
+        assert output is not None
+        return chosen(output, [exit for _, exit in run.exits]) if leaves else output
 
     def start(self, batch: int) -> list[State]:
         """Return every component's state before the first position of ``batch`` sequences, in running order."""
@@ -229,6 +268,14 @@ class GraphModel(nn.Module):
         """Return the sum of what components asked to add to the loss in the last training forward."""
         return torch.stack([loss.float() for loss in self._aux]).sum() if self._aux else None
 
+    def exits(self) -> list[tuple[str, Exit]]:
+        """Return the exits of the last forward, by path and in running order, where it passed them all by."""
+        return list(self._exits)
+
+    def left(self) -> dict[str, int]:
+        """Return how many samples of the last forward outside of training left at each exit, by path."""
+        return dict(self._left)
+
     def after_update(self) -> None:
         """Let every component move what no gradient moves; called after each update of the weights."""
         for _, slot in self.slots():
@@ -243,9 +290,9 @@ class GraphModel(nn.Module):
     def owned(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
         """Yield each component's parameters by its path, and those of the norm around a group by the group's path.
 
-        A weight that components share is its lender's.
+        A weight that places share is its lender's.
         """
-        borrowed = {(share.borrower, f"body.{share.weight}") for share in self.inference.shares}
+        borrowed = {(share.borrower, share.weight) for share in self.inference.shares}
         for module in self.modules():
             if isinstance(module, Slot):
                 own = [
@@ -255,19 +302,27 @@ class GraphModel(nn.Module):
                 ]
                 yield module.path, own
             elif isinstance(module, GroupModule) and module.norm is not None:
-                yield module.path, list(module.norm.parameters())
+                names = module.norm.named_parameters(prefix="norm")
+                yield module.path, [p for name, p in names if (module.path, name) not in borrowed]
 
     def reports(self) -> dict[str, dict[str, float | list[float]]]:
         """Return what components have to tell of the last forward, by path."""
         return {path: told for path, slot in self.slots() if (told := slot.body.report())}
 
     def share(self, shares: Iterable[Share]) -> None:
-        """Put the lender's weight where a component made one that it was to borrow."""
-        slots = dict(self.slots())
+        """Put the lender's weight where a place made one that it was to borrow."""
+        places = {m.path: m for m in self.modules() if isinstance(m, Slot | GroupModule)}
         for share in shares:
             holder, _, name = share.weight.rpartition(".")
-            lent = slots[share.lender].body.get_parameter(share.lent)
-            setattr(slots[share.borrower].body.get_submodule(holder), name, lent)
+            other, _, lent = share.lent.rpartition(".")
+            lender = places[share.lender].get_submodule(other).state_dict(keep_vars=True)
+            setattr(places[share.borrower].get_submodule(holder), name, lender[lent])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Change every tensor, as a move to a device does; what was one tensor stays one."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.share(self.inference.shares)
+        return self
 
 
 class _Builder:
@@ -297,7 +352,8 @@ class _Builder:
             return Slot(self.inference.slots[path], *self.norm)
 
     def _group(self, node: Node, inner: Scope, path: str) -> GroupModule:
-        names = [""] if node.tie or node.repeat == 1 else [str(i) for i in range(node.repeat)]
+        once = node.runs_again or node.repeat == 1
+        names = [""] if once else [str(i) for i in range(node.repeat)]
         scopes = {
             name: self.scope(inner, f"{path}.{name}." if name else f"{path}.") for name in names
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from hybridlab.components.registry import palette
 from hybridlab.errors import Problem
 
 
+@functools.lru_cache(maxsize=64)
 def norm_params(norm: ComponentInfo, eps: float | None) -> Any:
     """Return the parameters of a residual's norm: its defaults, but for an eps that was given."""
     known = eps is not None and "eps" in norm.cls.Params.model_fields

@@ -19,12 +19,13 @@ def json_schema() -> dict[str, Any]:
         if "Node" in node.get("$defs", {})
         else node["properties"]
     )
-    shared = {key: fields[key] for key in ("id", "inputs", "residual")}
+    shared = {key: fields[key] for key in ("id", "inputs", "share", "residual")}
     shared["inputs"] = {
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
     }
     group = {key: fields[key] for key in ("repeat", "tie")}
     group["nodes"] = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/Node"}}
+    component = shared | {"lora": fields["lora"]}
     kinds = [
         {
             "title": "group",
@@ -42,7 +43,7 @@ def json_schema() -> dict[str, Any]:
                 "title": info.title,
                 "description": info.summary,
                 "type": "object",
-                "properties": {"use": {"const": info.name}} | shared | own["properties"],
+                "properties": {"use": {"const": info.name}} | component | own["properties"],
                 "required": ["use", *own.get("required", [])],
                 "additionalProperties": False,
             }

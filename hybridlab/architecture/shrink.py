@@ -64,8 +64,22 @@ def _without_ends(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     bare_head = kinds[last] is Kind.HEAD and nodes[last].params.get("norm") is False
     if bare_head and last > 1 and kinds[last - 1] is Kind.NORM and nodes[last].inputs is None:
         dropped.add(nodes[last - 1].id)
-    kept = tuple(_reading(node, dropped) for node in nodes if node.id not in dropped)
+    named = {name for name in dropped if any(_reads_inside(node, name) for node in nodes)}
+    kept = tuple(
+        Node(id=node.id, use="skip", inputs=(INPUT,))
+        if node.id in named
+        else _reading(node, dropped - named)
+        for node in nodes
+        if node.id not in dropped - named
+    )
     return kept or nodes
+
+
+def _reads_inside(node: Node, name: str) -> bool:
+    """Say whether something in a group reads a node around it, which ``input`` would not mean there."""
+    return name not in {inner.id for inner in node.nodes} and any(
+        name in (inner.inputs or ()) or _reads_inside(inner, name) for inner in node.nodes
+    )
 
 
 def _reading(node: Node, dropped: set[str]) -> Node:
@@ -88,7 +102,10 @@ def _shrunk(node: Node, sizes: Sizes, share: float) -> Node:
     if info is None:
         return node
     limits = info.cls.Params.model_json_schema().get("properties", {})
-    return node.model_copy(update={"params": _params(node.params, limits, sizes, share)})
+    smaller: dict[str, Any] = {"params": _params(node.params, limits, sizes, share)}
+    if node.lora is not None:
+        smaller["lora"] = max(1, min(node.lora, round(node.lora * share)))
+    return node.model_copy(update=smaller)
 
 
 def _params(

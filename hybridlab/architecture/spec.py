@@ -15,7 +15,8 @@ INPUT = "input"
 MAX_REPEAT = 512
 MAX_NODES = 2_000
 MAX_DEPTH = 16
-NODE_KEYS = ("id", "use", "inputs", "nodes", "repeat", "tie", "residual")
+MAX_RANK = 4_096
+NODE_KEYS = ("id", "use", "inputs", "nodes", "repeat", "tie", "share", "lora", "residual")
 ARCHITECTURE_KEYS = ("name", "source", "description", "width", "norm", "norm_eps", "nodes")
 
 Name = Annotated[str, Field(pattern=r"^[^\W\d][\w-]*$", min_length=1, max_length=64)]
@@ -40,7 +41,9 @@ class Node(_Frozen):
     """A component with its parameters, or a group of nodes that may repeat.
 
     In a file the parameters stand beside ``use``; here they are gathered in ``params``. ``inputs`` is None for the node
-    above; ``residual`` is None for the default of the component's kind (mixers: pre, others: none).
+    above; ``residual`` is None for the default of the component's kind (mixers: pre, others: none). ``share`` names the
+    node whose weights this one uses, found like an input and from there inwards (``first.block``); ``lora`` is the rank
+    of a low-rank pair of its own that each use of a component adds to the maps it shares.
     """
 
     id: Name
@@ -50,6 +53,8 @@ class Node(_Frozen):
     nodes: tuple[Node, ...] = ()
     repeat: Annotated[int, Field(strict=True, ge=1, le=MAX_REPEAT)] = 1
     tie: Annotated[bool, Field(strict=True)] = False
+    share: str | None = Field(default=None, min_length=1, max_length=1_000)
+    lora: Annotated[int, Field(strict=True, ge=1, le=MAX_RANK)] | None = None
     residual: Residual | None = None
 
     @field_validator("id")
@@ -72,6 +77,8 @@ class Node(_Frozen):
             )
         if self.use is not None and (self.repeat != 1 or self.tie):
             raise ValueError("'repeat' and 'tie' belong to groups; put this node into 'nodes'")
+        if self.nodes and self.lora is not None:
+            raise ValueError("'lora' belongs to components; write it at nodes in this group")
         if self.nodes and self.params:
             unknown = ", ".join(repr(key) for key in self.params)
             raise ValueError(
@@ -85,6 +92,16 @@ class Node(_Frozen):
     def is_group(self) -> bool:
         """Whether this node holds other nodes."""
         return bool(self.nodes)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether this node, or one in it, has weights for this use alone."""
+        return self.lora is not None or any(node.adapts for node in self.nodes)
+
+    @property
+    def runs_again(self) -> bool:
+        """Whether the same parts run once for each repeat; else repeats are written out, each under its number."""
+        return self.tie and not self.adapts
 
 
 class Architecture(_Frozen):
@@ -103,16 +120,22 @@ class Architecture(_Frozen):
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with anything that changes the model, and with nothing else."""
         content = self.model_dump(mode="json", exclude={"name", "source", "description"})
-        if (
-            content["norm_eps"] is None
-        ):  # younger than the first fingerprints, which must not change
-            del content["norm_eps"]
+        _without_younger(content)
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def walk(self) -> Iterator[tuple[str, str, Node]]:
         """Yield every node in reading order as (path in the file, path of ids, node), groups before their nodes."""
         yield from _walk(self.nodes, "nodes", "")
+
+
+def _without_younger(content: dict[str, Any]) -> None:
+    """Leave out unused keys that are younger than the first fingerprints, which must not change."""
+    for key in ("norm_eps", "share", "lora"):
+        if key in content and content[key] is None:
+            del content[key]
+    for node in content["nodes"]:
+        _without_younger(node)
 
 
 def _walk(nodes: tuple[Node, ...], file_path: str, ids: str) -> Iterator[tuple[str, str, Node]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from hybridlab.cli import designs, machine, models, runs, training
+from hybridlab.cli import designs, machine, models, profile, rates, runs, traces, training
 from hybridlab.cli.output import say, say_errors
 from hybridlab.errors import HybridLabError, Problem, StoreError
 
@@ -23,12 +23,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (machine, designs, models, training):
+for group in (machine, designs, models, training, rates, profile):
     for name, verb in group.VERBS.items():
         app.command(name)(verb)
 app.add_typer(models.import_app, name="import")
 app.add_typer(models.export_app, name="export")
 app.add_typer(runs.app, name="runs")
+app.add_typer(traces.app, name="trace")
 
 
 def main() -> None:

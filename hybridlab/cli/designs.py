@@ -87,13 +87,14 @@ def _component(name: str, json: bool) -> None:
     from hybridlab.architecture.library import presets as shipped
     from hybridlab.components.pages import page
     from hybridlab.components.registry import catalogue
+    from hybridlab.places import benchmark_results
 
     used_by = [
         entry.name
         for entry in shipped()
         if any(node.use == name for _, _, node in load(entry.path).walk())
     ]
-    text = page(name, used_by)
+    text = page(name, used_by, benchmark_results("mixers"))
     if json:
         (entry,) = (entry for entry in catalogue() if entry["name"] == name)
         give({**entry, "presets": used_by, "page": text})

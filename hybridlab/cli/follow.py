@@ -8,6 +8,7 @@ from typing import Any
 
 from hybridlab.cli.output import give, say
 from hybridlab.errors import Problem
+from hybridlab.runs.energy_words import energy_words
 from hybridlab.runs.record import Run, RunState
 from hybridlab.units import format_seconds
 from hybridlab.workflows.follow import Progress
@@ -35,6 +36,7 @@ def finish(run: Run, json: bool) -> int:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in _metrics(run).items())
         seconds = float((run.result or {}).get("seconds") or 0.0)
         print(f"{run.id} is done: {run.step} steps in {format_seconds(seconds)}, {metrics}")
+        say(f"energy: {energy_words(dict((run.result or {}).get('energy') or {}))}")
     if run.state is not RunState.DONE:
         said = f": {run.error}" if run.error else ""
         say(f"run {run.id} is {run.state.lower()}{said}")
@@ -54,6 +56,7 @@ def ended(run: Run) -> dict[str, Any]:
         "metrics": _metrics(run),
         "weights_sha256": result.get("weights_sha256"),
         "stop_reason": result.get("stop_reason"),
+        "energy": result.get("energy"),
     }
     if run.state is not RunState.DONE:
         message = run.error or f"the run is {run.state.lower()}"

@@ -60,10 +60,12 @@ def _print_doctor(known: Mapping[str, Any]) -> None:
     runs, speed = known["runs"], known["ceilings"]
     device_lines = [("device", _device_line(entry)) for entry in known["devices"]]
     best = ", ".join(
-        f"{name} {format_count(value, 'FLOP/s')}" for name, value in speed["flops_per_s"].items()
+        f"{name} {format_count(value, 'op/s' if name == 'int8' else 'FLOP/s')}"
+        for name, value in speed["flops_per_s"].items()
     )
     bandwidths = ", ".join(
-        f"{format_bytes(item['bytes_per_s'])}/s in {format_bytes(item['working_set_bytes'])}"
+        f"{item['level']} {format_bytes(item['bytes_per_s'])}/s "
+        f"in {format_bytes(item['working_set_bytes'])}".lstrip()
         for item in speed["bandwidths"]
     )
     counts = ", ".join(f"{count} {state.lower()}" for state, count in runs["runs"].items() if count)
@@ -92,6 +94,13 @@ def _print_doctor(known: Mapping[str, Any]) -> None:
             ),
             ("measured", f"{speed['device']} with {speed['threads']} threads: {best}"),
             ("", bandwidths),
+            *[("not measured", f"{name}: {why}") for name, why in speed["not_measured"].items()],
+            *_published_lines(known["published"]),
+            ("meters", "; ".join(one["quantity"] for one in known["meters"]["measured"])),
+            *[
+                ("not measured", f"{one['quantity']}: {one['reason']}")
+                for one in known["meters"]["not_measured"]
+            ],
             ("scans", known["scan"]),
             ("kernels", known["linear_attention"]),
             (
@@ -101,6 +110,19 @@ def _print_doctor(known: Mapping[str, Any]) -> None:
             *[("failed", f"{check['name']}: {check['message']}") for check in failed],
         ]
     )
+
+
+def _published_lines(known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what the maker publishes of the device; nothing where the table lacks it, as it does processors."""
+    if known["device"] is None:
+        return []
+    peak = known["device"]
+    figures = ", ".join(
+        f"{name} {format_count(value, 'op/s' if name == 'int8' else 'FLOP/s')}"
+        for name, value in peak["flops_per_s"].items()
+    )
+    memory = format_count(peak["bytes_per_s"], "B/s")
+    return [("published", f"{peak['title']}, {known['label']}: {figures}, memory {memory}")]
 
 
 def _device_line(entry: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Verbs about other people's models: import a description, shrink it, export code."""
+"""Verbs about other people's models: import a description, shrink it, export code or weights."""
 
 from __future__ import annotations
 
@@ -11,14 +11,32 @@ import typer
 from hybridlab.cli.designs import TaskOption, fitted
 from hybridlab.cli.output import File, Json, give, say, table
 from hybridlab.errors import Problem, SpecError
+from hybridlab.units import format_bytes
 
 if TYPE_CHECKING:
+    from hybridlab.architecture.model import GraphModel
     from hybridlab.architecture.spec import Architecture
 
 import_app = typer.Typer(help="Read other descriptions of models.", rich_markup_mode=None)
 export_app = typer.Typer(help="Write an architecture in other forms.", rich_markup_mode=None)
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The file to write.")]
+Optional = Annotated[
+    str | None,
+    typer.Argument(metavar="FILE", help="A YAML file, a preset, or a saved design; or --run."),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="Safetensors that a run or import wrote, or a published model's folder.",
+    ),
+]
+RunOption = Annotated[
+    str | None,
+    typer.Option("--run", metavar="RUN", help="Take this run's weights, task and architecture."),
+]
 
 
 @import_app.callback(invoke_without_command=True)
@@ -47,13 +65,27 @@ def import_hf(
         list[str] | None,
         typer.Option("--ignore", metavar="FIELD", help="Read as if it were not there; repeats."),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            metavar="OUT",
+            help="Write the weights of the folder's safetensors here, for export and in Python.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Turn a Hugging Face config.json into an architecture; nothing is downloaded and no code is run."""
     from hybridlab.architecture.importers.huggingface import read_file
 
     path = Path(file)
-    found = read_file(path / "config.json" if path.is_dir() else path, ignore or ())
+    config = path / "config.json" if path.is_dir() else path
+    found = read_file(config, ignore or ())
+    if weights is not None:
+        from hybridlab.workflows.weighted import write_published
+
+        size = write_published(found, config.parent, weights)
+        say(f"wrote {weights}: {format_bytes(size)}")
     _write(found.architecture, output, found.notes, json)
 
 
@@ -119,7 +151,11 @@ def exporters(context: typer.Context, json: Json = False) -> None:
     """List what an architecture can be written as; with a verb, write it."""
     if context.invoked_subcommand is not None:
         return
-    forms = {"pytorch": "one Python file that needs nothing but torch"}
+    forms = {
+        "hf": "a folder that transformers opens, where the pattern is a published family's",
+        "onnx": "one graph that onnxruntime runs, weights inside",
+        "pytorch": "one Python file that needs nothing but torch",
+    }
     if json:
         give(forms)
     else:
@@ -138,6 +174,108 @@ def export_pytorch(file: File, output: Output, task: TaskOption = None, json: Js
         give({"path": str(output), "lines": text.count("\n")})
     else:
         print(f"wrote {output}: {text.count(chr(10)):,} lines")
+
+
+@export_app.command("onnx")
+def export_onnx(
+    output: Output,
+    file: Optional = None,
+    weights: WeightsOption = None,
+    run: RunOption = None,
+    task: TaskOption = None,
+    batch: Annotated[int, typer.Option(min=2, help="Samples that are traced.")] = 2,
+    length: Annotated[
+        int,
+        typer.Option(min=2, help="Positions that are traced; of every call, where it is fixed."),
+    ] = 32,
+    json: Json = False,
+) -> None:
+    """Write one ONNX graph with the weights inside, and hold it against the model in onnxruntime."""
+    from hybridlab.architecture.exporters.onnx import NOT_CHECKED, write_onnx
+
+    made = write_onnx(_model(file, weights, run, task), output, batch=batch, length=length)
+    if json:
+        give(
+            {
+                "file": str(output),
+                "params": made.params,
+                "opset": made.opset,
+                "dynamic": list(made.dynamic),
+                "by_steps": list(made.by_steps),
+                "fixed": list(made.fixed),
+                "length": made.length,
+                "checked": made.checked,
+                "largest_difference": made.largest_difference,
+            }
+        )
+        return
+    sizes = f"any {' and '.join(made.dynamic)}" if made.dynamic else "fixed sizes"
+    print(f"wrote {output}: {made.params:,} parameters, opset {made.opset}, {sizes}")
+    if made.fixed:
+        print(f"length {made.length} alone, because of {', '.join(made.fixed)}")
+    if made.by_steps:
+        print(f"position by position: {', '.join(made.by_steps)}")
+    apart = made.largest_difference
+    print(NOT_CHECKED if apart is None else f"onnxruntime computes the same, within {apart:.2g}")
+
+
+@export_app.command("hf")
+def export_hf(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to make.")
+    ],
+    file: Optional = None,
+    weights: WeightsOption = None,
+    run: RunOption = None,
+    task: TaskOption = None,
+    family: Annotated[
+        str | None,
+        typer.Option(help="The model_type; without it the one that it came from, or that fits."),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="Keep this config.json's token ids and multipliers."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write config.json and model.safetensors for transformers, where the pattern is a published family's."""
+    from hybridlab.architecture.exporters.huggingface import NOT_CHECKED, write_folder
+    from hybridlab.architecture.importers.huggingface import content_of
+
+    content = None if like is None else content_of(like)
+    model = _model(file, weights, run, task)
+    made = write_folder(model, output, family=family, like=content)
+    if json:
+        give(
+            {
+                "folder": str(output),
+                "family": made.family,
+                "params": made.params,
+                "checked": made.checked,
+                "largest_difference": made.largest_difference,
+            }
+        )
+    else:
+        print(f"wrote {output}: {made.family}, {made.params:,} parameters")
+        apart = made.largest_difference
+        same = f"transformers computes the same logits, within {apart or 0:.2g}"
+        print(NOT_CHECKED if apart is None else same)
+
+
+def _model(file: str | None, weights: Path | None, run: str | None, task: str | None) -> GraphModel:
+    """Return the model of a file or a run, with its weights."""
+    from hybridlab.architecture.library import open_architecture
+    from hybridlab.cli.runs import whole_id
+    from hybridlab.workflows.weighted import weighted
+
+    if weights is None and run is None:
+        say("note: without --weights or --run, weights are those that a training starts from")
+    return weighted(
+        None if file is None else open_architecture(file),
+        weights=weights,
+        run=None if run is None else whole_id(run),
+        task=task,
+    )
 
 
 def _write(architecture: Architecture, output: Path, notes: Sequence[str], json: bool) -> None:

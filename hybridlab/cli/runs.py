@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hybridlab.cli.output import Json, facts, give, say, table
 from hybridlab.errors import Problem, RunError
 from hybridlab.units import format_seconds
+
+if TYPE_CHECKING:
+    from hybridlab.training.flow_findings import FlowFinding
 
 app = typer.Typer(help="List runs, and look after one.", rich_markup_mode=None)
 
@@ -73,7 +77,7 @@ def show(run: RunId, json: Json = False) -> None:
     from hybridlab.runs.store import open_store
 
     ensure_supervisor()
-    found = open_store().get(_id(run))
+    found = open_store().get(whole_id(run))
     latest = open_store().latest_metrics([found.id]).get(found.id, {})
     if json:
         give({**found.as_dict(), "latest_metrics": latest})
@@ -94,7 +98,7 @@ def resume(run: RunId, json: Json = False) -> int:
     from hybridlab.cli.follow import finish, follow
     from hybridlab.runs.launcher import resume as put_back
 
-    return finish(follow(put_back(_id(run))), json)
+    return finish(follow(put_back(whole_id(run))), json)
 
 
 @app.command()
@@ -102,7 +106,7 @@ def cancel(run: RunId, json: Json = False) -> None:
     """Ask a run to stop; it writes a checkpoint first."""
     from hybridlab.runs.launcher import cancel as ask
 
-    found = ask(_id(run))
+    found = ask(whole_id(run))
     if json:
         give(
             {"run": found.id, "state": str(found.state), "cancel_requested": found.cancel_requested}
@@ -114,11 +118,48 @@ def cancel(run: RunId, json: Json = False) -> None:
 
 
 @app.command()
+def profile(
+    run: RunId,
+    steps: Annotated[int, typer.Option(min=1, help="How many of its next steps to record.")] = 20,
+    wait: Annotated[bool, typer.Option(help="Wait until the trace is written.")] = True,
+    json: Json = False,
+) -> int:
+    """Profile the next steps of a training that is under way, without stopping it; TensorBoard reads the trace."""
+    from hybridlab.runs.home import run_folder
+    from hybridlab.runs.profile_request import PROFILE, ProfileState, ask
+    from hybridlab.workflows.follow import wait_for_profile
+
+    found = whole_id(run)
+    request = ask(found, steps)
+    say(f"asked run {found} to profile its next {steps} steps")
+    if wait:
+        request = wait_for_profile(found)
+    folder = run_folder(found) / PROFILE
+    path = str(folder / request.file) if request.file else None
+    failed = request.state is ProfileState.FAILED
+    if json:
+        told: dict[str, Any] = {"run": found, "path": path, **request.as_dict()}
+        if failed:
+            told["errors"] = [Problem(f"run {found}", request.message).as_dict()]
+        give(told)
+    elif failed:
+        say(request.message)
+    elif path is not None:
+        said = f" ({request.message})" if request.message else ""
+        print(f"{path}: steps {_steps(request.first_step, request.recorded)}{said}")
+    return 1 if failed else 0
+
+
+def _steps(first: int | None, count: int) -> str:
+    return f"{first} to {first + count - 1}" if first is not None else "none"
+
+
+@app.command()
 def delete(run: RunId, json: Json = False) -> None:
     """Delete a run, its metrics and its folder."""
     from hybridlab.runs.launcher import delete as remove
 
-    found = _id(run)
+    found = whole_id(run)
     remove(found)
     if json:
         give({"run": found, "deleted": True})
@@ -136,7 +177,7 @@ def log(
     """Print the end of a run's log."""
     from hybridlab.runs.folder import read_log
 
-    found = _id(run)
+    found = whole_id(run)
     text = read_log(found, after=-most, most_bytes=most).text
     if json:
         give({"run": found, "log": text})
@@ -153,7 +194,7 @@ def export(
     """Write a run's record, metrics, architecture and weights to a zip file."""
     from hybridlab.runs.folder import archive
 
-    found = _id(run)
+    found = whole_id(run)
     try:
         archive(found, output)
     except OSError as error:
@@ -165,7 +206,69 @@ def export(
         print(f"wrote {output}")
 
 
-def _id(start: str) -> str:
+@app.command()
+def flow(
+    run: RunId,
+    apply: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER.REMEDY", help="Start a run like it with a remedy, as 1.norm."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Tell how gradients flow through a training: what stands out, with numbers and what may help."""
+    from hybridlab.runs.launcher import ensure_supervisor
+    from hybridlab.runs.store import open_store
+    from hybridlab.training.flow_findings import findings
+    from hybridlab.workflows.gradient_flow import flow_of, start_with
+
+    looked = open_store().get(whole_id(run))
+    measured, architecture = flow_of(looked)
+    found = findings(measured, architecture)
+    ratios = measured.ratios()
+    started = start_with(looked, found, apply) if apply else None
+    if started is not None:
+        ensure_supervisor()
+    if json:
+        components = {
+            part.path: {
+                name: values[max(values)]
+                for name, curves in measured.curves.items()
+                if (values := curves.get(part.path))
+            }
+            for part in measured.parts
+        }
+        told: dict[str, Any] = {
+            "run": looked.id,
+            "steps": list(ratios),
+            "ratio": list(ratios.values()),
+        }
+        told |= {"components": components, "findings": [one.as_dict() for one in found]}
+        give(told | {"started": started.id if started is not None else None})
+        return
+    if started is not None:
+        print(f"{started.id} is queued: {started.name}")
+        return
+    _tell_flow(ratios, found)
+
+
+def _tell_flow(ratios: Mapping[int, float], found: Sequence[FlowFinding]) -> None:
+    """Print findings with their remedies, or why there are none."""
+    if not ratios:
+        say("no gradients were measured: component_metrics_every was 0, or the run has not begun")
+        return
+    last = max(ratios)
+    print(f"largest over smallest gradient at step {last:,}: {ratios[last]:,.3g} (measured)")
+    for place, one in enumerate(found, 1):
+        print(f"{place}. {one.sentence}")
+        for remedy in one.remedies:
+            print(f"   {place}.{remedy.name:<12} {remedy.title}: {remedy.reason}")
+    if found:
+        say("`--apply 1.NAME` starts a run like this one with a remedy")
+    else:
+        print("nothing stands out")
+
+
+def whole_id(start: str) -> str:
     """Return the id of the one run that begins with these characters.
 
     Raises:

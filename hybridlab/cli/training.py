@@ -54,7 +54,7 @@ def train(
     }
     settings = {
         **(read_settings(training) if training else {}),
-        **_settings(setting or []),
+        **read_pairs(setting or []),
         **{key: value for key, value in named.items() if value is not None},
     }
     if not settings.get("task"):
@@ -106,8 +106,8 @@ def demo(
     return 0 if found["done"] else 1
 
 
-def _settings(given: Sequence[str]) -> dict[str, Any]:
-    """Read ``name=value`` pairs; a value is read as in YAML, and a dot reaches into a mapping.
+def read_pairs(given: Sequence[str]) -> dict[str, Any]:
+    """Read settings as ``name=value`` pairs; a value is read as in YAML, and a dot reaches into a mapping.
 
     Raises:
         SpecError: one of them has no name or no value.

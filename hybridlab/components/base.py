@@ -81,6 +81,17 @@ class BuildContext:
         return self.inputs[0].features
 
 
+@dataclass(frozen=True)
+class Exit:
+    """Where a forward may end on the way: scores, which samples may leave with them, and the weight of their loss."""
+
+    logits: Tensor
+    """Scores as the head's, (B, N) or (B, L, N)."""
+    sure: Tensor
+    """(B), true for the samples that are sure enough."""
+    weight: float
+
+
 class Component(nn.Module):
     """A part of an architecture.
 
@@ -101,6 +112,8 @@ class Component(nn.Module):
     """Why ``torch.compile(fullgraph=True)`` cannot take the forward; empty where it can."""
     loops: ClassVar[str] = ""
     """Why the forward loops over time in Python; empty where it does not."""
+    data_decides: ClassVar[str] = ""
+    """What a prediction assumes where the data decides how much work there is; empty where it does not."""
     info: ClassVar[ComponentInfo]
 
     def __init__(self, params: Any, context: BuildContext) -> None:
@@ -143,12 +156,37 @@ class Component(nn.Module):
         """Return the loss that the last forward asks to be added (scalar), such as a balance loss."""
         return None
 
+    def exit(self) -> Exit | None:
+        """Return the scores with which samples may leave after the last forward; None where all go on."""
+        return None
+
+    @classmethod
+    def exit_shape(cls, params: Any, context: BuildContext) -> tuple[str | int, ...] | None:
+        """Return the symbolic shape of the scores at which samples may leave; None where none may."""
+        return None
+
     def after_update(self) -> None:
         """Move what no gradient moves, such as a bias that balances; called after each update of the weights."""
 
     def report(self) -> dict[str, float | list[float]]:
         """Return what the last forward is worth telling, such as each expert's share of the load."""
         return {}
+
+    def adapts(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the linear maps beside which one use of shared weights may have a low-rank pair of its own.
+
+        By the map's path the rows of each map that is joined in it: ``project_in``, or else every linear map.
+        """
+        linear = {name: m for name, m in self.named_modules() if isinstance(m, nn.Linear)}
+        wanted = {k: m for k, m in linear.items() if k == "project_in"} or linear
+        return {name: (module.out_features,) for name, module in wanted.items()}
+
+    def output_weights(self) -> list[str]:
+        """Return the weights of the last map, with which the output scales: it is they times what stands before.
+
+        They are those of ``project_out`` where there is nothing behind it; none where there is no last map.
+        """
+        return [name for name, _ in self.named_parameters() if name.startswith("project_out.")]
 
     @classmethod
     def lends(cls, params: Any) -> Mapping[str, str]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hybridlab.components.base import BuildContext, Component, ComponentInfo, Kind
+from hybridlab.components.data_flow import DataFlow, data_flow
+from hybridlab.components.flow_picture import flow_picture
+from hybridlab.components.measured_speed import measured_speed
 from hybridlab.components.registry import lookup
 from hybridlab.components.types import TensorKind, TensorType
 from hybridlab.units import format_bytes
@@ -26,12 +31,13 @@ _EXAMPLES: Mapping[TensorKind, tuple[tuple[str | int, ...], str]] = {
 }
 
 
-def page(name: str, used_by: Iterable[str] = ()) -> str:
-    """Return the page of a component: what it does, its equations, parameters, cost and state.
+def page(name: str, used_by: Iterable[str] = (), speeds: Path | None = None) -> str:
+    """Return the page of a component: what it does, its equations, data flow, parameters, cost, state and speed.
 
     Args:
         name: what designs call it.
         used_by: names of architectures that use it, which the palette does not know.
+        speeds: the file that ``benchmarks/mixers.py`` wrote, if it ran.
 
     Raises:
         SpecError: there is no component of that name.
@@ -41,8 +47,10 @@ def page(name: str, used_by: Iterable[str] = ()) -> str:
     sections = [
         f"# {info.title}\n\n`{info.name}`, {_kind(info.kind)}. {info.summary}",
         inspect.getdoc(info.cls) or "",
+        "## Data flow\n\n" + flow_picture(_flow(info)),
         "## Facts\n\n" + "\n".join(f"- {fact}" for fact in _facts(info)),
         "## Parameters\n\n" + _parameters(info.cls.Params.model_json_schema()),
+        *([f"## Speed\n\n{measured_speed(name, speeds)}"] if info.kind is Kind.TOKEN_MIXER else []),
         f"Presets that use it: {used}.",
     ]
     return "\n\n".join(sections) + "\n"
@@ -90,6 +98,23 @@ def _context(cls: type[Component], params: Any) -> BuildContext:
         for length in cls.input_lengths(params)
     )
     return BuildContext(inputs, WIDTH)
+
+
+def _flow(info: ComponentInfo) -> DataFlow:
+    """Watch a component at the page's width, with its default parameters, on one sequence of 4 positions.
+
+    In float64, which no compiled form takes: a page does not wait for a compiler.
+    """
+    params = info.cls.Params()
+    context = _context(info.cls, params)
+    built = info.cls(params, context).double().eval()
+    return data_flow(built, [_example(type_) for type_ in context.inputs])
+
+
+def _example(type_: TensorType) -> torch.Tensor:
+    known = {"B": 1, "L": 4}
+    sizes = [size if isinstance(size, int) else known.get(size, 4) for size in type_.shape]
+    return torch.zeros(sizes, dtype=torch.int64 if type_.dtype == "int64" else torch.float64)
 
 
 def _parameters(schema: Mapping[str, Any]) -> str:

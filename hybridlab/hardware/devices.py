@@ -94,10 +94,16 @@ def free_bytes(device: str | torch.device) -> int | None:
 
 
 def host_free_bytes() -> int:
-    """Return the main memory that is still available to this process, in bytes, container limits included."""
+    """Return the main memory that is still available to this process, in bytes, container limits included.
+
+    What a container keeps of files that it read is counted as available, as the system does outside containers: it is
+    given up when memory is wanted (https://docs.kernel.org/admin-guide/cgroup-v2.html, ``memory.stat``).
+    """
     free: int = psutil.virtual_memory().available
     limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
-    return min(free, max(0, limit - used)) if limit is not None and used is not None else free
+    if limit is None or used is None:
+        return free
+    return min(free, max(0, limit - max(0, used - _cgroup_cache_bytes())))
 
 
 def host_memory_bytes() -> int:
@@ -136,6 +142,20 @@ def _cgroup_number(name: str) -> int | None:
     except OSError:
         return None
     return int(text) if text.isdigit() else None
+
+
+def _cgroup_cache_bytes() -> int:
+    """Return what the container holds of files and could give up at once: clean or idle pages and kernel caches."""
+    try:
+        lines = (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    held = {
+        name: int(value)
+        for name, _, value in (line.partition(" ") for line in lines)
+        if value.isdigit()
+    }
+    return sum(held.get(name, 0) for name in ("active_file", "inactive_file", "slab_reclaimable"))
 
 
 def _accelerator_title(device: torch.device) -> str:

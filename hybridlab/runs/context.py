@@ -40,8 +40,8 @@ class RunContext:
     """A workflow's side of its run; safe to use from several threads.
 
     A thread of its own writes what was logged every 200 ms, so that readers see it within 250 ms; it raises the
-    heartbeat and samples memory and processor once a second. When the run was taken away, the process ends there
-    and then: another worker may already be writing the same folder.
+    heartbeat and samples memory and processor once a second, unless the workflow has meters of its own. When the run
+    was taken away, the process ends there and then: another worker may already be writing the same folder.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class RunContext:
         self._interrupt = False
         self._base_seconds = store.running_seconds(run.id)
         self._began = time.monotonic()
-        self._sampler = Sampler()
+        self._sampler: Sampler | None = Sampler()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._pulse, name="run-pulse", daemon=True)
 
@@ -81,6 +81,14 @@ class RunContext:
         points = [Point(step, name, float(value), seconds) for name, value in values.items()]
         with self._guard:
             self._buffer += points
+
+    def bring_own_meters(self) -> None:
+        """Leave memory and processor to the workflow's own meters, which ``log_samples`` hands on."""
+        self._sampler = None
+
+    def log_samples(self, values: Mapping[str, float]) -> None:
+        """Note readings of meters at the step that the run has come to."""
+        self.log_metrics(self._step, values)
 
     def progress(self, step: int, steps: int) -> None:
         """Note that so many steps of so many are done."""
@@ -165,7 +173,8 @@ class RunContext:
             try:
                 if beat:
                     beat_at = flush_at
-                    self.log_metrics(self._step, self._sampler.sample())
+                    if (sampler := self._sampler) is not None:
+                        self.log_samples(sampler.sample())
                 self._write(beat=beat)
             except LeaseLostError:
                 return

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,14 @@ def digits(split: str) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _raw() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return all images (n, 8, 8) and labels (n,) as scikit-learn does, from its file: importing it takes 2 s."""
+    package = importlib.util.find_spec("sklearn")
+    folders = package.submodule_search_locations if package else None
+    for folder in folders or ():
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            table = np.loadtxt(file, delimiter=",")
+            return table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1].astype(int)
     from sklearn.datasets import load_digits
 
     data = load_digits()

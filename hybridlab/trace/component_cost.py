@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,8 @@ class Traced:
     saved_bytes: int
     kept_inputs: tuple[bool, ...]
     output_bytes: int
+    weights: int = 0
+    """How many tensors its own parameters are."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,22 @@ class _Key:
     norm: str
     norm_eps: float | None
     output: TensorType
+    lora: int
+    borrowed: tuple[str, ...]
 
 
 def trace_slot(
-    plan: SlotPlan, norm: str, batch: int, length: int, norm_eps: float | None = None
+    plan: SlotPlan,
+    norm: str,
+    batch: int,
+    length: int,
+    norm_eps: float | None = None,
+    borrowed: tuple[str, ...] = (),
 ) -> Traced:
     """Trace a component in its place at a batch and a length; equal ones are traced once per process.
 
     Components whose tracing unrolls time (LSTM, GRU) are traced at two short lengths and continued along a straight
-    line, which is exact for work that every position repeats.
+    line, which is exact for work that every position repeats. ``borrowed`` names weights that are another place's.
     """
     key = _Key(
         plan.info.name,
@@ -60,6 +70,8 @@ def trace_slot(
         norm,
         norm_eps,
         plan.output,
+        plan.lora,
+        borrowed,
     )
     long = any(map(unknown_length, plan.context.inputs))
     if plan.info.cls.recurrent_trace and long and length > _SHORT[1]:
@@ -72,7 +84,7 @@ def trace_slot(
 def _trace(key: _Key, batch: int, length: int) -> Traced:
     info = palette()[key.use]
     params = info.cls.Params.model_validate_json(key.params_json)
-    plan = SlotPlan("", "", info, params, key.context, key.residual, key.output)
+    plan = SlotPlan("", "", info, params, key.context, key.residual, key.output, key.lora)
     with FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         slot = Slot(plan, key.norm, key.norm_eps)
@@ -88,17 +100,27 @@ def _trace(key: _Key, batch: int, length: int) -> Traced:
                 torch.autograd.grad(
                     roots, wanted, [torch.ones_like(root) for root in roots], allow_unused=True
                 )
-        borrowed = {f"body.{weight}" for weight in info.cls.borrows(params)}
+        borrowed = {f"body.{weight}" for weight in info.cls.borrows(params)} | set(key.borrowed)
         own = [weight for name, weight in slot.named_parameters() if name not in borrowed]
         return Traced(
             sum(weight.numel() for weight in own),
             sum(weight.numel() * weight.element_size() for weight in own),
             forward.work,
             backward.work,
-            saved.own_bytes,
+            saved.own_bytes + forward.workspace_bytes,
             saved.kept_inputs,
             output.numel() * output.element_size(),
+            len(own),
         )
+
+
+def _between(one: OpRow, other: OpRow, line: Callable[[float, float], int]) -> OpRow:
+    return OpRow(
+        one.op,
+        line(one.flops, other.flops),
+        line(one.bytes_read, other.bytes_read),
+        line(one.bytes_written, other.bytes_written),
+    )
 
 
 def _along_line(first: Traced, second: Traced, factor: float) -> Traced:
@@ -106,7 +128,11 @@ def _along_line(first: Traced, second: Traced, factor: float) -> Traced:
         return round(a + (b - a) * factor)
 
     def work(a: Work, b: Work) -> Work:
-        """Scale rows so that totals lie on the line; the number of operators grows with them."""
+        """Scale rows so that totals lie on the line; where their number grows with length, the added ones share it."""
+        if [row.op for row in a.rows] == [row.op for row in b.rows]:
+            return Work(
+                [_between(one, other, line) for one, other in zip(a.rows, b.rows, strict=True)]
+            )
         extra = b.rows[len(a.rows) :]
         total = Work(
             [OpRow(row.op, row.flops, row.bytes_read, row.bytes_written) for row in a.rows]
@@ -136,4 +162,5 @@ def _along_line(first: Traced, second: Traced, factor: float) -> Traced:
         line(first.saved_bytes, second.saved_bytes),
         first.kept_inputs,
         line(first.output_bytes, second.output_bytes),
+        first.weights,
     )

@@ -52,7 +52,11 @@ def sums(
     architecture: Architecture, prediction: Mapping[str, Any], quantity: str
 ) -> dict[str, float]:
     """Return a quantity of the prediction by place: all repeats together, shared weights as often as they run."""
-    tied = {ids: node.repeat for _, ids, node in architecture.walk() if node.is_group and node.tie}
+    tied = {
+        ids: node.repeat
+        for _, ids, node in architecture.walk()
+        if node.is_group and node.runs_again
+    }
     found: dict[str, float] = {}
     for item in prediction["components"]:
         ids = _REPEAT.sub("", str(item["path"]))

@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+from hybridlab.trace.kernel_memory import workspace_bytes
+
 aten = torch.ops.aten
 
 
@@ -36,13 +38,21 @@ def _cpu_lstm_backward(
 
 
 # torch's own counter knows CUDA's attention kernels but counts 0 for the CPU's (pytorch#195460), and 0 for its LSTM.
-_CPU_KERNELS: dict[Any, Callable[..., int]] = {
+CPU_KERNELS: dict[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_attention_backward,
     aten.mkldnn_rnn_layer: _cpu_lstm,
     aten.mkldnn_rnn_layer_backward: _cpu_lstm_backward,
 }
-_FREE = {"aten::detach", "aten::alias", "aten::empty", "aten::empty_strided", "aten::lift_fresh"}
+FREE = {
+    "aten::detach",
+    "aten::alias",
+    "aten::empty",
+    "aten::empty_strided",
+    "aten::lift_fresh",
+    "aten::_unsafe_view",
+}
+"""Operators that move nothing: views by another name, and allocations."""
 
 
 @dataclass
@@ -79,6 +89,8 @@ class OpRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Start with nothing recorded."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.work = Work()
+        self.workspace_bytes = 0
+        """What kernels keep for their backward without saying so on fake tensors."""
 
     def __torch_dispatch__(
         self,
@@ -91,11 +103,12 @@ class OpRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = func._schema.name
-        if not func.is_view and name not in _FREE and not name.startswith("prim::"):
+        self.workspace_bytes += workspace_bytes(func, args)
+        if not func.is_view and name not in FREE and not name.startswith("prim::"):
             self.work.rows.append(
                 OpRow(
                     name.removeprefix("aten::"),
-                    _flops(func, args, kwargs, out),
+                    flops_of(func, args, kwargs, out),
                     tensor_bytes([args, kwargs]),
                     tensor_bytes(out),
                 )
@@ -103,9 +116,10 @@ class OpRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    """Return the FLOPs of one call of an operator, as ``FlopCounterMode`` counts them, the CPU's own kernels too."""
     packet = func._overloadpacket
-    own = _CPU_KERNELS.get(packet)
+    own = CPU_KERNELS.get(packet)
     if own is not None:
         return own(*args)
     formula = flop_registry.get(packet)

@@ -11,6 +11,7 @@ from hybridlab.architecture.spec import Architecture
 from hybridlab.components.types import TensorType
 from hybridlab.errors import Problem
 from hybridlab.hardware.roofline import Roofline
+from hybridlab.trace.calibration import Calibration, kept
 from hybridlab.trace.component_cost import Traced, trace_slot
 from hybridlab.trace.machine import this_cpu
 from hybridlab.trace.producers import producers
@@ -77,24 +78,41 @@ def predict(
     batch: int = 8,
     length: int = 64,
     roofline: Roofline | None = None,
+    calibration: Calibration | None = None,
 ) -> Prediction:
-    """Predict one training step; components that have errors are left out and listed in ``problems``."""
+    """Predict one training step; components that have errors are left out and listed in ``problems``.
+
+    ``calibration`` says how far components stay from the roofline; without a ``roofline`` it is what is kept of this
+    CPU, which ``hybridlab profile`` measures.
+    """
     inference = infer(architecture, input_type, batch=batch, length=length)
+    if calibration is None:
+        calibration = kept(threads=1) if roofline is None else Calibration()
     roofline = roofline or this_cpu()
+    borrowed: dict[str, tuple[str, ...]] = {}
+    for share in inference.shares:
+        alone = share.borrower in inference.group_norms  # traced by itself
+        weight = share.weight.replace("norm.", "body.", 1) if alone else share.weight
+        borrowed[share.borrower] = (*borrowed.get(share.borrower, ()), weight)
     traced = {
-        path: trace_slot(plan, architecture.norm, batch, length, architecture.norm_eps)
+        path: trace_slot(
+            plan, architecture.norm, batch, length, architecture.norm_eps, borrowed.get(path, ())
+        )
         for path, plan in {**inference.slots, **inference.group_norms}.items()
     }
     # Equal components in equal places share one trace, and so its time.
-    distinct = {id(item): item for item in traced.values()}
-    seconds = {name: _seconds(item, roofline) for name, item in distinct.items()}
+    plans = {**inference.slots, **inference.group_norms}
+    distinct = {id(item): (plans[path], item) for path, item in traced.items()}
+    seconds = {
+        name: calibration.seconds(plan, item, roofline) for name, (plan, item) in distinct.items()
+    }
     costs = tuple(_cost(inference, path, item, seconds[id(item)]) for path, item in traced.items())
     uses = _uses(inference, architecture)
     params = sum(item.params for item in traced.values())
     param_bytes = sum(item.param_bytes for item in traced.values())
     activations = _activation_bytes(inference, traced, uses, batch, length)
     working = max((_working_bytes(item) for item in traced.values()), default=0)
-    optimiser_s = roofline.seconds(0, 7 * param_bytes)
+    rest_s = _rest_seconds(inference, traced, calibration, roofline, (batch, length))
     return Prediction(
         params=params,
         flops_forward=sum(cost.flops * uses[cost.path] for cost in costs),
@@ -102,7 +120,7 @@ def predict(
         flops_per_sample=sum(cost.flops * uses[cost.path] for cost in costs) / batch,
         peak_bytes=4 * param_bytes + activations + working,
         activation_bytes=activations,
-        step_ms=math.fsum(cost.ms * uses[cost.path] for cost in costs) + 1e3 * optimiser_s,
+        step_ms=math.fsum(cost.ms * uses[cost.path] for cost in costs) + 1e3 * rest_s,
         batch=batch,
         length=length,
         input=str(inference.input),
@@ -122,13 +140,24 @@ def type_bytes(kind: TensorType, batch: int, length: int) -> int:
     return math.prod(concrete_shape(kind, batch, length)) * _ITEM_BYTES.get(kind.dtype, 4)
 
 
-def _seconds(traced: Traced, roofline: Roofline) -> float:
-    """Estimate one forward and backward, operator by operator."""
-    return sum(
-        roofline.seconds(row.flops, row.bytes_read + row.bytes_written)
-        for work in (traced.forward, traced.backward)
-        for row in work.rows
-    )
+def _rest_seconds(
+    inference: Inference,
+    traced: dict[str, Traced],
+    calibration: Calibration,
+    roofline: Roofline,
+    sizes: tuple[int, int],
+) -> float:
+    """Estimate the update of the weights and, where it was measured, the loss."""
+    param_bytes = sum(item.param_bytes for item in traced.values())
+    if calibration.update_s is None or calibration.loss_s is None:
+        return roofline.seconds(0, 7 * param_bytes)
+    fixed_s, tensor_s, byte_s = calibration.update_s
+    seconds = fixed_s + byte_s * param_bytes
+    seconds += tensor_s * sum(item.weights for item in traced.values())
+    if inference.output is not None:
+        loss_s, logit_s = calibration.loss_s
+        seconds += loss_s + logit_s * type_bytes(inference.output, *sizes)
+    return seconds
 
 
 def _cost(inference: Inference, path: str, traced: Traced, seconds: float) -> ComponentCost:
@@ -147,7 +176,7 @@ def _cost(inference: Inference, path: str, traced: Traced, seconds: float) -> Co
 
 def _uses(inference: Inference, architecture: Architecture) -> dict[str, int]:
     """Return how often each component runs in one forward: more than once inside tied groups."""
-    tied = {ids: node.repeat for _, ids, node in architecture.walk() if node.is_group and node.tie}
+    tied = {ids: node.repeat for _, ids, node in architecture.walk() if node.runs_again}
     uses = {}
     for path in [*inference.slots, *inference.group_norms]:
         names = [part for part in path.split(".") if not part.isdigit()]

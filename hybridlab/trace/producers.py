@@ -57,7 +57,7 @@ def _group(
         current = f"{path}.norm"
         _typed(current, found.types.get(given), found)
         found.reads[path] = (given,)
-    numbered = step.node.repeat > 1 and not step.node.tie
+    numbered = step.node.repeat > 1 and not step.node.runs_again
     for index in range(step.node.repeat if numbered else 1):
         here = f"{path}.{index}." if numbered else f"{path}."
         current = _scope(inner, [*frames, {INPUT: current}], here, inference, found)

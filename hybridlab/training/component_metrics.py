@@ -1,19 +1,24 @@
-"""What each component does while it learns: norm of its gradient, size of its update, load of its experts.
+"""What each component does while it learns: its gradient, its weights and their updates, and what it gives.
 
-The names of the metrics are ``grad_norm/<address>`` (before clipping), ``update_ratio/<address>`` (norm of the change
-that one update makes, over the norm of the weights before it) and ``expert_load/<address>/<expert>`` (share of the
-positions). An address is a component's path, such as ``stage.0.mamba2``; that of a group, ``stage`` or ``stage.0``,
-over all its weights; and that of a component over all repeats of its group, ``stage.mamba2``.
+The names of the metrics are ``grad_norm/<address>`` (before clipping), ``weight_norm/<address>``,
+``update_ratio/<address>`` (norm of the change that one update makes, over the norm of the weights before it), what
+``activation_metrics`` sees of the forward (``activation_mean``, ``activation_variance``, ``dead_share``,
+``saturated_share``, ``attention_entropy``), ``router_entropy/<address>`` (over that of equal shares, 0 to 1) and
+``expert_load/<address>/<expert>`` (share of the positions). An address is a component's path, such as
+``stage.0.mamba2``; that of a group, ``stage`` or ``stage.0``, over all its weights; and that of a component over all
+repeats of its group, ``stage.mamba2``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from hybridlab.training.activation_metrics import Look
 from hybridlab.training.spec import TrainSpec
 
 MOST_TIMES = 200
@@ -58,12 +63,25 @@ class ComponentMetrics:
                     place = index.setdefault(parameter, len(index))
                     for address in addresses(path):
                         places.setdefault(address, {})[place] = None
-        if len(places) > MOST_ADDRESSES:
+        self._together = len(places) > MOST_ADDRESSES
+        if self._together:
             places = {name: held for name, held in places.items() if name == over_repeats(name)}
         self._places = {address: tuple(held) for address, held in places.items()}
         self._parameters = list(index)
         self._before: list[Tensor] = []
         self._norms: list[Tensor] = []
+        slots = getattr(model, "slots", None)
+        self._bodies = {path: slot.body for path, slot in slots()} if slots is not None else {}
+        self._look: Look | None = None
+
+    def begin(self, step: int) -> bool:
+        """Say whether the update that makes this the number of updates is measured, and be ready to look at it."""
+        self._look = Look(self._bodies) if self.due(step) else None
+        return self._look is not None
+
+    def looking(self) -> contextlib.AbstractContextManager[None]:
+        """Look at the forward that runs in here, where its update is measured."""
+        return contextlib.nullcontext() if self._look is None else self._look.active()
 
     def due(self, step: int) -> bool:
         """Say whether the update that makes this the number of updates is to be measured; the first one always is."""
@@ -83,26 +101,50 @@ class ComponentMetrics:
         found: dict[str, float] = {}
         for address, held in self._places.items():
             found[f"grad_norm/{address}"] = math.hypot(*(gradients[place] for place in held))
-            if weight := math.hypot(*(weights[place] for place in held)):
+            weight = math.hypot(*(weights[place] for place in held))
+            found[f"weight_norm/{address}"] = weight
+            if weight:
                 update = math.hypot(*(updates[place] for place in held))
                 found[f"update_ratio/{address}"] = update / weight
-        found |= self._loads()
+        found |= self._seen()
+        found |= self._reported()
+        self._look = None
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
-    def _loads(self) -> dict[str, float]:
-        """Return each expert's share of the positions of the last forward, and the mean over repeats."""
+    def _seen(self) -> dict[str, float]:
+        """Return what was seen of the forward; over repeats, its mean."""
+        told = self._look.told() if self._look is not None else {}
+        every = [(path, name, value) for path, seen in told.items() for name, value in seen.items()]
+        if not every:
+            return {}
+        values = torch.stack([value for _, _, value in every]).tolist()
+        return self._averaged(
+            (path, name, value) for (path, name, _), value in zip(every, values, strict=True)
+        )
+
+    def _reported(self) -> dict[str, float]:
+        """Return the load of experts and the entropy of routers in the last forward."""
         reports = getattr(self._model, "reports", None)
-        loads: dict[str, list[list[float]]] = {}
+        every: list[tuple[str, str, float]] = []
         for path, told in (reports() if reports is not None else {}).items():
-            if isinstance(load := told.get("load"), list):
-                for address in dict.fromkeys((path, over_repeats(path))):
-                    if address in self._places:
-                        loads.setdefault(address, []).append(load)
-        return {
-            f"expert_load/{address}/{expert}": math.fsum(shares) / len(shares)
-            for address, listed in loads.items()
-            for expert, shares in enumerate(zip(*listed, strict=True))
-        }
+            load, entropy = told.get("load"), told.get("router_entropy")
+            if not isinstance(load, list):
+                continue
+            every += [(path, f"expert_load/{expert}", share) for expert, share in enumerate(load)]
+            if isinstance(entropy, float) and len(load) > 1:
+                every.append((path, "router_entropy", entropy / math.log(len(load))))
+        return self._averaged(every)
+
+    def _averaged(self, every: Iterable[tuple[str, str, float]]) -> dict[str, float]:
+        """Return metrics of paths, and their means over repeats; of ``name/part`` the part stands last."""
+        sums: dict[str, list[float]] = {}
+        for path, name, value in every:
+            for address in dict.fromkeys((path, over_repeats(path))):
+                if not self._together or address == over_repeats(address):
+                    first, _, part = name.partition("/")
+                    whole = f"{first}/{address}/{part}" if part else f"{first}/{address}"
+                    sums.setdefault(whole, []).append(value)
+        return {name: math.fsum(values) / len(values) for name, values in sums.items()}
 
 
 def _norms(tensors: Sequence[Tensor | None]) -> Tensor:

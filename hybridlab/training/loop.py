@@ -13,22 +13,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from hybridlab.errors import DeviceError
 from hybridlab.runs.verdict import is_out_of_memory
-from hybridlab.tasks.base import Batch, Task
+from hybridlab.tasks.base import Task
 from hybridlab.training import checkpoint, memory, random_state
 from hybridlab.training.component_metrics import ComponentMetrics
 from hybridlab.training.evaluation import better, evaluate, reached
+from hybridlab.training.groups import clip_all, optimiser, set_rates
 from hybridlab.training.meter import Meter, OnMetrics
-from hybridlab.training.optimiser import adamw, clip, gradient_norm, set_learning_rate
+from hybridlab.training.objective import add_gradients
+from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import numerics
 from hybridlab.training.progress import Progress
 from hybridlab.training.result import State, StopReason, TrainResult
-from hybridlab.training.schedule import learning_rate
 from hybridlab.training.spec import TrainSpec
+from hybridlab.training.start import start
+from hybridlab.training.together import Together, averaged, to_averages
 from hybridlab.training.weights import load_weights, weights_sha256, write_weights
 
 CHECKPOINTS, WEIGHTS, BEST, RESULT = (
@@ -61,8 +63,8 @@ def train(
     weights come out bit-equal, whether or not the training was broken off and resumed.
 
     Args:
-        model: maps a batch's inputs to logits; ``aux_loss()``, ``after_update()`` and ``reports()`` are used where it
-            has them.
+        model: maps a batch's inputs to logits; ``aux_loss()``, ``exits()``, ``after_update()`` and ``reports()`` are
+            used where it has them.
         task: what to learn.
         spec: how.
         folder: where checkpoints, final weights and the result go.
@@ -109,8 +111,10 @@ class _Training:
         self.model = model.to(self.numerics.device)
         self.task, self.spec, self.folder = task, spec, folder
         self.before_checkpoint = before_checkpoint
+        for path in start(model, spec):
+            _log.warning("%s has no last map that could start smaller; it starts as drawn", path)
+        self.optimiser = optimiser(model, spec)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser = adamw(model, spec)
         self.scaler = self.numerics.scaler()
         self.progress = Progress()
         self.meter = Meter(on_metrics, every=spec.log_every, device=self.numerics.device)
@@ -146,29 +150,21 @@ class _Training:
 
     def update(self) -> None:
         """Make one update of the weights from one batch, in as many parts as the spec says."""
-        step, spec, device = self.progress.step, self.spec, self.numerics.device
-        rate = learning_rate(spec, step)
-        set_learning_rate(self.optimiser, rate)
+        step, spec = self.progress.step, self.spec
+        rates = set_rates(self.optimiser, spec, step)
         batch = self.task.train_batch(step, spec.batch, spec.seed)
-        if spec.accumulation == 1:
-            loss = self.backward(batch.to(device), 1.0)
-        else:
-            parts = batch.split(spec.accumulation)
-            answers = [int(part.mask.sum()) for part in parts]
-            total = max(1, sum(answers))
-            losses = [
-                self.backward(part.to(device), count / total)
-                for part, count in zip(parts, answers, strict=True)
-            ]
-            loss = torch.stack(losses).sum()
+        measured = self.components.begin(step + 1)
+        with self.components.looking():
+            loss = add_gradients(
+                self.model, self.task, self.numerics, batch, spec.accumulation, self.scaler
+            )
         if self.scaler is not None:
             self.scaler.unscale_(self.optimiser)
         norm = gradient_norm(self.parameters)
-        self.meter.step(step + 1, loss, norm if self.scaler is None else loss, rate, spec.batch)
-        measured = self.components.due(step + 1)
+        self.meter.step(step + 1, loss, norm if self.scaler is None else loss, rates, spec.batch)
         if measured:
             self.components.before_update()
-        clip(self.parameters, norm, spec.clip_norm)
+        clip_all(self.optimiser, self.parameters, norm, spec)
         if self.scaler is None:
             self.optimiser.step()
         else:
@@ -181,31 +177,19 @@ class _Training:
             self.meter.components(step + 1, self.components.after_update())
         self.optimiser.zero_grad(set_to_none=True)
 
-    def backward(self, batch: Batch, share: float) -> Tensor:
-        """Add the gradients of a part of a batch; return its share of the task's loss (scalar, detached)."""
-        with self.numerics.autocast():
-            output = self.model(batch.inputs)
-        loss = self.task.loss(output.float() if self.numerics.dtype else output, batch)
-        total = loss
-        auxiliary = getattr(self.model, "aux_loss", None)
-        if auxiliary is not None and (asked := auxiliary()) is not None:
-            total = loss + asked
-        if share != 1.0:
-            total = total * share
-        (self.scaler.scale(total) if self.scaler is not None else total).backward()  # type: ignore[no-untyped-call]
-        return loss.detach() * share if share != 1.0 else loss.detach()
-
     def validate(self) -> None:
         """Score the validation splits; note the best, and whether that ends the training."""
         progress, spec, splits = self.progress, self.spec, self.task.val_splits
-        progress.metrics = self.scores(splits)
-        self.meter.scores(progress.step, progress.metrics, self.model)
-        value = progress.metrics[self.task.metric_name(splits[0])]
-        if better(self.task, value, progress.best):
-            progress.best, progress.best_step, progress.stale = value, progress.step, 0
-            self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        else:
-            progress.stale += 1
+        with averaged(self.optimiser):
+            progress.metrics = self.scores(splits)
+            self.meter.scores(progress.step, progress.metrics, self.model)
+            value = progress.metrics[self.task.metric_name(splits[0])]
+            if better(self.task, value, progress.best):
+                progress.best, progress.best_step, progress.stale = value, progress.step, 0
+                weights = self.model.state_dict()
+                self.best = {name: tensor.clone() for name, tensor in weights.items()}
+            else:
+                progress.stale += 1
         if reached(self.task, progress.metrics, spec.target):
             progress.ended = "target"
         elif spec.patience is not None and progress.stale >= spec.patience:
@@ -265,12 +249,15 @@ class _Training:
 
     def explain_memory(self) -> DeviceError:
         """Return the error for a step that ran out of memory; the optimiser's memory is let go first."""
+        if isinstance(self.optimiser, Together):
+            self.optimiser.forget()
         self.optimiser.state.clear()
         return memory.explain(self.model, self.task, self.spec, self.numerics)
 
     def finish(self, reason: StopReason) -> TrainResult:
         """Score the test splits once if the training is through; write the weights and the result."""
         progress = self.progress
+        to_averages(self.optimiser)
         metrics = dict(progress.metrics)
         if reason not in _STATES:
             metrics |= self.scores(self.task.test_splits)

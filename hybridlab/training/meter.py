@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +28,18 @@ class Meter:
         self._on_metrics = on_metrics
         self._every = every
         self._at_once = device.type == "cpu"
-        self._waiting: list[tuple[int, float, Tensor, Tensor]] = []
+        self._waiting: list[tuple[int, Mapping[str, float], Tensor, Tensor]] = []
         self._flushed = self._rated = time.monotonic()
         self._samples = 0
         self.checkpoint_step: int | None = None
         """The step of the last checkpoint, for the message about a loss that is not finite."""
 
-    def step(self, step: int, loss: Tensor, norm: Tensor, rate: float, samples: int) -> None:
-        """Note one update: its loss and gradient norm (scalars, on the device), learning rate and samples."""
+    def step(
+        self, step: int, loss: Tensor, norm: Tensor, rates: Mapping[str, float], samples: int
+    ) -> None:
+        """Note one update: its loss and gradient norm (scalars, on the device), learning rates by group, samples."""
         self._samples += samples
-        self._waiting.append((step, rate, loss, norm))
+        self._waiting.append((step, rates, loss, norm))
         if self._at_once or time.monotonic() - self._flushed > DELAY_SECONDS:
             self.flush()
 
@@ -56,11 +58,11 @@ class Meter:
         else:
             pairs = [torch.stack([loss.float(), norm.float()]) for _, _, loss, norm in waiting]
             values = [(loss, norm) for loss, norm in torch.stack(pairs).tolist()]
-        for (step, rate, _, _), (loss, norm) in zip(waiting, values, strict=True):
+        for (step, rates, _, _), (loss, norm) in zip(waiting, values, strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise self._not_finite(step, rate, loss, norm)
+                raise self._not_finite(step, max(rates.values()), loss, norm)
             if step % self._every == 0:
-                self._on_metrics(step, {"loss": loss, "grad_norm": norm, "learning_rate": rate})
+                self._on_metrics(step, {"loss": loss, "grad_norm": norm, **_named(rates)})
         elapsed = self._flushed - self._rated
         if elapsed > RATE_SECONDS:
             self._on_metrics(waiting[-1][0], {"samples_per_s": self._samples / elapsed})
@@ -94,6 +96,13 @@ class Meter:
                 fix="lower learning_rate, lengthen warmup_steps, or lower clip_norm",
             )
         )
+
+
+def _named(rates: Mapping[str, float]) -> dict[str, float]:
+    """Return learning rates as metrics: one alone has no group in its name."""
+    if len(rates) == 1:
+        return {"learning_rate": next(iter(rates.values()))}
+    return {f"learning_rate/{name}": rate for name, rate in rates.items()}
 
 
 def told(model: nn.Module) -> dict[str, float]:

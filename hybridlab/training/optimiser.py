@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,28 @@ def decayed(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     Without are vectors and scalars (norms, biases, rates), embeddings, and whatever a component marks with
     ``_no_weight_decay`` (a state-space model's A and step sizes).
     """
-    embeddings = {
-        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
-    }
+    judge = spared(model)
     groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
     for parameter in model.parameters():
         if parameter.requires_grad:
-            spared = (
-                parameter.ndim < 2
-                or id(parameter) in embeddings
-                or getattr(parameter, "_no_weight_decay", False)
-            )
-            groups[spared].append(parameter)
+            groups[judge(parameter)].append(parameter)
     return groups
+
+
+def spared(model: nn.Module) -> Callable[[nn.Parameter], bool]:
+    """Return what says whether a weight of a model is not decayed; see ``decayed``."""
+    embeddings = {
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+    }
+
+    def judge(parameter: nn.Parameter) -> bool:
+        return (
+            parameter.ndim < 2
+            or id(parameter) in embeddings
+            or bool(getattr(parameter, "_no_weight_decay", False))
+        )
+
+    return judge
 
 
 def adamw(model: nn.Module, spec: TrainSpec) -> torch.optim.AdamW:
@@ -40,21 +49,20 @@ def adamw(model: nn.Module, spec: TrainSpec) -> torch.optim.AdamW:
         {"params": with_decay, "weight_decay": spec.weight_decay},
         {"params": without, "weight_decay": 0.0},
     ]
-    everything = with_decay + without
-    fused = all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in everything)
+    fused, foreach = fused_or_foreach(with_decay + without)
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=spec.learning_rate,
         betas=spec.betas,
         fused=fused,
-        foreach=None if fused else True,
+        foreach=foreach,
     )
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group of an optimiser this learning rate."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate
+def fused_or_foreach(parameters: Sequence[nn.Parameter]) -> tuple[bool, bool | None]:
+    """Return which form of AdamW suits these weights, as its arguments ``fused`` and ``foreach``."""
+    fused = all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in parameters)
+    return fused, None if fused else True
 
 
 def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from hybridlab.errors import Problem, SpecError
+from hybridlab.training.group_spec import GroupSpec
 from hybridlab.validation import problems_from, shown
 
 MAX_BYTES = 64 * 1024
@@ -71,6 +72,25 @@ class TrainSpec(BaseModel):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         _setting("AdamW's averaging of gradients and of their squares.", (0.9, 0.95))
     )
+    groups: tuple[GroupSpec, ...] = _setting(
+        "Weights that are optimised in another way than all others; the first group that fits takes a weight.",
+        (),
+        max_length=64,
+    )
+    residual_init: Literal["default", "depth_scaled", "zero"] = _setting(
+        "How the last maps of residual branches start: as drawn; smaller by the root of the number of residuals, so "
+        "that their sum keeps its size; or at zero, so that each block begins as nothing but its residual.",
+        "default",
+    )
+    residual_scale: float = _setting(
+        "Factor on the last maps of residual branches at the start.", 1.0, ge=0, le=1_000
+    )
+    residual_parts: str = _setting(
+        "Components that these two are for, by path, with * for any text and | between several: stage.*.mamba2.",
+        "*",
+        min_length=1,
+        max_length=200,
+    )
     clip_norm: float = _setting(
         "Largest norm of all gradients together; 0 turns clipping off.", 1.0, ge=0, le=1e6
     )
@@ -111,6 +131,36 @@ class TrainSpec(BaseModel):
         ge=0,
         le=100_000_000,
     )
+    profile_every: Annotated[int, Field(strict=True)] = _setting(
+        "Steps between full profiles of one step, written as traces of which the newest ten are kept; 0 takes none. "
+        "Ending a profile costs about as much as ten steps.",
+        0,
+        "steps",
+        ge=0,
+        le=100_000_000,
+    )
+    meter_hz: float = _setting(
+        "Readings of processor, memory, device and power; they cost next to nothing.",
+        1.0,
+        "times a second",
+        ge=1,
+        le=20,
+    )
+    idle_power_s: float = _setting(
+        "Rest before the training in which idle power is measured, to be told and taken off beside the energy; "
+        "0 takes none. It needs a machine with an energy counter.",
+        0.0,
+        "seconds",
+        ge=0,
+        le=60,
+    )
+    stated_watts: float | None = _setting(
+        "Power that you state, for a modelled energy beside the measured one; empty models nothing.",
+        None,
+        "W",
+        gt=0,
+        le=1e6,
+    )
     seed: Annotated[int, Field(strict=True)] = _setting(
         "Decides the first weights, the order of the data and all other chance.",
         0,
@@ -130,6 +180,11 @@ class TrainSpec(BaseModel):
             raise ValueError(
                 f"accumulation {self.accumulation} is more than the batch of {self.batch} samples"
             )
+        for group in self.groups:
+            if group.optimiser == "schedule_free" and group.betas is None and not self.betas[0]:
+                raise ValueError(
+                    f"the group {group.name!r} is schedule_free, which needs a first beta above 0, such as 0.9"
+                )
         return self
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from hybridlab.architecture.importers.pickles import refused
 from hybridlab.errors import Problem, RunError
 
 _ALIASES = "aliases"
@@ -75,8 +76,10 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
     """Read what ``write_tensors`` wrote, shared names included.
 
     Raises:
-        RunError: the file is missing or damaged.
+        RunError: the file is missing or damaged, or is a pickle.
     """
+    if problem := refused(path):
+        raise RunError(problem)
     try:
         with safe_open(path, framework="pt") as opened:
             aliases = json.loads((opened.metadata() or {}).get(_ALIASES, "{}"))

@@ -71,6 +71,14 @@ def prepare(text: str, settings: Mapping[str, Any]) -> Answer:
     return pool().submit("prepare", {"text": text, "settings": dict(settings)}).result()
 
 
+def update_memory(
+    text: str, settings: Mapping[str, Any], owner: str, wait_s: float = 0.0
+) -> Answer | None:
+    """Ask what weights, gradients and optimisers keep in bytes, by group of the settings; None while unanswered."""
+    args = {"text": text, "settings": dict(settings)}
+    return pool().ask("update_memory", args, owner=owner, wait_s=wait_s)
+
+
 def published(source: Mapping[str, Any]) -> Answer:
     """Ask for a published model as an architecture's text: its ``config`` or ``pattern``, and whether in ``small``."""
     return pool().submit("import", dict(source)).result()

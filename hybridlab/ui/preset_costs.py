@@ -46,8 +46,8 @@ Costs = dict[str, PresetCost]
 def known(entries: Sequence[Entry]) -> tuple[Costs, bool]:
     """Return the costs known by now, and whether more will come; never waits.
 
-    The first call of a server that finds some missing has them worked out, one at a time, so that whoever edits a
-    design meanwhile waits for one of them at most.
+    The first call of a server that finds some missing has them worked out, one at a time and while nobody asks for
+    anything else: an open design and its edits come first.
     """
     return _keeper.known(_file(tuple(entry.text() for entry in entries)), entries)
 
@@ -94,7 +94,8 @@ def _predicted(entry: Entry) -> PresetCost | None:
     shapes = Shapes(task["name"], batch=int(task["default_training"].get("batch", 32)))
     text = entry.text()
     beside = {"content": recent.content_of(text)}
-    answer = predictions.pool().submit("predict", shapes.args(text), beside=beside).result()
+    asked = predictions.pool().submit("predict", shapes.args(text), beside=beside, background=True)
+    answer = asked.result()
     if answer.problems or not answer.value["ok"]:
         return None
     value = answer.value

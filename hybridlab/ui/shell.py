@@ -23,6 +23,7 @@ HOME = "pages/0_Home.py"
 DESIGN = "pages/1_Design.py"
 TRAIN = "pages/2_Train.py"
 RUNS = "pages/3_Runs.py"
+PROFILE = "pages/4_Profile.py"
 
 
 @functools.cache

@@ -45,6 +45,7 @@ class _Job:
     beside: Mapping[str, Any]
     timeout_s: float
     owners: set[str]
+    background: bool
     future: Future[Answer] = field(default_factory=Future)
 
 
@@ -54,6 +55,9 @@ class WorkerPool:
     The same question asked twice is worked on once. A question that its only owner has replaced by a newer one of the
     same verb is dropped while it still waits. Answers are kept, problems too, the least recently used go first; that a
     process failed is kept for ``retry_s`` only, long enough to be read, and asked again afterwards.
+
+    Questions in the background wait until no other is open, and until none has been for ``calm_s``: the machine and the
+    processes are left to whoever looks at a page.
     """
 
     def __init__(
@@ -63,10 +67,12 @@ class WorkerPool:
         keep: int = 512,
         timeout_s: float = 60.0,
         retry_s: float = 20.0,
+        calm_s: float = 1.0,
     ) -> None:
         """Set the pool up; a process starts when there is a first question for it."""
         self._command, self._keep, self._timeout_s = tuple(command), keep, timeout_s
-        self._size, self._retry_s = size, retry_s
+        self._size, self._retry_s, self._calm_s = size, retry_s, calm_s
+        self._busy_s = -math.inf
         self._changed = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._open: dict[str, _Job] = {}
@@ -99,10 +105,12 @@ class WorkerPool:
         beside: Mapping[str, Any] | None = None,
         owner: str = "",
         timeout_s: float | None = None,
+        background: bool = False,
     ) -> Future[Answer]:
         """Queue a question and return its future; known and open questions are not asked again.
 
-        ``beside`` goes along to save the process work; what follows from ``args`` makes no other question.
+        ``beside`` goes along to save the process work; what follows from ``args`` makes no other question. One in the
+        ``background`` is there for nobody who waits; it comes forward when it is asked otherwise too.
         """
         key = json.dumps([verb, args], sort_keys=True)
         with self._changed:
@@ -113,17 +121,19 @@ class WorkerPool:
             job = self._open.get(key)
             if job is None:
                 self._drop_older(verb, owner)
-                job = _Job(
-                    key, verb, dict(args), beside or {}, timeout_s or self._timeout_s, {owner}
-                )
+                limit_s = timeout_s or self._timeout_s
+                job = _Job(key, verb, dict(args), beside or {}, limit_s, {owner}, background)
                 self._open[key] = job
                 self._waiting.append(job)
-                if len(self._waiting) > self._idle and len(self._threads) < self._size:
+                wanted = 1 if background else self._size
+                if len(self._waiting) > self._idle and len(self._threads) < wanted:
                     thread = threading.Thread(target=self._work, daemon=True, name="predictions")
                     self._threads.append(thread)
                     thread.start()
-                self._changed.notify()
             job.owners.add(owner)
+            if not background:
+                job.background, self._busy_s = False, time.monotonic()
+            self._changed.notify()
             return job.future
 
     def close(self) -> None:
@@ -155,20 +165,36 @@ class WorkerPool:
         self._kept.move_to_end(key)
         return answer
 
+    def _next(self) -> _Job | None:
+        """Take the question to work on now; None where there is none, or where it is not yet its time."""
+        job = next((job for job in self._waiting if not job.background), None)
+        if job is None and self._waiting and self._calm_in_s() == 0.0:
+            job = self._waiting[0]
+        if job is not None:
+            self._waiting.remove(job)
+        return job
+
+    def _calm_in_s(self) -> float | None:
+        """Return how long questions in the background still wait; None where that is not for the clock to say."""
+        if not self._waiting or not all(job.background for job in self._open.values()):
+            return None  # whoever answers the last of the others looks again
+        return max(0.0, self._busy_s + self._calm_s - time.monotonic())
+
     def _work(self) -> None:
         worker = _Process(self._command)
         while True:
             with self._changed:
-                while not self._waiting and not self._closed:
+                while (job := self._next()) is None and not self._closed:
                     self._idle += 1
-                    self._changed.wait()
+                    self._changed.wait(self._calm_in_s())
                     self._idle -= 1
-                if self._closed:
+                if job is None or self._closed:
                     break
-                job = self._waiting.popleft()
             answer = worker.answer(job.verb, job.args, job.timeout_s, job.beside)
             with self._changed:
                 del self._open[job.key]
+                if not job.background:
+                    self._busy_s = time.monotonic()
                 until = time.monotonic() + self._retry_s if answer.failed else math.inf
                 self._kept[job.key] = (answer, until)
                 while len(self._kept) > self._keep:

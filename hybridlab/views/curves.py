@@ -14,6 +14,7 @@ from hybridlab.views import style
 
 MOST = 8
 _POINTS = 2_000
+_ENDINGS = {"_percent": "%", "_w": "W", "_mhz": "MHz", "_celsius": "°C"}
 Axis = Literal["step", "seconds"]
 _UNITS = {
     "loss": "nats",
@@ -21,7 +22,8 @@ _UNITS = {
     "rss_bytes": "bytes",
     "device_bytes": "bytes",
     "cpu_percent": "% of one core",
-    "device_utilisation_percent": "%",
+    "device_reserved_bytes": "bytes",
+    "cores_percent": "%, mean of all cores",
 }
 
 
@@ -106,12 +108,20 @@ def curves_plot(info: CurvesInfo, colours: Mapping[str, int] | None = None) -> g
             )
         )
     word = info.metric.replace("_", " ")
-    unit = _UNITS.get(info.metric) or ("bits" if "bits" in info.metric else "")
+    unit = _UNITS.get(info.metric) or _unit_in(info.metric)
     figure.update_layout(**style.layout(_title(info, word), height=420))
     figure.update_layout(hovermode="x unified", showlegend=len(info.curves) > 1)
     figure.update_xaxes(title_text="step" if info.axis == "step" else "running time (s)")
     figure.update_yaxes(title_text=f"{word} ({unit})" if unit else word)
     return figure
+
+
+def _unit_in(metric: str) -> str:
+    """Return the unit that a metric's name ends in; those of several sources have the source behind a stroke."""
+    if "bits" in metric:
+        return "bits"
+    stem = metric.partition("/")[0]
+    return next((unit for end, unit in _ENDINGS.items() if stem.endswith(end)), "")
 
 
 def _title(info: CurvesInfo, word: str) -> str:

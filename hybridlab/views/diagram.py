@@ -256,14 +256,22 @@ def _marked(boxes: Sequence[Box], problems: Iterable[Problem]) -> tuple[Box, ...
 def _title(node: Node, entry: Mapping[str, Any]) -> str:
     if node.is_group:
         times = f" × {node.repeat}" if node.repeat > 1 else ""
-        return f"{node.id}{times}{', shared weights' if node.tie else ''}"
+        of = f", weights of {node.share}" if node.share else ""
+        return f"{node.id}{times}{', shared weights' if node.tie else ''}{of}"
     title = str(entry.get("title", node.use))
     plain = node.id == node.use or node.id.rstrip("0123456789").rstrip("_") == node.use
     return title if plain else f"{node.id}: {title}"
 
 
 def _detail(node: Node) -> str:
-    return ", ".join(f"{key} {_value(value)}" for key, value in node.params.items())
+    said = [f"{key} {_value(value)}" for key, value in node.params.items()]
+    return ", ".join([*said, *_sharing(node)])
+
+
+def _sharing(node: Node) -> list[str]:
+    """Return what a node says of weights that it shares."""
+    of = [f"weights of {node.share}"] if node.share else []
+    return of + ([f"low-rank pair of rank {node.lora}"] if node.lora else [])
 
 
 def _value(value: object) -> str:

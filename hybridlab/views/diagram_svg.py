@@ -87,7 +87,9 @@ def _label(box: Box) -> Iterator[str]:
     letters = int((box.width - 14) / _CHARACTER)
     centre = box.top + (HEADER / 2 if box.kind == "group" else box.height / 2)
     title_y = centre + 4 if box.kind == "group" or not box.detail else centre - 3
-    hover = f"<title>{_text(box.path)} {_text('; '.join(filter(None, (box.told, box.gives, *box.errors))))}</title>"
+    whole = box.title if len(box.title) > letters else ""
+    words = "; ".join(filter(None, (whole, box.told, box.gives, *box.errors)))
+    hover = f"<title>{_text(box.path)} {_text(words)}</title>"
     gone = ' text-decoration="line-through"' if box.mark == "removed" else ""
     yield (
         f'<text x="{middle:g}" y="{title_y:g}"{gone} font-size="12.5" font-weight="bold" text-anchor="middle">'

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from hybridlab.architecture.spec import Architecture
+from hybridlab.training import flow
 from hybridlab.views.diagram import Box, DiagramInfo
 
-QUANTITIES = {
-    "grad_norm": "Gradient norm",
-    "update_ratio": "Update ratio",
-    "expert_load": "Expert load",
+QUANTITIES = {name: quantity.title for name, quantity in flow.QUANTITIES.items()} | {
+    "expert_load": "Expert load"
 }
 """What is measured of components while they train."""
 Value = float | Sequence[float]
@@ -25,6 +25,17 @@ def measured_info(
 
     The colour is on a logarithmic scale from the smallest to the largest, for loads from even to all to one expert.
     """
+    return painted_info(info, architecture, f"{QUANTITIES[quantity]}, measured", values, _words)
+
+
+def painted_info(
+    info: DiagramInfo,
+    architecture: Architecture,
+    title: str,
+    values: Mapping[str, Value],
+    written: Callable[[Any], str],
+) -> DiagramInfo:
+    """Return a diagram whose boxes say a value by path of ids, coloured by it; ``title`` says what and from where."""
     ids = {path: names for path, names, _ in architecture.walk()}
     ends = _ends(values)
 
@@ -32,9 +43,10 @@ def measured_info(
         value = values.get(ids.get(box.path, box.path.removeprefix("task.")))
         if value is None or box.kind == "group":
             return replace(box, detail="") if box.kind != "group" else box
-        words = _words(value)
-        told = f"{QUANTITIES[quantity]}, measured: {words}"
-        return replace(box, detail=words, told=told, tint=_tint(value, ends), supplied=False)
+        words = written(value)
+        return replace(
+            box, detail=words, told=f"{title}: {words}", tint=_tint(value, ends), supplied=False
+        )
 
     return replace(info, boxes=tuple(map(shown, info.boxes)))
 

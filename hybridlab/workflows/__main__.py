@@ -15,6 +15,8 @@ from hybridlab.errors import HybridLabError
 from hybridlab.runs import worker
 
 VERBS: dict[str, worker.Verb | str] = {
+    "lr_find": "hybridlab.workflows.rates:run",
+    "profile": "hybridlab.workflows.profile_run:run",
     "train": "hybridlab.workflows.train:run",
 }
 

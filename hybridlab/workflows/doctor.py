@@ -18,8 +18,11 @@ from hybridlab.components.fused_scans import which_scan
 from hybridlab.components.registry import palette
 from hybridlab.components.token_mixers import fla_kernels
 from hybridlab.components.types import TensorKind, TensorType
+from hybridlab.hardware.caches import device_caches
 from hybridlab.hardware.ceilings import Ceilings, ceilings, fingerprint
 from hybridlab.hardware.devices import choose, devices
+from hybridlab.hardware.meters.here import instruments
+from hybridlab.hardware.published import LABEL, published, table
 from hybridlab.runs.condition import facts as runs_facts
 from hybridlab.runs.home import home
 
@@ -86,6 +89,9 @@ def facts(
         "device": chosen,
         "runs": known,
         "ceilings": measured.as_dict(),
+        "caches": [asdict(cache) for cache in device_caches(torch.device(chosen))],
+        "published": _published(measured.title),
+        "meters": instruments(torch.device(chosen)).as_dict(),
         "checks": [asdict(check) for check in checks],
         "ok": all(check.ok for check in checks),
     }
@@ -152,6 +158,16 @@ def _input(given: TensorType, generator: torch.Generator) -> torch.Tensor:
 def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
     scale = max(float(b.abs().max()), 1e-6)
     return float((a.float() - b.float()).abs().max()) / scale
+
+
+def _published(title: str) -> dict[str, Any]:
+    """Return what the maker publishes of the device beside the whole table, labelled as such."""
+    peak = published(title)
+    return {
+        "label": LABEL,
+        "device": peak.as_dict() if peak is not None else None,
+        "table": table(),
+    }
 
 
 def _built_for() -> str:

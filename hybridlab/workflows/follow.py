@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hybridlab.runs.launcher import cancel, wait
+from hybridlab.errors import Problem, RunError
+from hybridlab.runs.launcher import cancel, ensure_supervisor, wait
 from hybridlab.runs.metrics import Columns
+from hybridlab.runs.profile_request import ProfileRequest, look
 from hybridlab.runs.record import Run, RunState
+from hybridlab.runs.store import open_store
 from hybridlab.units import format_seconds
 
 _SHOWN = ("loss", "samples_per_s")
+_POLL_SECONDS = 0.15
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,23 @@ def follow(
         on_stopping()
         cancel(run.id)
         return wait(run.id, estimate.update)
+
+
+def wait_for_profile(run_id: str) -> ProfileRequest:
+    """Wait until a profile that was asked for is written, or it is sure that it will not be, and return it.
+
+    Raises:
+        RunError: there is no such run, or nobody asked it for a profile.
+        StoreError: the store cannot be read.
+    """
+    while True:
+        ensure_supervisor()
+        found = look(open_store().get(run_id))
+        if found is None:
+            raise RunError(Problem(f"run {run_id}", "nobody asked for a profile of it"))
+        if not found.state.open:
+            return found
+        time.sleep(_POLL_SECONDS)
 
 
 class _Estimate:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from hybridlab.architecture.document import loads
+from hybridlab.architecture.model import build
 from hybridlab.hardware.devices import choose
 from hybridlab.runs.launcher import submit
 from hybridlab.runs.record import Run
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
+from hybridlab.training.groups import assigned
+from hybridlab.training.start import start, starts_otherwise
 
 
 def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,8 +28,12 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     architecture = loads(text)
     task, spec = prepare(settings)
-    fit(architecture, task)
+    completed = fit(architecture, task)
     choose(spec.device)
+    if spec.groups or starts_otherwise(spec):
+        model = build(completed, task.input_type(), device="meta")
+        assigned(model, spec.groups)
+        start(model, spec)
     return {
         "name": f"{architecture.name} on {task.name}",
         "training": spec.model_dump(mode="json"),

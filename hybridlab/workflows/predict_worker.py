@@ -132,6 +132,19 @@ def _prepare(args: Args) -> Any:
     return prepared(str(args["text"]), dict(args["settings"]))
 
 
+def _update_memory(args: Args) -> Any:
+    """Return what weights, gradients and optimisers of a training keep, by group of its settings."""
+    from hybridlab.architecture.model import build
+    from hybridlab.tasks.registry import fit
+    from hybridlab.training.defaults import prepare
+    from hybridlab.training.optimiser_memory import optimiser_memory
+
+    chosen, spec = prepare(dict(args["settings"]))
+    completed = fit(loads(str(args["text"])), chosen)
+    model = build(completed, chosen.input_type(), device="meta")
+    return [group.as_dict() for group in optimiser_memory(model, spec)]
+
+
 def _import(args: Args) -> Any:
     """Read a published model's ``config`` or layer ``pattern`` as an architecture's text."""
     from hybridlab.workflows.published import imported
@@ -198,6 +211,7 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "check": _check,
     "predict": _predict,
     "prepare": _prepare,
+    "update_memory": _update_memory,
     "import": _import,
     "families": _families,
     "python_file": _python_file,

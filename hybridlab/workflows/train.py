@@ -11,10 +11,14 @@ from typing import Any
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.errors import RunError, StoreError
+from hybridlab.hardware.devices import choose
+from hybridlab.hardware.meters.here import instruments
 from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.tasks.registry import fit, task
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
+from hybridlab.training.step_profile import StepProfiler
+from hybridlab.workflows.metering import RunEnergy, metered
 
 _SMALL = "name: warm\nwidth: 8\nnodes:\n  - {use: lstm}\n  - {use: attention, heads: 2}\n"
 
@@ -43,8 +47,8 @@ def run(context: RunContext) -> dict[str, Any]:
     what = task(spec.task, **spec.task_params)
     architecture = fit(loads(text), what)
     model = build(architecture, what.input_type(), seed=spec.seed)
-    _write(context.folder / "architecture.yaml", text)
-    _write(
+    write_whole(context.folder / "architecture.yaml", text)
+    write_whole(
         context.folder / "training.json", json.dumps(spec.model_dump(mode="json"), indent=2) + "\n"
     )
     if not context.resumed:
@@ -55,35 +59,54 @@ def run(context: RunContext) -> dict[str, Any]:
         flush=True,
     )
 
+    found = instruments(choose(spec.device))
+    energy = RunEnergy(context, spec, found, what.length)
+    profiler = StepProfiler(context.folder, model, spec.profile_every)
+
     def restored(step: int) -> None:
+        energy.goes_on_from(step)
         context.truncate_metrics(step)
         context.progress(step, spec.steps)
         if step:
             print(f"going on from the checkpoint of step {step:,}", flush=True)
 
+    def done(step: int) -> None:
+        context.progress(step, spec.steps)
+        profiler.after_step(step)
+
     def flush() -> None:
+        energy.keep(context.step)
         with contextlib.suppress(StoreError):  # it is tried again; a checkpoint is worth more now
             context.flush()
 
-    result = train(
-        model,
-        what,
-        spec,
-        folder=context.folder,
-        on_metrics=context.log_metrics,
-        should_stop=context.stop_requested,
-        on_step=lambda step: context.progress(step, spec.steps),
-        on_restored=restored,
-        before_checkpoint=flush,
-        resume=context.resumed,
-    )
+    with metered(context, spec, found):
+        try:
+            result = train(
+                model,
+                what,
+                spec,
+                folder=context.folder,
+                on_metrics=context.log_metrics,
+                should_stop=context.stop_requested,
+                on_step=done,
+                on_restored=restored,
+                before_checkpoint=flush,
+                resume=context.resumed,
+            )
+        finally:
+            profiler.close()
     if result.stop_reason in ("cancel", "interrupt"):
         raise Stopped(result.stop_reason)
-    return {**result.as_dict(), "baselines": what.baselines(), "params": params}
+    return {
+        **result.as_dict(),
+        "baselines": what.baselines(),
+        "params": params,
+        "energy": energy.result(result.steps),
+    }
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace a file whole."""
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file whole, so that nobody ever reads half of it."""
     draft = path.with_name(f".{path.name}.tmp")
     with draft.open("w", encoding="utf-8") as file:
         file.write(text)

@@ -16,7 +16,8 @@ from hybridlab.runs.metrics import Point
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
 from hybridlab.ui import predictions, shell
-from hybridlab.ui.design import keeping
+from hybridlab.ui.design import keeping, look
+from tests.app.held import put_in_session
 
 TOP = Path(__file__).resolve().parents[2]
 MakeRun = Callable[..., Run]
@@ -29,6 +30,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("HYBRIDLAB_HOME", str(folder))
     monkeypatch.delenv("HYBRIDLAB_STORE", raising=False)
     monkeypatch.setattr(shell, "_call_supervisor", lambda: None)
+    # A test that wants costs draws again until they are there; the others need not wait for them at each rerun.
+    monkeypatch.setattr(look, "_PATIENCE_S", 0.02)
+    monkeypatch.setattr(look, "_CANVAS_PATIENCE_S", 0.02)
     yield folder
     keeping.finish()
 
@@ -37,11 +41,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def open_page() -> Callable[..., AppTest]:
     """Return a function that opens a page of the app, with parameters in its address."""
 
-    def opened(name: str = "", **query: str) -> AppTest:
+    def opened(name: str = "", *, first_view: str = "", **query: str) -> AppTest:
         if name in ("1_Design", "2_Train"):
             predictions.components()
             predictions.tasks()
         test = AppTest.from_file(str(TOP / "app.py"), default_timeout=120).run()
+        if first_view:  # the canvas needs a browser
+            put_in_session(test, "design_first_view", first_view)
         for key, value in query.items():
             test.query_params[key] = value
         if name:

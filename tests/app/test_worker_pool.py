@@ -135,3 +135,38 @@ def test_many_sessions_at_once_all_get_their_own_answer(pool) -> None:
     for thread in threads:
         thread.join()
     assert got == {n: n for n in range(30)}
+
+
+@pytest.fixture
+def calm_pool():
+    made = WorkerPool(command=[sys.executable, "-c", WORKER], calm_s=0.4)
+    yield made
+    made.close()
+
+
+def test_questions_in_the_background_wait_until_nobody_else_has_asked_for_a_while(
+    calm_pool,
+) -> None:
+    for number in range(2):  # both processes are there
+        calm_pool.submit("x", {"s": 0.3, "warm": number})
+    behind = [calm_pool.submit("x", {"behind": n}, background=True) for n in range(3)]
+    asked = [calm_pool.submit("x", {"s": 0.1, "n": n}).result(30) for n in range(6)]
+    assert not any(future.done() for future in behind)
+    last = max(answer.value["at"] for answer in asked)
+    assert all(future.result(30).value["at"] > last + 0.2 for future in behind)
+
+
+def test_a_question_in_the_background_comes_forward_when_somebody_asks_it(calm_pool) -> None:
+    calm_pool.submit("x", {"s": 0.5, "warm": 1}, owner="you")
+    calm_pool.submit("x", {"other": 1}, background=True)
+    behind = calm_pool.submit("x", {"same": 1}, background=True)
+    time.sleep(0.1)
+    assert not behind.done()
+    asked = calm_pool.submit("x", {"same": 1}, owner="me")
+    assert asked is behind
+    assert asked.result(30).value["same"] == 1
+
+
+def test_a_pool_that_nobody_asks_works_in_the_background_in_one_process(calm_pool) -> None:
+    futures = [calm_pool.submit("x", {"s": 0.1, "n": n}, background=True) for n in range(4)]
+    assert len({future.result(30).value["pid"] for future in futures}) == 1

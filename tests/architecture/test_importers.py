@@ -226,6 +226,10 @@ def test_a_megatron_pattern() -> None:
     ]
     assert notes == []
     assert count_parameters(architecture) > 0
+    every = "".join(megatron.LETTERS)
+    found, notes = megatron.read(every)
+    assert [node.use for node in found.nodes] == [use for use, _ in megatron.LETTERS.values()]
+    assert "sparse_attention" in {node.use for node in found.nodes} and notes == []
     long, notes = megatron.read("MMMM|*-MMMM|*-/M*")
     assert len(notes) == 2
     (group,) = long.nodes

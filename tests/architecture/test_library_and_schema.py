@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from hybridlab.architecture import library
@@ -68,6 +67,8 @@ def test_unknown_names_list_the_presets():
 
 
 def test_the_schema_accepts_every_preset_and_refuses_mistakes():
+    import jsonschema  # here, because its grammars take seconds that every collection would pay
+
     schema = json_schema()
     validator = jsonschema.Draft202012Validator(schema)
     validator.check_schema(schema)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -106,12 +107,61 @@ def test_a_node_that_is_written_otherwise_is_changed_all_the_same(path) -> None:
     assert "# the second" in changed
 
 
-def test_lines_that_moved_are_not_mistaken_for_others() -> None:
+@pytest.mark.parametrize("text", [LINES, re.sub(r" +#( b)?.*?(?=[\"\n])", "", LINES)])
+def test_lines_that_moved_are_not_mistaken_for_others(text) -> None:
     forget()
-    text = edit.set_parameter(LINES, "nodes[0]", "ratio", 2.0)
+    text = edit.set_parameter(text, "nodes[0]", "ratio", 2.0)
     text = edit.add(text, {"use": "gru"}, after="nodes[0]")
     text = edit.set_parameter(text, "nodes[2]", "ratio", 3.0)
     text = edit.set_parameter(text, "nodes[2]", "ratio", 4.0)
     architecture, problems = parse(text)
     assert architecture is not None, problems
     assert [node.params for node in architecture.nodes[:3]] == [{"ratio": 2.0}, {}, {"ratio": 4.0}]
+
+
+def noted(text: str) -> tuple[str, list[str]]:
+    """Return a text with a comment at the end of every line of a node, and the comments."""
+    lines, notes = text.split("\n"), []
+    for place, line in enumerate(lines):
+        if line.lstrip().startswith("- {"):
+            notes.append(f"# note {len(notes)}.")
+            lines[place] = f"{line}{' ' * (1 + len(notes) % 4)}{notes[-1]}"
+    return "\n".join(lines), notes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_comments_at_the_ends_of_lines_stay_with_their_nodes_with_and_without_memory(seed) -> None:
+    chance = random.Random(seed)
+    entry = chance.choice(presets())
+    warm, notes = noted(entry.text())
+    cold = warm
+    assert notes
+    for _ in range(8):
+        change = chance.choice((*CHANGES, edit.duplicate, lambda text, at: edit.move(text, at, -1)))
+        architecture, problems = parse(warm)
+        assert architecture is not None, problems
+        places = [(at, node) for at, _, node in architecture.walk()]
+        path, node = chance.choice(places)
+        if node.is_group:
+            change = edit.unwrap if chance.random() < 0.5 else edit.wrap
+        kept = dict(recent._kept)
+        forget()
+        cold = change(cold, path)
+        forget()
+        recent._kept.update(kept)
+        warm = change(warm, path)
+        assert warm == cold
+        assert [warm.count(note) for note in notes] == [1] * len(notes), warm
+
+
+def test_a_value_set_and_taken_back_gives_the_first_text_with_its_comments() -> None:
+    text, _ = noted(presets()[0].text())
+    architecture, _ = parse(text)
+    assert architecture is not None
+    paths = [path for path, _, node in architecture.walk() if not node.is_group]
+    changed = text
+    for path in paths:
+        changed = edit.set_parameter(changed, path, "a_rather_long_name_of_a_parameter", 1)
+    for path in reversed(paths):
+        changed = edit.set_parameter(changed, path, "a_rather_long_name_of_a_parameter", None)
+    assert changed == text

@@ -23,7 +23,9 @@ def test_six_runs_are_followed_to_their_end(cli: Cli, monkeypatch: pytest.Monkey
     for accuracies in said.json["tasks"].values():
         assert set(accuracies) == {"hybrid", "lstm", "attention"}
         assert all(0 <= value <= 1 for value in accuracies.values())
-    assert said.json["done"] is True
+    assert said.json["done"] is True and said.json["active"] is False
+    for captions in said.json["captions"].values():
+        assert all("budget of 2 steps reached" in caption for caption in captions.values())
     ends = [line for line in said.err.splitlines() if "budget of 2 steps reached" in line]
     assert len(ends) == 6
     assert len(cli("runs", "--json").json) == 6

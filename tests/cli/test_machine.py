@@ -31,6 +31,15 @@ def test_the_doctor_tells_what_it_is_on_and_what_was_checked(cli: Cli, home: Pat
     assert said.json["runs"]["home"] == str(home)
     assert {check["name"] for check in said.json["checks"]} == set(palette())
     assert said.json["ok"] is True
+    speeds = said.json["ceilings"]
+    assert "float32" in speeds["flops_per_s"]
+    assert speeds["bandwidths"][-1]["level"] == "memory"
+    assert speeds["seconds"] < 30
+    assert said.json["published"]["label"] == "published by the maker, not measured here"
+    assert said.json["published"]["table"]
+    meters = said.json["meters"]
+    assert "each core of the machine" in [one["quantity"] for one in meters["measured"]]
+    assert all(one["reason"] for one in meters["not_measured"])
     started = time.perf_counter()
     again = cli("doctor", "--json")
     assert again.json["ceilings"]["measured_at"] == said.json["ceilings"]["measured_at"]

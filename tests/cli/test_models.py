@@ -130,3 +130,35 @@ def test_bad_input_ends_with_two(
     said = cli(*arguments, "--json")
     assert said.code == 2
     assert said.json["errors"][0]["message"]
+
+
+def test_a_design_is_exported_for_transformers(cli: Cli, config: Path, tmp_path: Path) -> None:
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 50}
+    config.write_text(json.dumps({**LLAMA, **small, "eos_token_id": 3}))
+    file, out = tmp_path / "llama.yaml", tmp_path / "folder"
+    assert cli("import", "hf", str(config), "-o", str(file)).code == 0
+    told = ("export", "hf", str(file), "-o", str(out), "--like", str(config), "--json")
+    said = cli(*told)
+    assert said.code == 0 and said.json["family"] == "llama" and said.json["checked"]
+    assert said.json["folder"] == str(out) and said.json["largest_difference"] < 1e-4
+    assert json.loads((out / "config.json").read_text())["eos_token_id"] == 3
+    assert cli(*told).json["errors"][0]["message"] == "is there already"
+    refused = cli(
+        "export", "hf", str(file), "-o", str(tmp_path / "x"), "--family", "mamba", "--json"
+    )
+    assert refused.code == 2 and refused.json["errors"][0]["path"] == "layers.0.attention"
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_design_is_exported_as_onnx(cli: Cli, tmp_path: Path) -> None:
+    file, out = tmp_path / "small.yaml", tmp_path / "small.onnx"
+    nodes = "nodes:\n  - {use: token_embedding, vocab: 9}\n  - {use: swiglu}\n  - {use: lm_head, vocab: 9}\n"
+    file.write_text(f"name: small\nwidth: 8\n{nodes}")
+    said = cli("export", "onnx", str(file), "-o", str(out), "--json")
+    assert said.code == 0 and out.exists()
+    assert said.json["opset"] == 20 and said.json["dynamic"] == ["batch", "length"]
+    assert said.json["checked"] and said.json["largest_difference"] < 1e-5
+    file.write_text(file.read_text().replace("swiglu", "s4d"))
+    said = cli("export", "onnx", str(file), "-o", str(tmp_path / "no.onnx"), "--json")
+    assert said.code == 2 and said.json["errors"][0]["path"] == "s4d"
+    assert not (tmp_path / "no.onnx").exists()

@@ -34,6 +34,9 @@ FIRST_DOZEN = {
     *("lm_head", "classifier", "regressor"),
 }
 
+MIXERS = [n for n in NAMES if palette()[n].kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER)]
+WITHOUT_LAST_MAP = ("fourier_mixing", "gru", "lstm", "min_gru", "min_lstm", "s4d", "slstm")
+"""Their output has no map behind it at the width, or more than a map."""
 CHANGE_RATE = ("downsample", "upsample")
 """These read or give blocks: what they may see of them is tested in test_change_of_rate.py."""
 
@@ -288,3 +291,18 @@ def test_the_catalogue_is_plain_json() -> None:
     entries = json.loads(json.dumps(catalogue()))
     assert [entry["name"] for entry in entries] == NAMES
     assert all(entry["state_bytes_per_token"] is not None for entry in entries)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_the_output_scales_with_its_last_map(name: str, build: Build, give: Give) -> None:
+    module = build(name).eval()
+    given = give(module, length=CHEAP_TO_MEET)
+    weights = module.output_weights()
+    if not weights:
+        assert name in WITHOUT_LAST_MAP
+        return
+    with torch.no_grad():
+        before = module(*given)
+        for weight in weights:
+            module.get_parameter(weight).mul_(0.5)
+        torch.testing.assert_close(module(*given), 0.5 * before, rtol=1e-4, atol=1e-5)

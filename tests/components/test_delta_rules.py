@@ -87,6 +87,7 @@ def test_gradients_written_by_hand(size: int, chunks: int) -> None:
     q, k, v, beta = draw(4), draw(4), draw(3), draw()
     total = draw(size).detach().sub(0.5).cumsum(-2).requires_grad_()
     assert torch.autograd.gradcheck(gla_chunks, (q, k, v, total), fast_mode=True)
+    assert torch.autograd.gradcheck(gla_chunks, (q, k, v, None), fast_mode=True)
     assert torch.autograd.gradcheck(delta_chunks, (q, k, v, total, beta), fast_mode=True)
 
 

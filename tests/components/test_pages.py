@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from hybridlab.components.base import Kind
 from hybridlab.components.pages import page
 from hybridlab.components.registry import palette
 from hybridlab.errors import SpecError
@@ -20,6 +24,8 @@ def test_a_page_says_all_that_the_file_does(name: str) -> None:
     assert [row.split("`")[1] for row in rows] == list(fields)
     for row, item in zip(rows, fields.values(), strict=True):
         assert (item.description or "") in row.replace("\\|", "|") and row.count(" | ") >= 4
+    assert "## Data flow\n\n" in text and "output" in text.split("## Data flow")[1]
+    assert ("## Speed\n\nNot yet measured" in text) == (info.kind is Kind.TOKEN_MIXER)
     assert "None" not in text.replace("None.", "") and "  \n" not in text
 
 
@@ -32,6 +38,24 @@ def test_a_page_writes_ranges_choices_and_figures() -> None:
     assert "Presets that use it: none." in text
     assert "| `method` | mean | mean, last, conv |" in page("downsample")
     assert "Reads 2 × sequence; gives sequence." in page("upsample")
+
+
+def test_a_page_says_what_was_measured_where_and_when(tmp_path: Path) -> None:
+    rows = [
+        {"mixer": "mamba2", "length": 1024, "ms": 41.26, "times_attention": 0.5},
+        {"mixer": "mamba2", "length": 256, "ms": 9.0, "times_attention": 1.25},
+        {"mixer": "lstm", "length": 256, "ms": 77.0, "times_attention": 3.0},
+    ]
+    about = {"date": "2026-01-02", "machine": "an abacus", "settings": {"batch": 4, "width": 256}}
+    file = tmp_path / "mixers.json"
+    file.write_text(json.dumps({"rows": rows, "torch": "2.13", **about}), encoding="utf-8")
+    text = page("mamba2", speeds=file)
+    assert "*Measured* 2026-01-02 on an abacus, torch 2.13" in text and "batch 4, width 256" in text
+    assert text.index("| 256 | 9.0 | 1.25 |") < text.index("| 1,024 | 41.3 | 0.50 |")
+    assert "77.0" not in text
+    for content in ("", "[]", '{"rows": 3}', '{"rows": [1]}'):
+        file.write_text(content, encoding="utf-8")
+        assert "Not yet measured here: run `benchmarks/mixers.py`." in page("mamba2", speeds=file)
 
 
 def test_no_page_without_a_component() -> None:

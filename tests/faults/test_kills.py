@@ -136,14 +136,19 @@ def kill_once(trainings: Trainings, run: Run, chance: random.Random) -> bool:
     if (
         moment > 0.15
     ):  # at work; before that, it opens the store, builds the model, reads the checkpoint
-        until(lambda: trainings.mark(UPDATES) > before)
+        until(lambda: trainings.mark(UPDATES) > before or has_ended(pid))
     if moment > 0.6:  # while it writes a checkpoint, most likely
-        until(lambda: trainings.mark(IN_SAVE))
+        until(lambda: trainings.mark(IN_SAVE) or has_ended(pid))
         longest = trainings.mark(SAVE_NS) / 1e9
     time.sleep(chance.uniform(0, longest))
     os.kill(pid, signal.SIGKILL)
     status = trainings.end()
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def has_ended(pid: int) -> bool:
+    """Say whether a worker is through, and only waits to be collected."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:

@@ -29,7 +29,7 @@ IN_SAVE, SAVE_NS, UPDATES = 0, 8, 16
 
 def become_worker(run_id: str, marks: mmap.mmap) -> int:
     """Work on a run, leaving marks from the outside of the code that is tested."""
-    save, begin_update = checkpoint.save, loop.set_learning_rate
+    save, begin_update = checkpoint.save, loop.set_rates
 
     def marked_save(*arguments, **options):
         struct.pack_into("q", marks, IN_SAVE, 1)
@@ -42,9 +42,9 @@ def become_worker(run_id: str, marks: mmap.mmap) -> int:
     def counted_update(*arguments):
         count = struct.unpack_from("q", marks, UPDATES)[0]
         struct.pack_into("q", marks, UPDATES, count + 1)
-        begin_update(*arguments)
+        return begin_update(*arguments)
 
-    checkpoint.save, loop.set_learning_rate = marked_save, counted_update
+    checkpoint.save, loop.set_rates = marked_save, counted_update
     return worker.work(run_id, {"train": TRAIN})
 
 

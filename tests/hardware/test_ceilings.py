@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hybridlab.errors import DeviceError
+from hybridlab.hardware.caches import cpu_caches
 from hybridlab.hardware.ceilings import Ceilings, ceilings, load, measure
 
 
@@ -26,7 +27,10 @@ def test_measuring_is_quick_and_says_with_how_many_threads(measured: Ceilings) -
     assert measured.seconds < 10
     assert measured.threads == torch.get_num_threads()
     assert measured.torch_version == torch.__version__
-    assert set(measured.flops_per_s) == {"float32", "bfloat16", "float16"}
+    told = {**measured.flops_per_s, **measured.not_measured}
+    assert set(told) == {"float32", "bfloat16", "float16", "int8"}
+    assert not set(measured.flops_per_s) & set(measured.not_measured)
+    assert "float32" in measured.flops_per_s
 
 
 def test_figures_agree_with_a_plain_stopwatch(measured: Ceilings) -> None:
@@ -46,6 +50,39 @@ def test_working_sets_grow_and_bandwidths_are_of_this_world(measured: Ceilings) 
     assert all(1e8 < item.bytes_per_s < 1e13 for item in measured.bandwidths)
     assert measured.bytes_per_s == measured.bandwidths[-1].bytes_per_s
     assert 1e-8 < measured.call_s < 1e-2
+    assert measured.bandwidths[-1].level == "memory"
+    told = {cache.level: cache.size_bytes for cache in cpu_caches()}
+    for item in measured.bandwidths[:-1]:
+        assert item.level in told or not told
+        assert item.working_set_bytes < told.get(item.level, 1 << 60)
+
+
+def test_a_cache_is_faster_than_memory(measured: Ceilings) -> None:
+    speeds = {item.level: item.bytes_per_s for item in measured.bandwidths}
+    best = max(item.bytes_per_s for item in measured.bandwidths)
+    assert best > 1.2 * speeds["memory"], speeds
+
+
+def test_a_precision_that_torch_cannot_multiply_is_told_and_not_made_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*given: object) -> None:
+        raise RuntimeError("not implemented for 'Char'\nand more")
+
+    monkeypatch.setattr(torch, "_int_mm", refuse)
+    found = measure("cpu", seconds_each=0.001)
+    assert "int8" not in found.flops_per_s
+    assert found.not_measured == {
+        "int8": "torch cannot multiply it on this device: not implemented for 'Char'"
+    }
+
+
+def test_what_was_measured_in_another_form_is_measured_anew(
+    folder: Path, measured: Ceilings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load(folder, "cpu") == measured
+    monkeypatch.setattr("hybridlab.hardware.ceilings._FORM", "another")
+    assert load(folder, "cpu") is None
 
 
 def test_they_are_kept_and_read_again(folder: Path, measured: Ceilings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -48,14 +49,18 @@ def test_what_is_not_there_is_refused_with_what_is(name: str) -> None:
 
 def test_free_memory_shrinks_by_what_is_taken() -> None:
     shrunk = []
-    for _ in range(5):  # other processes take and give memory back meanwhile
+    # Other processes take and give memory back meanwhile, some of them gigabytes.
+    for _ in range(20):
         before = free_bytes("cpu")
         taken = torch.ones(128 * 1024**2)
         after = free_bytes("cpu")
         assert before is not None and after is not None
         shrunk.append((before - after) / (taken.numel() * 4))
         del taken
-    assert max(shrunk) > 0.5
+        if shrunk[-1] > 0.5:
+            break
+        time.sleep(0.5)
+    assert max(shrunk) > 0.5, shrunk
 
 
 def test_a_container_limits_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +69,25 @@ def test_a_container_limits_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(room, "_CGROUP", tmp_path)
     assert room.host_memory_bytes() == 100 * 1024**2
     assert room.host_free_bytes() == 40 * 1024**2
+
+
+def test_files_that_a_container_has_read_count_as_available(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text(str(100 * 1024**2))
+    (tmp_path / "memory.current").write_text(str(99 * 1024**2))
+    stat = {
+        "anon": 20,
+        "inactive_file": 50,
+        "active_file": 20,
+        "slab_reclaimable": 4,
+        "slab_unreclaimable": 5,
+    }
+    (tmp_path / "memory.stat").write_text(
+        "".join(f"{name} {mib * 1024**2}\n" for name, mib in stat.items())
+    )
+    monkeypatch.setattr(room, "_CGROUP", tmp_path)
+    assert room.host_free_bytes() == (100 - 20 - 5) * 1024**2
 
 
 def test_importing_the_room_does_not_import_torch() -> None:

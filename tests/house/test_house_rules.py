@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +24,18 @@ def shown(path: Path) -> str:
     return path.relative_to(TOP).as_posix()
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield every module that a file imports, inside functions too, but not for type checking alone."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
+    """Return every module that a file imports, inside functions too, but not for type checking alone."""
+    return frozenset(_imports(parsed(path)))
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
     skipped = {
         id(child)
         for node in ast.walk(tree)
@@ -92,7 +102,7 @@ def test_nothing_is_pickled_evaluated_or_loaded_unsafely() -> None:
         bad += [shown(path)] * any(
             name in ("pickle", "dill", "shelve", "marshal") for name in imports(path)
         )
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
                 if name in ("eval", "exec", "torch.load", "yaml.load", "np.load", "numpy.load"):
@@ -104,7 +114,7 @@ def test_no_loop_indexes_time() -> None:
     """Each ``x[:, t]`` in a loop costs a full zero tensor in backward; ``x.unbind(1)`` costs nothing."""
     bad = []
     for path in sources("hybridlab/components"):
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for function in ast.walk(parsed(path)):
             if not isinstance(function, ast.FunctionDef) or function.name == "reference":
                 continue
             for loop in ast.walk(function):

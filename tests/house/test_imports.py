@@ -30,6 +30,8 @@ TORCH_FREE = [
     "hybridlab.architecture.complete",
     "hybridlab.components.types",
     "hybridlab.training.spec",
+    "hybridlab.profiling.perfetto",
+    "hybridlab.profiling.report",
     "hybridlab.views.diagram",
     "hybridlab.views.diagram_svg",
     "hybridlab.views.curves",
@@ -65,11 +67,17 @@ def test_what_the_page_server_needs_is_free_of_torch(module: str) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def one_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home for all pages: only the first has to wait until a process with torch has told the palette."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_draws_without_torch_and_without_touching_a_gpu(page: str, tmp_path: Path) -> None:
+def test_a_page_draws_without_torch_and_without_touching_a_gpu(page: str, one_home: Path) -> None:
     code = f"""
 import json, os, sys
-os.environ["HYBRIDLAB_HOME"] = {str(tmp_path)!r}
+os.environ["HYBRIDLAB_HOME"] = {str(one_home)!r}
 from streamlit.testing.v1 import AppTest
 test = AppTest.from_file({str(TOP / "pages" / page)!r}, default_timeout=60).run()
 torch = sys.modules.get("torch")

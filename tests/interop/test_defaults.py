@@ -22,6 +22,7 @@ BRANCHES = {
     "bamba": {"attn_layer_indices": [0]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"], "num_hidden_layers": 2},
     "lfm2": {"full_attn_idxs": [1]},
+    "zamba2": {"use_mem_rope": True},
 }
 """What a family must be told to read all of its fields."""
 

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Error,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 from chromium import FLAGS, SEEN, find
@@ -125,30 +133,67 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
     browser.close()
 
 
-@pytest.fixture(params=["light"])
-def page(
-    request: pytest.FixtureRequest, chromium: Browser, app_server: AppServer
-) -> Iterator[Page]:
-    """A page in a fresh context whose links are those of the app; parametrize it with ``indirect`` for ``dark``."""
-    scheme: Any = request.param
+def new_context(chromium: Browser, app_server: AppServer, *, seen: bool = True) -> BrowserContext:
+    """Return a visitor of the app: with nothing kept but, if wanted, that the tour has been seen."""
     context = chromium.new_context(
-        base_url=app_server.url,
-        color_scheme=scheme,
-        viewport={"width": 1440, "height": 900},
-        accept_downloads=True,
+        base_url=app_server.url, viewport={"width": 1440, "height": 900}, accept_downloads=True
     )
     context.set_default_timeout(EXPECT_MS)
-    if request.node.get_closest_marker("newcomer") is None:
+    if seen:
         context.add_init_script(SEEN)
+    return context
+
+
+@pytest.fixture(scope="session")
+def visitor(chromium: Browser, app_server: AppServer) -> Iterator[BrowserContext]:
+    """One visitor for many tests, with a window that stays: opening another costs as much as half a page of the app."""
+    context = new_context(chromium, app_server)
+    context.new_page()
+    yield context
+    context.close()
+
+
+@pytest.fixture(params=["light"])
+def page(
+    request: pytest.FixtureRequest,
+    chromium: Browser,
+    app_server: AppServer,
+    visitor: BrowserContext,
+) -> Iterator[Page]:
+    """A page of a visitor who keeps nothing from test to test; parametrize it with ``indirect`` for ``dark``.
+
+    They asked their system for less motion, which spares the machine a third of a page's drawing; newcomers did not,
+    and neither did the other visitors that some tests bring.
+    """
+    newcomer = request.node.get_closest_marker("newcomer") is not None
+    context = new_context(chromium, app_server, seen=False) if newcomer else visitor
+    scheme: Any = request.param
+    others = list(context.pages)
     opened = context.new_page()
+    opened.emulate_media(
+        color_scheme=scheme, reduced_motion="no-preference" if newcomer else "reduce"
+    )
     failures = request.session.testsfailed
     yield opened
     if request.session.testsfailed > failures:
+        told_of_failure(request, opened, app_server)
+    if newcomer:
+        context.close()
+        return
+    for mine in [page for page in context.pages if page not in others]:
         with contextlib.suppress(Error):
-            opened.screenshot(path=str(SCREENSHOTS / f"failed-{request.node.name}.png"))
-        said = app_server.log.read_text(encoding="utf-8", errors="replace")
-        print(f"the app said:\n{said[-3000:]}")
-    context.close()
+            mine.evaluate("localStorage.clear(), sessionStorage.clear()")
+        mine.close()
+    context.clear_cookies()
+    context.clear_permissions()
+
+
+def told_of_failure(request: pytest.FixtureRequest, page: Page, app_server: AppServer) -> None:
+    """Keep a screenshot of a test that failed, and print what the server said."""
+    with contextlib.suppress(Error):
+        page.screenshot(path=str(SCREENSHOTS / f"failed-{request.node.name}.png"))
+    said = app_server.log.read_text(encoding="utf-8", errors="replace")
+    print(f"the app said:\n{said[-3000:]}")
 
 
 @pytest.fixture
@@ -160,5 +205,24 @@ def shoot() -> Any:
         path.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=str(path))
         return path
+
+    return keep
+
+
+@pytest.fixture
+def shoot_both(shoot: Any) -> Any:
+    """Return a function that keeps a screenshot on a light and on a dark page; the page is light afterwards."""
+    drawn = """dark => {
+        const [r, g, b] = getComputedStyle(document.querySelector("[data-testid=stApp]"))
+            .backgroundColor.match(/\\d+/g).map(Number);
+        return (r + g + b < 384) === dark;
+    }"""
+
+    def keep(page: Page, name: str) -> None:
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(drawn, arg=scheme == "dark")
+            page.wait_for_timeout(250)  # charts and the canvas take their colours a moment later
+            shoot(page, f"{name}_{scheme}")
 
     return keep

@@ -29,16 +29,13 @@ def shot(page: Page, shoot: Any, name: str) -> None:
 
 
 def open_design(page: Page, start: str) -> Locator:
-    """Open the designer with a preset, or with nothing, and wait for the canvas."""
+    """Open the designer with a preset by its link, or with nothing, and wait for the canvas."""
     page.set_viewport_size({"width": 1280, "height": 720})
-    page.goto("/")
-    page.get_by_test_id("stTopNavLink").filter(has_text="Design").click()
     if start == "empty":
+        page.goto("/design")
         page.get_by_role("button", name="Start empty").click()
     else:
-        page.locator(
-            f".st-key-preset\\.{start} button, .st-key-preset-{start} button"
-        ).first.click()
+        page.goto(f"/design?preset={start}")
     canvas = page.locator(CANVAS)
     canvas.wait_for()
     return canvas

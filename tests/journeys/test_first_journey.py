@@ -28,11 +28,7 @@ def settled(page: Page) -> None:
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
 
 
-@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
-def test_design_train_and_see(
-    page: Page, shoot, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    scheme = request.node.callspec.params["page"]
+def test_design_train_and_see(page: Page, shoot, shoot_both, tmp_path: Path) -> None:
     outside: list[str] = []
     broken: list[str] = []
 
@@ -51,13 +47,13 @@ def test_design_train_and_see(
     # A preset.
     page.goto("/design")
     expect(page.get_by_role("heading", name="Design a hybrid")).to_be_visible()
-    shoot(page, f"journey-{scheme}-1-start")
+    shoot_both(page, "journey-1-start")
     page.locator("[class*='st-key-preset'][class*='lstm_attention_mini'] button").first.click()
     expect(page.get_by_test_id("stMetric").filter(has_text="Parameters")).to_contain_text(
         re.compile(r"\d")
     )
     before = metric(page, "Parameters")
-    shoot(page, f"journey-{scheme}-2-preset")
+    shoot_both(page, "journey-2-preset")
 
     # An edit: one more component from the list beside the diagram, which the text and the canvas show too.
     page.get_by_role("radio", name="Diagram").click()
@@ -75,8 +71,8 @@ def test_design_train_and_see(
     target = (
         TOP / "docs/screenshots/design.png" if os.environ.get("HYBRIDLAB_SCREENSHOTS") else None
     )
-    shoot(page, f"journey-{scheme}-3-edited")
-    if target is not None and scheme == "light":
+    shoot_both(page, "journey-3-edited")
+    if target is not None:
         shoot(page, "design", target)
 
     # Training on real data, live.
@@ -93,14 +89,14 @@ def test_design_train_and_see(
     expect(page.get_by_test_id("stMetric").filter(has_text="Time, predicted")).to_contain_text(
         re.compile(r"\d")
     )
-    shoot(page, f"journey-{scheme}-4-before")
+    shoot_both(page, "journey-4-before")
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"run="))
     run_id = parse_qs(urlsplit(page.url).query)["run"][0]
     expect(page.get_by_text(re.compile(rf"Step [\d,]+ of {STEPS}\b"))).to_be_visible(
         timeout=120_000
     )
-    shoot(page, f"journey-{scheme}-5-live")
+    shoot_both(page, "journey-5-live")
 
     # The page is closed and opened again; the result stands there in the end, beside its baselines.
     page.goto("/runs")
@@ -109,7 +105,7 @@ def test_design_train_and_see(
     expect(page.get_by_text(re.compile("majority class", re.IGNORECASE)).first).to_be_visible()
     expect(page.locator("canvas").first).to_be_visible()
     settled(page)
-    shoot(page, f"journey-{scheme}-6-result")
+    shoot_both(page, "journey-6-result")
 
     # The table of runs.
     page.get_by_role("link", name="Runs").click()
@@ -123,6 +119,6 @@ def test_design_train_and_see(
     mine = next(row for row in rows if run_id in row.values())
     assert any("done" in value.lower() for value in mine.values())
     assert any(str(STEPS) in value for value in mine.values())
-    shoot(page, f"journey-{scheme}-7-runs")
+    shoot_both(page, "journey-7-runs")
     assert outside == []
     assert broken == []

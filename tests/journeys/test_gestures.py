@@ -12,6 +12,16 @@ from playwright.sync_api import Browser, Page, expect
 from test_canvas import CANVAS, drag, entry, middle, node, open_design, settled, shot, uses
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+VIEWS = """
+window.views = [];
+const look = () => {
+  const now = document.querySelector('.react-flow__viewport')?.style.transform;
+  if (now && window.views.at(-1) !== now) window.views.push(now);
+  requestAnimationFrame(look);
+};
+look();
+"""
+"""Notes what the canvas is seen from, frame by frame."""
 JAMBA = ["mamba2", "swiglu", "attention", "moe"]
 
 
@@ -41,13 +51,9 @@ def selected(page: Page) -> list[str]:
 
 
 def choose(page: Page, path: str) -> None:
-    """Click a node until it alone is selected: a new tab, or one that comes to the front, may miss the first."""
-    for _ in range(5):
-        node(page, path).click()
-        for _ in range(20):
-            if selected(page) == [path]:
-                return
-            page.wait_for_timeout(100)
+    """Click a node once, near its upper edge, which is in view; it alone is selected then."""
+    node(page, path).click(position={"x": 40, "y": 8})
+    expect(node(page, path)).to_have_class(re.compile("hl-selected"))
     assert selected(page) == [path]
 
 
@@ -78,13 +84,16 @@ def test_nodes_are_copied_and_cut_from_tab_to_tab(page: Page) -> None:
     settled(page, costs=False)
     node(page, "nodes[0].nodes[1]").click()
     node(page, "nodes[0].nodes[2]").click(modifiers=["Control"])
+    assert (page.locator(f"{CANVAS} .hl-bar-row").bounding_box() or {})["height"] < 42, "one row"
     press(page, "Control+c")
     copied = "- {use: swiglu}\n- {use: attention, heads: 4, kv_heads: 2}\n"
     assert page.evaluate("navigator.clipboard.readText()") == copied
     other = page.context.new_page()
+    other.add_init_script(VIEWS)
     open_design(other, "lstm_attention_mini")
     settled(other, costs=False)
     choose(other, "nodes[0]")
+    assert len(other.evaluate("views")) == 1, "the graph moved after it was first seen"
     press(other, "Control+v")
     shows(other, ["lstm", "swiglu", "attention", "attention"])
     node(other, "nodes[0]").click()
@@ -102,7 +111,9 @@ def test_nodes_are_copied_and_cut_from_tab_to_tab(page: Page) -> None:
     shows(other, ["lstm", "attention"])
 
 
-def test_groups_are_tied_folded_and_taken_apart_and_nodes_found(page: Page, shoot: Any) -> None:
+def test_groups_are_tied_folded_kept_and_taken_apart_and_nodes_found(
+    page: Page, app_server: AppServer, shoot: Any
+) -> None:
     open_design(page, "jamba_mini")
     settled(page)
     node(page, "nodes[0].nodes[1]").click()
@@ -124,6 +135,31 @@ def test_groups_are_tied_folded_and_taken_apart_and_nodes_found(page: Page, shoo
     shows(page, [])
     button(page, "Unfold stage")
     select_group(page)
+    page.get_by_text("Blocks to use again").click()
+    page.get_by_role("button", name="Save this group as a block").click()
+    expect(page.get_by_test_id("stToast").last).to_contain_text("Saved as the block")
+    entry(page, "block:stage").click()
+    shows(page, [*inside(), *inside()])
+    button(page, "Fit everything in view (0)")
+    shot(page, shoot, "block")
+    drag(page, entry(page, "block:stage"), middle(node(page, "nodes[0].nodes[1]")))
+    shows(page, ["<mamba2", *inside(), "<attention", "<moe", *inside()])
+    press(page, "Control+z", "Control+z")
+    shows(page, inside())
+    (app_server.home / "blocks" / "stage.yaml").unlink()
+
+    button(page, "Fit everything in view (0)")
+    node(page, "nodes[0].nodes[1]").click()
+    page.get_by_role("button", name="Fork and join").click()
+    shot(page, shoot, "forks")
+    page.get_by_role("menuitem", name="Expert choice").click()
+    shows(page, ["<mamba2", "<swiglu", "<swiglu", "<routed_choice", "<attention", "<moe"])
+    assert selected(page) == ["nodes[0].nodes[1].nodes[1]"], "the copy, to be replaced"
+    settled(page)
+    shot(page, shoot, "choice")
+    press(page, "Control+z")
+    shows(page, inside())
+    select_group(page)
     press(page, "u")
     shows(page, JAMBA)
     press(page, "Control+z")
@@ -141,7 +177,9 @@ def test_groups_are_tied_folded_and_taken_apart_and_nodes_found(page: Page, shoo
     # Connect by keyboard: the node and, with the arrow keys, who is to read it.
     press(page, "Home", "ArrowDown", "c", "ArrowDown", "Enter")
     assert selected(page) == ["nodes[0].nodes[3]"]
-    assert "reads mamba2" in label(page, "nodes[0].nodes[3]")
+    expect(node(page, "nodes[0].nodes[3]")).to_have_attribute(
+        "aria-label", re.compile("reads mamba2")
+    )
     expect(page.locator(f"{CANVAS} .hl-callout")).to_contain_text("in place of what it read")
     button(page, "Add both with a Sum instead")
     settled(page, costs=False)

@@ -18,8 +18,7 @@ PRESET = library.find("jamba_mini").read_text(encoding="utf-8")
 
 
 def open_preset(page: Page) -> None:
-    page.goto("/design")
-    page.locator("[class*='st-key-preset'][class*='jamba_mini'] button").first.click()
+    page.goto("/design?preset=jamba_mini")
     settled(page)
 
 
@@ -97,11 +96,7 @@ def test_an_edited_design_is_gone_on_with_after_its_page_was_closed(
     assert text_of(page) == text
 
 
-@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
-def test_a_version_is_named_restored_and_the_restoring_undone(
-    page: Page, shoot: Any, request: pytest.FixtureRequest
-) -> None:
-    scheme = request.node.callspec.params["page"]
+def test_a_version_is_named_restored_and_the_restoring_undone(page: Page, shoot_both: Any) -> None:
     open_preset(page)
     replace_mixer(page)
     marked = page.locator(f"{CANVAS} .hl-changed")
@@ -114,7 +109,7 @@ def test_a_version_is_named_restored_and_the_restoring_undone(
     expect(
         page.get_by_test_id("stPopoverBody").get_by_text("with linear attention")
     ).to_be_visible()
-    shoot(page, f"keeping_versions_{scheme}")
+    shoot_both(page, "keeping_versions")
     page.keyboard.press("Escape")
     page.locator(CANVAS).focus()
     page.keyboard.press("Control+z")
@@ -137,11 +132,9 @@ def test_a_version_is_named_restored_and_the_restoring_undone(
     assert text_of(page) == PRESET
 
 
-@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 def test_the_design_is_compared_with_its_preset(
-    page: Page, shoot: Any, request: pytest.FixtureRequest, tmp_path: Path
+    page: Page, shoot_both: Any, tmp_path: Path
 ) -> None:
-    scheme = request.node.callspec.params["page"]
     open_preset(page)
     replace_mixer(page)
     view(page, "Compare")
@@ -154,7 +147,7 @@ def test_the_design_is_compared_with_its_preset(
     expect(changed).to_have_attribute("data-path", "nodes[0].nodes[0]")
     row = page.get_by_role("row").filter(has_text="Parameters")
     expect(row).to_contain_text("%")
-    shoot(page, f"keeping_compare_{scheme}")
+    shoot_both(page, "keeping_compare")
     with page.expect_download() as download:
         page.get_by_role("button", name="Text difference").click()
     file = tmp_path / "changes.diff"
@@ -162,11 +155,11 @@ def test_the_design_is_compared_with_its_preset(
     told = file.read_text(encoding="utf-8")
     assert "-      - {use: mamba2, state: 16}" in told
     assert "+      - {use: gated_linear_attention" in told
-    page.get_by_role("combobox", name="Compare the design with").click()
+    page.get_by_role("combobox", name="Compare the design with").fill("hymba")
     page.get_by_role("option", name="preset: hymba_mini").click()
     expect(page.locator('.board [data-mark="removed"]').first).to_be_visible()
     expect(page.locator('.board [data-mark="added"]').first).to_be_visible()
-    shoot(page, f"keeping_compare_other_{scheme}")
+    shoot_both(page, "keeping_compare_other")
 
 
 def test_a_link_opens_the_same_text_for_somebody_else(

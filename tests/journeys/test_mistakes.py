@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
-from test_canvas import CANVAS, drag, entry, middle, node, open_design, settled, wire
+from conftest import AppServer, told_of_failure
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+from test_canvas import (
+    CANVAS,
+    drag,
+    entry,
+    middle,
+    node,
+    open_design,
+    settled,
+    wire,
+    yaml_text,
+)
 
 pytestmark = pytest.mark.browser
 SHOTS = os.environ.get("HYBRIDLAB_CANVAS_SHOTS")
@@ -40,10 +51,43 @@ def write(page: Page, text: str) -> None:
     page.get_by_role("button", name="Apply").click()
 
 
+@pytest.fixture(scope="module")
+def opened(visitor: BrowserContext) -> Iterator[list[Page]]:
+    """The page on which one mistake after the other is made; none at first and after a failure."""
+    pages: list[Page] = []
+    yield pages
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture(params=["light"])
+def desk(
+    request: pytest.FixtureRequest,
+    visitor: BrowserContext,
+    app_server: AppServer,
+    opened: list[Page],
+) -> Iterator[Page]:
+    """One page for many mistakes, with the same small design before each."""
+    if not opened:
+        opened.append(visitor.new_page())
+    page = opened[0]
+    scheme: Any = request.param
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    failures = request.session.testsfailed
+    start(page)
+    yield page
+    if request.session.testsfailed > failures:
+        told_of_failure(request, page, app_server)
+        opened.pop().close()
+
+
 def start(page: Page) -> Locator:
     """Open a small design that is right, on the canvas."""
-    canvas = open_design(page, "empty")
-    write(page, GOOD)
+    canvas = page.locator(CANVAS)
+    if page.url == "about:blank":
+        canvas = open_design(page, "empty")
+    if yaml_text(page) != GOOD:
+        write(page, GOOD)
     expect(right(page)).to_be_visible()
     view(page, "Canvas")
     canvas.wait_for()
@@ -148,88 +192,81 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(
-    ("page", "name"),
+    ("desk", "name"),
     [(("light", "dark")[place % 2], name) for place, name in enumerate(MISTAKES)],
-    indirect=["page"],
+    indirect=["desk"],
 )
 def test_a_mistake_is_explained_and_its_fix_puts_it_right(
-    page: Page, name: str, shoot: Any
+    desk: Page, name: str, shoot: Any
 ) -> None:
     mistake = MISTAKES[name]
-    start(page)
-    mistake.make(page)
+    mistake.make(desk)
     if mistake.on_canvas:
-        row = page.locator(f'{CANVAS} .hl-problem-row[data-severity="error"]').filter(
+        row = desk.locator(f'{CANVAS} .hl-problem-row[data-severity="error"]').filter(
             has_text=mistake.says
         )
         expect(row.first).to_be_visible()
-        shot(page, shoot, name)
+        shot(desk, shoot, name)
         row.first.get_by_role("button", name=mistake.fix).click()
     else:
-        expect(page.get_by_test_id("stAlert").filter(has_text=mistake.says).first).to_be_visible()
-        shot(page, shoot, name)
-        page.get_by_role("button", name=mistake.fix).first.click()
-    expect(right(page)).to_be_visible()
-    expect(page.locator('.hl-problem-row[data-severity="error"]')).to_have_count(0)
+        expect(desk.get_by_test_id("stAlert").filter(has_text=mistake.says).first).to_be_visible()
+        shot(desk, shoot, name)
+        desk.get_by_role("button", name=mistake.fix).first.click()
+    expect(right(desk)).to_be_visible()
+    expect(desk.locator('.hl-problem-row[data-severity="error"]')).to_have_count(0)
     if not mistake.on_canvas:
-        view(page, "Canvas")
-        page.locator(CANVAS).wait_for()
-    settled(page)
-    assert not page.locator(f"{CANVAS} .hl-mark.hl-error").count()
-    shot(page, shoot, f"{name}_fixed")
+        view(desk, "Canvas")
+        desk.locator(CANVAS).wait_for()
+    settled(desk)
+    assert not desk.locator(f"{CANVAS} .hl-mark.hl-error").count()
+    shot(desk, shoot, f"{name}_fixed")
 
 
-def test_a_fix_is_one_step_of_undo(page: Page) -> None:
-    start(page)
-    paste(page, "- {use: attention, haeds: 8}")
-    row = page.locator(f"{CANVAS} .hl-problem-row").filter(has_text="unknown key")
+def test_a_fix_is_one_step_of_undo(desk: Page) -> None:
+    paste(desk, "- {use: attention, haeds: 8}")
+    row = desk.locator(f"{CANVAS} .hl-problem-row").filter(has_text="unknown key")
     row.get_by_role("button", name="Write haeds as heads").click()
-    expect(right(page)).to_be_visible()
-    page.keyboard.press("Control+z")
+    expect(right(desk)).to_be_visible()
+    desk.keyboard.press("Control+z")
     expect(row).to_be_visible()
-    page.keyboard.press("Control+z")
+    desk.keyboard.press("Control+z")
     expect(row).to_have_count(0)
-    expect(right(page)).to_be_visible()
+    expect(right(desk)).to_be_visible()
 
 
-def test_a_problem_leads_to_its_node_even_inside_a_folded_group(page: Page) -> None:
-    start(page)
-    paste(page, "- {id: far, nodes: [{use: swiglu}, {id: bad, use: swiglu, colour: red}]}")
-    settled(page, costs=False)
-    page.locator(CANVAS).focus()
-    page.get_by_role("button", name="Fold far").click()
-    expect(node(page, "nodes[2].nodes[1]")).to_have_count(0)
-    page.locator(f"{CANVAS} .hl-problem").filter(has_text="unknown key").click()
-    expect(node(page, "nodes[2].nodes[1]")).to_be_in_viewport()
-    expect(node(page, "nodes[2].nodes[1]")).to_have_attribute("aria-pressed", "true")
-    expect(page.get_by_role("button", name="Remove unknown key colour")).to_be_visible()
+def test_a_problem_leads_to_its_node_even_inside_a_folded_group(desk: Page) -> None:
+    paste(desk, "- {id: far, nodes: [{use: swiglu}, {id: bad, use: swiglu, colour: red}]}")
+    settled(desk, costs=False)
+    desk.locator(CANVAS).focus()
+    desk.get_by_role("button", name="Fold far").click()
+    expect(node(desk, "nodes[2].nodes[1]")).to_have_count(0)
+    desk.locator(f"{CANVAS} .hl-problem").filter(has_text="unknown key").click()
+    expect(node(desk, "nodes[2].nodes[1]")).to_be_in_viewport()
+    expect(node(desk, "nodes[2].nodes[1]")).to_have_attribute("aria-pressed", "true")
+    expect(desk.get_by_role("button", name="Remove unknown key colour")).to_be_visible()
 
 
-def test_text_that_is_no_yaml_says_where_and_can_be_taken_back(page: Page, shoot: Any) -> None:
-    start(page)
-    write(page, GOOD.replace("heads: 4}", "heads: 4"))
-    said = page.get_by_test_id("stAlert").filter(has_text="this is not YAML")
+def test_text_that_is_no_yaml_says_where_and_can_be_taken_back(desk: Page, shoot: Any) -> None:
+    write(desk, GOOD.replace("heads: 4}", "heads: 4"))
+    said = desk.get_by_test_id("stAlert").filter(has_text="this is not YAML")
     expect(said).to_contain_text("line")
-    shot(page, shoot, "no_yaml")
-    page.get_by_role("button", name="Revert").click()
+    shot(desk, shoot, "no_yaml")
+    desk.get_by_role("button", name="Revert").click()
     expect(said).to_have_count(0)
-    expect(page.get_by_label("Architecture (YAML)")).to_have_value(GOOD)
+    expect(desk.get_by_label("Architecture (YAML)")).to_have_value(GOOD)
 
 
-def test_words_pasted_on_the_canvas_change_nothing_and_say_why(page: Page, shoot: Any) -> None:
-    start(page)
-    before = settled(page)
-    paste(page, "dear diary")
-    expect(page.locator(f"{CANVAS} .hl-callout")).to_contain_text("is not a list of nodes")
-    shot(page, shoot, "pasted_words")
-    assert settled(page) == before
+def test_words_pasted_on_the_canvas_change_nothing_and_say_why(desk: Page, shoot: Any) -> None:
+    before = settled(desk)
+    paste(desk, "dear diary")
+    expect(desk.locator(f"{CANVAS} .hl-callout")).to_contain_text("is not a list of nodes")
+    shot(desk, shoot, "pasted_words")
+    assert settled(desk) == before
 
 
-@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 def test_a_line_that_cannot_be_is_explained_and_a_button_does_what_was_meant(
-    page: Page, shoot: Any, request: pytest.FixtureRequest
+    page: Page, shoot_both: Any
 ) -> None:
-    scheme = request.node.callspec.params["page"]
     start(page)
     paste(page, "- {id: later, use: mlp}")
     settled(page)
@@ -248,16 +285,15 @@ def test_a_line_that_cannot_be_is_explained_and_a_button_does_what_was_meant(
     page.wait_for_timeout(400)
     wire(page, "nodes[0].nodes[0]", "nodes[2]")
     expect(callout).to_contain_text("inside another group")
-    shot(page, shoot, f"line_{scheme}")
+    shoot_both(page, "canvas_line")
     callout.get_by_role("button", name="and add both with a Sum").click()
     settled(page)
     assert not page.locator(f"{CANVAS} .hl-mark").count()
-    shot(page, shoot, f"line_joined_{scheme}")
+    shoot_both(page, "canvas_line_joined")
 
 
-@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 def test_hints_and_an_overdrawn_budget_are_told_and_block_nothing(
-    page: Page, shoot: Any, request: pytest.FixtureRequest
+    page: Page, shoot_both: Any
 ) -> None:
     start(page)
     paste(page, "- {use: rms_norm}\n- {use: layer_norm}")
@@ -271,7 +307,7 @@ def test_hints_and_an_overdrawn_budget_are_told_and_block_nothing(
     expect(meter).to_have_attribute("data-over", "true")
     expect(meter).to_contain_text("predicted")
     expect(meter).to_contain_text("of 4 MiB")
-    shot(page, shoot, f"hints_{request.node.callspec.params['page']}")
+    shoot_both(page, "canvas_hints")
     hint.get_by_role("button", name="Remove layer_norm").click()
     expect(hint).to_have_count(0)
     settled(page)

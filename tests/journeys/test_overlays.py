@@ -26,15 +26,7 @@ def says(page: Page, path: str) -> str:
     return found.inner_text()
 
 
-def both(page: Page, shoot: Any, name: str) -> None:
-    """Keep a picture on light and on dark."""
-    for scheme in ("dark", "light"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        page.wait_for_timeout(700)
-        shot(page, shoot, f"{name}_{scheme}")
-
-
-def test_the_nodes_show_what_is_chosen(page: Page, shoot: Any) -> None:
+def test_the_nodes_show_what_is_chosen(page: Page, shoot: Any, shoot_both: Any) -> None:
     open_design(page, "jamba_mini")
     settled(page)
     plain = node(page, MIXER).locator(".hl-costs").inner_text()
@@ -52,7 +44,7 @@ def test_the_nodes_show_what_is_chosen(page: Page, shoot: Any) -> None:
         shares = re.findall(r"(<?\d+) % of all", says(page, "nodes[0]") + texts[overlay])
         assert len(shares) == 2, "a group and a node, each with its share"
     assert len(set(texts.values())) == 4
-    both(page, shoot, "overlay_ms")
+    shoot_both(page, "canvas_overlay_ms")
     page.locator(CANVAS).focus()
     page.keyboard.press("o")
     expect(page.locator(LEGEND)).to_contain_text("Gradient norm")
@@ -67,7 +59,7 @@ def test_the_nodes_show_what_is_chosen(page: Page, shoot: Any) -> None:
     assert not page.locator(LEGEND).count()
 
 
-def test_a_training_is_seen_on_the_nodes(page: Page, shoot: Any) -> None:
+def test_a_training_is_seen_on_the_nodes(page: Page, shoot_both: Any) -> None:
     open_design(page, "jamba_mini")
     settled(page)
     choose(page, "ms")
@@ -98,7 +90,7 @@ def test_a_training_is_seen_on_the_nodes(page: Page, shoot: Any) -> None:
     said = says(page, MIXER)
     assert float(said) > 0
     assert says(page, "nodes[0]"), "the group has its own norm"
-    both(page, shoot, "overlay_live_gradients")
+    shoot_both(page, "canvas_overlay_live_gradients")
     expect(page.locator(RUN)).not_to_have_attribute("data-step", str(step))
     assert says(page, MIXER) != said
     newer = int(page.locator(RUN).get_attribute("data-step") or 0)
@@ -118,7 +110,7 @@ def test_a_training_is_seen_on_the_nodes(page: Page, shoot: Any) -> None:
     assert re.search(r"busiest \d+ %\s+even 25 %", says(page, "nodes[0].nodes[3]"))
     page.get_by_role("button", name="Fill the window (W)").click()
     page.get_by_role("button", name="Fit everything in view (0)").click()
-    both(page, shoot, "overlay_live_experts")
+    shoot_both(page, "canvas_overlay_live_experts")
     page.get_by_role("button", name="Back into the page (W)").click()
     choose(page, "update_ratio")
     assert 0 < float(says(page, MIXER)) < 1
@@ -135,7 +127,7 @@ def test_a_training_is_seen_on_the_nodes(page: Page, shoot: Any) -> None:
     expect(told).to_be_visible()
     told.scroll_into_view_if_needed()
     page.wait_for_timeout(800)
-    both(page, shoot, "train_network")
+    shoot_both(page, "canvas_train_network")
     first = told.inner_text()
     expect(told).not_to_have_text(first)
     page.get_by_test_id("stButtonGroup").get_by_text("Expert load", exact=True).click()

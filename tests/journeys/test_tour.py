@@ -39,11 +39,7 @@ def around(page: Page, thing: str) -> None:
     )
 
 
-@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
-def test_a_newcomer_is_shown_around_once_by_keyboard(
-    page: Page, shoot: Any, request: pytest.FixtureRequest
-) -> None:
-    scheme = request.node.callspec.params["page"]
+def test_a_newcomer_is_shown_around_once_by_keyboard(page: Page, shoot_both: Any) -> None:
     open_design(page, "jamba_mini")
     card = page.locator(CARD)
     card.wait_for()
@@ -52,8 +48,7 @@ def test_a_newcomer_is_shown_around_once_by_keyboard(
     for step in STEPS:
         expect(card).to_have_attribute("data-step", step)
         around(page, THINGS[step])
-        page.wait_for_timeout(250)
-        shoot(page, f"tour_{step}_{scheme}")
+        shoot_both(page, f"tour_{step}")
         if step == "inspector":
             page.keyboard.press("ArrowLeft")
             expect(card).to_have_attribute("data-step", "canvas")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from hybridlab.tasks import digits_data
 from hybridlab.tasks.digits_data import digits, shifted, split_indices
 from hybridlab.tasks.registry import task
 
@@ -29,6 +32,19 @@ def test_no_test_image_is_in_the_training_split() -> None:
         {image.numpy().tobytes() for image in digits(split)[0]} for split in ("train", "test")
     )
     assert not train & test
+
+
+def test_they_are_read_as_scikit_learn_reads_them_without_importing_it() -> None:
+    code = (
+        "import sys; from hybridlab.tasks.registry import catalogue; assert catalogue(); "
+        "print(sorted({'sklearn', 'scipy', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    images, labels = digits_data._raw()
+    data = load_digits()
+    np.testing.assert_array_equal(images, data.images, strict=True)
+    np.testing.assert_array_equal(labels, data.target, strict=True)
 
 
 def test_values_are_the_images_scaled() -> None:

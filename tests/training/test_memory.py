@@ -52,7 +52,7 @@ REAL = """
         return train(model, what, spec, folder=Path(sys.argv[1]))
 
     run(8)
-    limit = psutil.Process().memory_info().vms + 400 * 2**20
+    limit = psutil.Process().memory_info().vms + 150 * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
         run(65536)

@@ -59,6 +59,7 @@ def test_every_preset_trains_twenty_steps(entry: Entry, tmp_path: Path) -> None:
 )
 def test_every_sample_of_settings_trains(path: Path, tmp_path: Path) -> None:
     what, spec = prepare({**read_settings(path), "steps": 2, "eval_every": 2, "device": "cpu"})
-    small = loads("name: x\nwidth: 8\nnodes:\n  - {use: attention, heads: 2}\n")
+    mixers = "  - {use: attention, heads: 2}\n  - {use: mamba2, heads: 2, head_dim: 4, state: 4}\n"
+    small = loads(f"name: x\nwidth: 8\nnodes:\n{mixers}")
     model = build(fit(small, what), what.input_type(), seed=0)
     assert train(model, what, spec, folder=tmp_path).steps == 2

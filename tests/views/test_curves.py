@@ -116,3 +116,18 @@ def test_names_of_runs_stay_text() -> None:
     assert figure.data[0].name.startswith("&lt;b&gt;bold&lt;/b&gt; xxx")
     assert figure.data[0].name.endswith("…")
     assert "<b>" not in figure.layout.title.text
+
+
+@pytest.mark.parametrize(
+    ("metric", "axis"),
+    [
+        ("core_percent/3", "core percent/3 (%)"),
+        ("power_w/RAPL package-0", "power w/RAPL package-0 (W)"),
+        ("device_sm_clock_mhz", "device sm clock mhz (MHz)"),
+        ("device_temperature_celsius", "device temperature celsius (°C)"),
+        ("device_reserved_bytes", "device reserved bytes (bytes)"),
+    ],
+)
+def test_readings_of_meters_have_their_units(metric: str, axis: str) -> None:
+    curve = Curve("a", "a", (1,), (1.0,), (2.0,))
+    assert curves_plot(curves_info([curve], metric)).layout.yaxis.title.text == axis

@@ -113,24 +113,3 @@ def test_a_failed_run_is_not_a_result(store: Store) -> None:
     assert found["tasks"]["mqar"]["lstm"] is None and not found["done"] and found["active"]
     assert found["states"]["mqar"]["lstm"] == "FAILED"
     assert found["captions"]["mqar"]["lstm"] == "failed: no"
-
-
-@pytest.mark.slow
-def test_the_demonstration_runs_from_end_to_end(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, supervisor_ender: Any
-) -> None:
-    monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path / "home"))
-    monkeypatch.setitem(demo._OF_TASK["parity"], "steps", 6)
-    monkeypatch.setitem(demo._OF_TASK["mqar"], "steps", 6)
-    seen: list[dict[str, Any]] = []
-    try:
-        found = demo.demo(1, seen.append)
-    finally:
-        supervisor_ender(tmp_path / "home")
-    assert found["done"] and found == seen[-1]
-    assert seen[0]["active"]
-    for name, of in found["tasks"].items():
-        assert all(0.0 <= accuracy <= 1.0 for accuracy in of.values()), name
-        assert all(
-            "budget of 6 steps reached" in caption for caption in found["captions"][name].values()
-        )

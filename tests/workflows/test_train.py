@@ -33,9 +33,10 @@ TRAINING = {
 class Record:
     """A run's record, as far as the workflow reads it."""
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
+    def __init__(self, spec: Mapping[str, Any], attempt: int) -> None:
         self.id = "abc"
         self.spec = spec
+        self.attempt = attempt
 
 
 class Context:
@@ -45,7 +46,9 @@ class Context:
         self, folder: Path, spec: Mapping[str, Any], *, resumed: bool = False, stop_at: int = -1
     ) -> None:
         folder.mkdir(exist_ok=True)
-        self.folder, self.run, self.resumed, self.stop_at = folder, Record(spec), resumed, stop_at
+        self.folder, self.resumed, self.stop_at = folder, resumed, stop_at
+        self.run = Record(spec, attempt=1 + resumed)
+        self.metered = False
         self.points: list[tuple[int, str, float]] = []
         self.told: list[tuple[int, int]] = []
         self.truncated: list[int] = []
@@ -53,6 +56,16 @@ class Context:
 
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
         self.points += [(step, name, value) for name, value in values.items()]
+
+    def bring_own_meters(self) -> None:
+        self.metered = True
+
+    def log_samples(self, values: Mapping[str, float]) -> None:
+        self.log_metrics(self.step, values)
+
+    @property
+    def step(self) -> int:
+        return self.told[-1][0] if self.told else 0
 
     def progress(self, step: int, steps: int) -> None:
         self.told.append((step, steps))
@@ -96,6 +109,15 @@ def test_a_run_ends_with_metrics_weights_and_its_settings(tmp_path: Path) -> Non
     assert context.told == [(step, 10) for step in range(11)]
     assert context.flushes == 4, "before each checkpoint: 3, 6, 9 and the last"
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
+    assert context.metered, "the meters of the workflow take over"
+    told = json.loads((tmp_path / "meters.json").read_text())
+    assert told["hz"] == 1.0
+    assert "processor and memory of the process" in [one["quantity"] for one in told["measured"]]
+    energy = result["energy"]
+    assert (energy["steps"], energy["samples"], energy["tokens"]) == (10, 40, 320)
+    assert (energy["joules"] is None) == bool(energy["not_measured"]), "a figure or a reason"
+    assert energy["joules"] != 0
+    assert energy["modelled"] is None
 
 
 def test_a_cancelled_run_says_so_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -112,6 +134,9 @@ def test_a_cancelled_run_says_so_and_goes_on_where_it_stopped(tmp_path: Path) ->
     assert min(step for step, _, _ in second.points) == 6
     assert result["weights_sha256"] == whole["weights_sha256"]
     assert result["metrics"] == whole["metrics"]
+    assert result["energy"]["steps"] == 10, "both attempts, each up to where it came"
+    kept = json.loads((tmp_path / "run" / "energy.json").read_text())["attempts"]
+    assert [(one["from_step"], one["to_step"]) for one in kept] == [(0, 5), (5, 10)]
 
 
 def test_a_store_that_is_busy_does_not_end_the_training(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Writes architectures in other forms: so far one Python file that needs nothing but torch."""
+"""Writes architectures in other forms: one Python file that needs torch alone, ONNX, a folder for transformers."""

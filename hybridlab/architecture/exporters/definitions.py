@@ -24,7 +24,16 @@ _NOT_NEEDED = {"reference", "start", "step", "check"}
 _OF_COMPONENTS = _NOT_NEEDED | {
     *("Params", "params", "accepts", "gives", "min_inputs", "max_inputs", "recurrent_trace"),
     *("graph_break", "loops", "info", "causal", "state_bytes_per_token", "state_bytes"),
-    *("aux_loss", "report", "after_update", "lends", "borrows", "__getstate__"),
+    *(
+        "aux_loss",
+        "report",
+        "after_update",
+        "lends",
+        "borrows",
+        "adapts",
+        "exit_shape",
+        "__getstate__",
+    ),
 }
 _PLAIN = {
     "fused_for": "def fused_for(*tensors: Tensor) -> None:\n    return None  # no compiled kernels here"

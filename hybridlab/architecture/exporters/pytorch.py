@@ -20,9 +20,10 @@ from hybridlab.architecture.model import GraphModel, GroupModule, ScopeModule, S
 from hybridlab.architecture.residual_norm import norm_params
 from hybridlab.architecture.spec import INPUT, Architecture, Residual
 from hybridlab.components.base import BuildContext, ComponentInfo
+from hybridlab.components.low_rank import AdaptedLinear
 from hybridlab.components.registry import lookup
-from hybridlab.components.types import TensorType
-from hybridlab.errors import SpecError
+from hybridlab.components.types import TensorKind, TensorType
+from hybridlab.errors import Problem, SpecError
 
 PROVIDED = {
     name: name for name in ("Component", "Params", "BuildContext", "TensorType", "Slot", "Group")
@@ -163,15 +164,55 @@ def _model(architecture: Architecture, model: GraphModel, root: str) -> Iterator
     yield "        super().__init__()"
     yield f"        self.root = {root}()"
     places = {
-        module.path: name for name, module in model.named_modules() if isinstance(module, Slot)
+        module.path: name
+        for name, module in model.named_modules()
+        if isinstance(module, Slot | GroupModule)
     }
     for share in model.inference.shares:
-        holder, _, weight = f"{places[share.borrower]}.body.{share.weight}".rpartition(".")
-        lent = f"{places[share.lender]}.body.{share.lent}"
-        yield f'        self.get_submodule("{holder}").{weight} = self.get_parameter("{lent}")'
+        holder, _, weight = f"{places[share.borrower]}.{share.weight}".rpartition(".")
+        other, _, lent = f"{places[share.lender]}.{share.lent}".rpartition(".")
+        yield f'        lent = self.get_submodule("{other}").state_dict(keep_vars=True)'
+        yield f'        self.get_submodule("{holder}").{weight} = lent["{lent}"]'
     yield ""
     yield "    def forward(self, x: Tensor) -> Tensor:"
-    yield "        return self.root(x)"
+    exits = list(_exits(model))
+    if not exits:
+        yield "        return self.root(x)"
+        return
+    yield "        y = self.root(x)"
+    yield "        if self.training:"
+    yield "            return y"
+    yield "        for part in reversed(self.exits()):  # all is computed; the first exit that is sure counts"
+    yield "            left = part.exit()"
+    yield "            y = torch.where(left.sure.view(-1, *[1] * (y.dim() - 1)), left.logits, y)"
+    yield "        return y"
+    yield ""
+    yield "    def exits(self) -> list[nn.Module]:"
+    yield '        """Return the parts where samples may leave, as they run; each keeps its last scores."""'
+    yield f"        return [self.get_submodule(path) for path in {exits!r}]"
+
+
+def _exits(model: GraphModel) -> Iterator[str]:
+    """Yield the names of components at which samples leave, in running order.
+
+    Raises:
+        SpecError: one stands in a tied group, where its scores of one use are lost in the next.
+    """
+    output = model.inference.output
+    if output is None or output.kind is not TensorKind.LOGITS:
+        return
+    names = {module: name for name, module in model.named_modules()}
+    seen: set[str] = set()
+    for slot in model.root.in_running_order():
+        plan = model.inference.slots[slot.path]
+        if plan.info.cls.exit_shape(plan.params, plan.context) is None:
+            continue
+        if slot.path in seen:
+            message = "an exit that runs several times with the same weights cannot be written out"
+            fix = "give each repeat its own weights, or put the exit behind the group"
+            raise SpecError(Problem(plan.file_path, message, fix=fix))
+        seen.add(slot.path)
+        yield f"{names[slot]}.body"
 
 
 class _Writer:
@@ -237,6 +278,9 @@ class _Writer:
     def _slot(self, slot: Slot) -> list[str]:
         plan = self.plans[slot.path]
         body = self._component(plan.info, plan.params.model_dump(mode="json"), plan.context)
+        if plan.lora:
+            name = self.collection.need("hybridlab.components.low_rank", "adapted")
+            body = f"{name}({body}, {plan.lora}, {dict(_adapted_maps(slot))!r})"
         if plan.residual is Residual.NONE:
             return ["Slot(", f"    {body},", ")"]
         of = plan.context.inputs[0] if plan.residual is Residual.PRE else plan.output
@@ -309,6 +353,13 @@ class _Names:
 def _plain(key: str) -> bool:
     """Say whether a module's name can be written behind a dot."""
     return key.isidentifier() and not keyword.iskeyword(key)
+
+
+def _adapted_maps(slot: Slot) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the linear maps of a component that have low-rank pairs, with the rows of what each joins."""
+    for name, module in slot.body.named_modules():
+        if isinstance(module, AdaptedLinear):
+            yield name, module.rows
 
 
 def _in_order(scope: Scope) -> list[Ref]:

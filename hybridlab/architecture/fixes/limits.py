@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hybridlab.architecture.fixes.spot import Entries, Spot
-from hybridlab.architecture.spec import MAX_REPEAT, Architecture, Node, Residual
+from hybridlab.architecture.spec import MAX_RANK, MAX_REPEAT, Architecture, Node, Residual
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -104,6 +104,7 @@ def _number(value: Any) -> float | None:
 _NODE: dict[str, Limits] = {
     "repeat": Limits("integer", 1, low=1, high=MAX_REPEAT),
     "tie": Limits("boolean", False),
+    "lora": Limits("integer", None, optional=True, low=1, high=MAX_RANK),
     "residual": Limits("string", None, optional=True, choices=tuple(str(r) for r in Residual)),
 }
 _ARCHITECTURE: dict[str, Limits] = {

@@ -20,7 +20,7 @@ from hybridlab.errors import HybridLabError, Problem
 MOST = 3
 """Fixes offered for one problem."""
 SECONDS = 0.3
-"""How long fixes of one text are looked for."""
+"""Processor time for the fixes of one text: on a busy machine they come later, but they come."""
 _ADDRESS = re.compile(r"nodes\[\d+\]")
 _SHAPE = re.compile(r" \([^()]*\)( \w+)?")
 
@@ -52,9 +52,9 @@ def fixes(
     """Return the sound fixes of each problem, the likeliest first; each was made, and the result looked at.
 
     ``survey`` looks at a text: the caller that can run components finds more than ``read_survey``. After ``SECONDS``
-    no more fixes are tried, so that a long text with many mistakes is still told at once.
+    of processor time no more fixes are tried, so that a long text with many mistakes is still told at once.
     """
-    before, seen, until = survey(text), {}, time.monotonic() + SECONDS
+    before, seen, until = survey(text), {}, time.thread_time() + SECONDS
 
     def looked(fixed: str) -> Survey:
         if fixed not in seen:
@@ -65,7 +65,7 @@ def fixes(
     for problem in problems:
         good: list[Fix] = []
         for fix in proposals(text, problem, entries):
-            if len(good) == MOST or time.monotonic() > until:
+            if len(good) == MOST or time.thread_time() > until:
                 break
             fixed = _made(text, fix)
             if fixed is not None and sound(before, looked(fixed), problem, fix):

@@ -23,4 +23,8 @@ A new family is one file in ``families/``, found by its registration:
   its residual. ``take("a.weight")`` says where one comes from; ``joined``, ``stacked`` and ``scaled`` build it of
   several, transposed, or with a multiplier folded in. ``first_of`` is for files that may name it in two ways.
 - ``parts.py`` has what most families share: embedding, attention, gated feed-forward layer, experts, Mamba-2, head.
+- ``@writes("llama", "LlamaForCausalLM")`` registers the way back: a function from a ``NormalForm`` (the architecture
+  with groups, names and defaults written out) to the fields of a config. It need not ask whether the architecture is
+  one of the family: the config is read again, and only where that gives the same model is anything written. For the
+  weights, ``then`` and ``built`` take what undoes them.
 """

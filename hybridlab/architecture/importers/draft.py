@@ -25,12 +25,16 @@ class Part:
     inputs: tuple[str, ...] | None = None
     residual: Residual | None = None
     parts: tuple[Part, ...] = ()
+    share: str | None = None
+    """The path of the part whose weights this one uses; its own are those that it does not share."""
+    lora: int | None = None
 
     def shape(self) -> tuple[Any, ...]:
         """Return what tells two nodes apart, weights aside."""
         params = tuple(sorted((key, repr(value)) for key, value in self.params.items()))
         inner = tuple(part.shape() for part in self.parts)
-        return (self.use, params, self.id, self.inputs, self.residual, inner)
+        own = (self.id, self.inputs, self.residual, self.share, self.lora)
+        return (self.use, params, *own, inner)
 
 
 Layer = Sequence[Part]
@@ -138,6 +142,8 @@ def _placed(
                 params=part.params,
                 inputs=part.inputs,
                 residual=part.residual,
+                share=part.share,
+                lora=part.lora,
                 nodes=tuple(_placed(part.parts, set(), f"{path}.", weights)),
             )
         )

@@ -16,6 +16,7 @@ from typing import Any
 from hybridlab.architecture.importers import families as _families
 from hybridlab.architecture.importers.draft import Draft
 from hybridlab.architecture.importers.fields import Fields
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.weights import Weights
 from hybridlab.architecture.infer import check
 from hybridlab.architecture.spec import Architecture
@@ -26,6 +27,7 @@ from hybridlab.validation import shown
 MOST_BYTES = 4 * 1024 * 1024
 
 Reader = Callable[[Fields], Draft]
+Writer = Callable[[NormalForm], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,21 @@ class Imported:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Writing:
+    """The way back of a family: the class of its models in ``transformers``, and the fields of a config.
+
+    ``fields`` says what a config would hold for an architecture of the family; it does not ask whether it is one.
+    ``folded`` are fields whose numbers a reader folds into weights, so that no architecture shows them.
+    """
+
+    model: str
+    fields: Writer
+    folded: tuple[str, ...] = ()
+
+
 _REGISTRY: dict[str, Family] = {}
+_WRITINGS: dict[str, Writing] = {}
 
 
 def family(
@@ -62,6 +78,21 @@ def family(
         return read
 
     return register
+
+
+def writes(name: str, model: str, *, folded: tuple[str, ...] = ()) -> Callable[[Writer], Writer]:
+    """Register the way back of a family: what its config holds for an architecture."""
+
+    def register(fields: Writer) -> Writer:
+        _WRITINGS[name] = Writing(model, fields, folded)
+        return fields
+
+    return register
+
+
+def writings() -> Mapping[str, Writing]:
+    """Return the families that can be written, by their ``model_type``."""
+    return MappingProxyType({name: _WRITINGS[name] for name in families() if name in _WRITINGS})
 
 
 @functools.cache
@@ -78,11 +109,20 @@ def read_file(path: str | os.PathLike[str], ignored: Collection[str] = ()) -> Im
     Raises:
         SpecError: it cannot be read, or not as an architecture; every reason at once.
     """
+    return read(content_of(path), ignored)
+
+
+def content_of(path: str | os.PathLike[str]) -> Any:
+    """Return what stands in a ``config.json``.
+
+    Raises:
+        SpecError: it cannot be read, or is not JSON.
+    """
     where = Path(path)
     try:
         if where.stat().st_size > MOST_BYTES:
             raise SpecError(Problem(str(where), "the file is too large", "at most 4 MiB"))
-        content = json.loads(where.read_text(encoding="utf-8"))
+        return json.loads(where.read_text(encoding="utf-8"))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SpecError(Problem(str(where), f"cannot be read: {reason}", "a config.json")) from None
@@ -90,7 +130,6 @@ def read_file(path: str | os.PathLike[str], ignored: Collection[str] = ()) -> Im
         raise SpecError(
             Problem(str(where), f"is not JSON: {str(error)[:200]}", "a config.json")
         ) from None
-    return read(content, ignored)
 
 
 def read(content: Any, ignored: Collection[str] = ()) -> Imported:

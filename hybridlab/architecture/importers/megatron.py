@@ -84,10 +84,6 @@ def _refuse_unknown(pattern: str, letters: list[tuple[int, str]]) -> None:
                 "pattern", "has too many layers", f"at most {_MOST_LAYERS:,}", f"{len(letters):,}"
             )
         )
-    lacking = {letter for _, letter in letters if LETTERS[letter][0] not in palette()}
-    if lacking:
-        words = ", ".join(f"{letter} ({LETTERS[letter][1]})" for letter in sorted(lacking))
-        raise SpecError(Problem("pattern", f"the palette has no component for {words}"))
 
 
 def _part(use: str, sizes: Mapping[str, Any]) -> Part:

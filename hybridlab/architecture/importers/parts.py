@@ -110,10 +110,17 @@ def attention(
     query, key, value, out = names
     head_dim = size or config.whole("hidden_size") // heads
     stretch = 1.0 if score_scale is None else score_scale * math.sqrt(head_dim)
+    if math.isclose(stretch, 1, rel_tol=1e-12):
+        stretch = 1.0
+    rows = [head_dim * count for count in (heads, kv_heads or heads, kv_heads or heads)]
+
+    def apart(whole: Tensor) -> list[Tensor]:
+        queries, *others = torch.split(whole, rows)
+        return [queries / stretch, *others]
 
     def inwards(what: str) -> Take:
         names = [f"{at}{name}.{what}" for name in (query, key, value)]
-        return built(names, lambda qkv: torch.cat((qkv[0] * stretch, *qkv[1:])))
+        return built(names, lambda qkv: torch.cat((qkv[0] * stretch, *qkv[1:])), apart)
 
     weights = norm | {
         "body.project_in.weight": inwards("weight"),
@@ -199,13 +206,13 @@ def experts(
 
     def inwards(place: str) -> Take:
         each = [f"{place}{e}.{part}.weight" for e in range(count) for part in (gate, up)]
-        whole = (take(f"{place}{name}").then(_turned) for name in fused)
-        return first_of(*whole, built(each, _stacked_pairs))
+        whole = (take(f"{place}{name}").then(_turned, _turned) for name in fused)
+        return first_of(*whole, built(each, _stacked_pairs, _pairs))
 
     def outwards(place: str) -> Take:
         each = [f"{place}{e}.{down}.weight" for e in range(count)]
         whole = (take(f"{place}{name}") for name in fused_out)
-        return first_of(*whole, built(each, torch.stack)).then(_turned)
+        return first_of(*whole, built(each, torch.stack, list)).then(_turned, _turned)
 
     weights = norm | {
         "body.router.weight": first_of(*(take(name) for name in router)),
@@ -233,7 +240,7 @@ def mamba(
         params["step_rank"] = config.whole(rank)
     weights = norm | {
         "body.project_in.weight": take(f"{at}in_proj.weight"),
-        "body.conv.taps": take(f"{at}conv1d.weight").then(lambda taps: taps.squeeze(1)),
+        "body.conv.taps": take(f"{at}conv1d.weight").then(flat_taps, deep_taps),
         "body.select.weight": take(f"{at}x_proj.weight"),
         "body.project_step.weight": take(f"{at}dt_proj.weight"),
         "body.project_step.bias": take(f"{at}dt_proj.bias"),
@@ -285,7 +292,7 @@ def mamba2(
         params["eps"] = eps
     weights = norm | {
         "body.project_in.weight": take(f"{at}in_proj.weight"),
-        "body.conv.taps": take(f"{at}conv1d.weight").then(lambda taps: taps.squeeze(1)),
+        "body.conv.taps": take(f"{at}conv1d.weight").then(flat_taps, deep_taps),
         "body.step_bias": take(f"{at}dt_bias"),
         "body.log_rate": take(f"{at}A_log"),
         "body.skip": take(f"{at}D"),
@@ -349,6 +356,21 @@ def _step_limits(config: Fields) -> dict[str, float]:
 def _turned(weights: Tensor) -> Tensor:
     """Return maps (E, out, in) as (E, in, out)."""
     return weights.transpose(-1, -2)
+
+
+def flat_taps(taps: Tensor) -> Tensor:
+    """Return a depthwise convolution's taps (C, 1, k) as (C, k)."""
+    return taps.squeeze(1)
+
+
+def deep_taps(taps: Tensor) -> Tensor:
+    """Return taps (C, k) as PyTorch's convolutions have them, (C, 1, k)."""
+    return taps.unsqueeze(1)
+
+
+def _pairs(stacked: Tensor) -> list[Tensor]:
+    """Return (E, in, 2 x out) as gate and value maps (out, in) of one expert after the other."""
+    return [part for expert in stacked for part in expert.T.chunk(2)]
 
 
 def _stacked_pairs(weights: list[Tensor]) -> Tensor:

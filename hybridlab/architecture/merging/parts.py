@@ -118,6 +118,8 @@ class Parts:
             "residual": None if node.residual is None else str(node.residual),
             "repeat": node.repeat,
             "tie": node.tie,
+            "share": node.share,
+            "lora": node.lora,
         }
 
     def order(self, group: Part | None, side: Side) -> list[Part]:

@@ -105,7 +105,7 @@ def _write(raw: Any, node: Node, part: Part, raws: Raws, *, with_id: bool) -> No
         wanted["inputs"] = list(node.inputs)
     if node.residual is not None:
         wanted["residual"] = str(node.residual)
-    for key in ("repeat", "tie"):
+    for key in ("repeat", "tie", "share", "lora"):
         if getattr(node, key) != Node.model_fields[key].default or key in raw:
             wanted[key] = getattr(node, key)
     for key in [key for key in raw if key not in wanted and key not in ("id", "nodes")]:

@@ -43,6 +43,9 @@ def run_sorted(
     x_TD: Tensor, chosen_Tk: Tensor, in_EDF: Tensor, out_EFD: Tensor, layer: ExpertLayer
 ) -> Tensor:
     """Run each position through its chosen experts; gives (T, k, D)."""
+    if torch.compiler.is_exporting():  # a graph cannot know how many positions an expert gets
+        y_TED = (bend(layer, x_TD @ in_EDF) @ out_EFD).transpose(0, 1)
+        return y_TED.gather(1, chosen_Tk.unsqueeze(-1).expand(-1, -1, y_TED.shape[-1]))
     order_S = chosen_Tk.flatten().argsort(stable=True)
     x_SD = x_TD.index_select(0, order_S // chosen_Tk.shape[1])
     y_SD = torch.cat(
@@ -61,12 +64,17 @@ def run_sorted(
 
 def _counts(chosen_Tk: Tensor, experts: int) -> list[int]:
     """Return how many positions each expert gets; an even share where there is no data."""
-    total = chosen_Tk.numel()
-    if isinstance(chosen_Tk, FakeTensor) or chosen_Tk.is_meta:
-        return [(e + 1) * total // experts - e * total // experts for e in range(experts)]
     ids_E = torch.arange(experts, device=chosen_Tk.device)
-    counts: list[int] = (chosen_Tk.flatten() == ids_E[:, None]).sum(1).tolist()
+    counts_E = (chosen_Tk.flatten() == ids_E[:, None]).sum(1)
+    if isinstance(chosen_Tk, FakeTensor) or chosen_Tk.is_meta:
+        return even_counts(chosen_Tk.numel(), experts)
+    counts: list[int] = counts_E.tolist()
     return counts
+
+
+def even_counts(total: int, experts: int) -> list[int]:
+    """Return how many of ``total`` choices each expert gets if all get the same."""
+    return [(e + 1) * total // experts - e * total // experts for e in range(experts)]
 
 
 def run_placed(

@@ -59,6 +59,10 @@ class KolmogorovArnold(Component):
         self.layer_in = _Curves(context.features, hidden, params)
         self.layer_out = _Curves(hidden, context.width, params)
 
+    def output_weights(self) -> list[str]:
+        """Return the weights of the second layer's curves."""
+        return ["layer_out.silu.weight", "layer_out.splines.weight"]
+
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix the features of each position of (B, L, D)."""
         y_BLD: Tensor = self.layer_out(self.layer_in(x_BLD))

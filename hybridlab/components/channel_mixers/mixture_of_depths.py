@@ -66,6 +66,11 @@ class MixtureOfDepths(Component):
             search=[0.001, 0.01, 0.1],
         )
 
+    data_decides = (
+        "the share asked for is expected to be chosen; before its router has learned, a threshold "
+        "chooses about half of the positions"
+    )
+
     params: Params
 
     def __init__(self, params: Params, context: BuildContext) -> None:
@@ -108,7 +113,7 @@ class MixtureOfDepths(Component):
         self._used = above_T.to(r_BL.dtype).mean()
         if isinstance(r_BL, FakeTensor) or r_BL.is_meta:
             count = r_BL.shape[0] * _count(self.params.share, r_BL.shape[1])
-            return torch.arange(above_T.numel(), device=r_BL.device)[:count]
+            return above_T.nonzero_static(size=count).squeeze(-1)
         return above_T.nonzero().squeeze(-1)
 
     def reference(self, *inputs: Tensor) -> Tensor:

@@ -142,6 +142,8 @@ class MixtureOfExperts(Component):
             le=65_536,
         )
 
+    data_decides = "every expert is expected to get an even share of the positions"
+
     params: Params
     selection_bias: Tensor | None
     load_since_update: Tensor | None
@@ -316,6 +318,11 @@ class MixtureOfExperts(Component):
         }
         load = self._told["load"]
         return told | {"max_load": float(load.max()) * load.numel()}
+
+    def output_weights(self) -> list[str]:
+        """Return the last maps of the chosen experts and of the shared layer."""
+        last = ["experts_out"] if self.latent_out is None else ["latent_out.weight"]
+        return [*last, "shared_out.weight"] if self.shared_out is not None else last
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the last forward kept, which belongs to its graph and cannot be copied."""

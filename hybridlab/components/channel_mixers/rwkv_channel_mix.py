@@ -64,6 +64,10 @@ class RWKVChannelMix(Component):
             self.receptance_shift = nn.Parameter(shares(context.features, 1.0))
             self.receptance = nn.Linear(context.features, context.width, bias=False)
 
+    def output_weights(self) -> list[str]:
+        """Return the map from hidden features."""
+        return ["value.weight"]
+
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix the features of each position of (B, L, D) and of the one before it."""
         return self._mixed(x_BLD, previous(x_BLD))

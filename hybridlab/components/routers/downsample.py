@@ -57,7 +57,7 @@ class Downsample(Component):
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Make (B, L, D) into (B, n, D) with n blocks."""
         stride, length = self.params.stride, x_BLD.shape[1]
-        blocks = -(-length // stride)
+        blocks = (length + stride - 1) // stride  # ONNX divides negative numbers towards zero
         starts_n = torch.arange(blocks, device=x_BLD.device) * stride
         if self.params.method == "last":
             return x_BLD.index_select(1, (starts_n + stride - 1).clamp(max=length - 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,11 @@ class Attention(Component):
             if params.output_gate
             else None
         )
+
+    def adapts(self) -> Mapping[str, tuple[int, ...]]:
+        """Let queries, keys and values each have a low-rank pair."""
+        counts = (self.heads, self.kv_heads, self.kv_heads)
+        return {"project_in": tuple(count * self.head_dim for count in counts)}
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""

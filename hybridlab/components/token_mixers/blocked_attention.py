@@ -183,6 +183,9 @@ def _blocks(q_BHLK: Tensor, k_BGSK: Tensor, rules: _Rules) -> Iterator[_Block]:
     What compiles is unrolled, and so takes the large blocks.
     """
     (batch, heads, length, _), (_, groups, keys, _) = q_BHLK.shape, k_BGSK.shape
+    if torch.compiler.is_exporting():  # a graph for every length has no number of blocks
+        yield _Block(*(slice(0, size) for size in (batch, heads, groups, length, keys)))
+        return
     shared = heads // groups
     small = q_BHLK.device.type == "cpu" and not torch.compiler.is_compiling()
     reach = keys if rules.window is None else rules.window - 1

@@ -84,11 +84,13 @@ class ConvNeXt(Component):
         columns = self._columns(length)
         image_BRCD = torch.unflatten(F.pad(x_BLD, (0, 0, 0, -length % columns)), 1, (-1, columns))
         kernel = self.params.kernel
-        before, after = kernel // 2, kernel - 1 - kernel // 2
-        padded_BRCD = F.pad(image_BRCD, (0, 0, before, after, before, after))
+        image_BDRC = image_BRCD.permute(0, 3, 1, 2)
+        before, after = kernel // 2, (kernel - 1) // 2
+        if before != after:
+            image_BDRC = F.pad(image_BRCD, (0, 0, 1, 0, 1, 0)).permute(0, 3, 1, 2)
         taps_D1KK = torch.unflatten(self.taps, 1, (1, kernel, kernel))
         y_BDRC = F.conv2d(
-            padded_BRCD.permute(0, 3, 1, 2), taps_D1KK, self.bias, groups=self.taps.shape[0]
+            image_BDRC, taps_D1KK, self.bias, padding=after, groups=self.taps.shape[0]
         )
         y_BLD = y_BDRC.permute(0, 2, 3, 1).flatten(1, 2)[:, :length]
         return self._scaled(self.project_out(F.gelu(self.project_in(self.norm(y_BLD)))))

@@ -92,13 +92,6 @@ class DeltaNet(MatrixMixer):
         value = params.value_dim or width // params.heads
         return Sizes(params.heads, key, value, params.heads * (2 * key + value))
 
-    def split(self, x_BLD: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return queries, keys and values together, and beta's logits and the output gate."""
-        mixed, *others = torch.split(
-            self.project_in(x_BLD), [sum(self.parts), *self.others], dim=-1
-        )
-        return mixed, tuple(others)
-
     def written(
         self, mixed_BLM: Tensor, others: tuple[Tensor, ...], first: Tensor | int
     ) -> Written:

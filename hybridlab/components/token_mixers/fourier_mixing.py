@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,10 +42,10 @@ class FourierMixing(Component):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L, and along D if wanted."""
-        over = (1, 2) if self.params.features else (1,)
-        norm = "ortho" if self.params.scaled else "backward"
         wide_BLD = x_BLD.to(float_dtype(x_BLD))
-        y_BLD: Tensor = torch.fft.fftn(wide_BLD, dim=over, norm=norm).real
+        if torch.compiler.is_compiling():  # a compiler differentiates the parts itself
+            return _real_part(wide_BLD, self.params.features, self.params.scaled).to(x_BLD.dtype)
+        y_BLD: Tensor = _RealPart.apply(wide_BLD, self.params.features, self.params.scaled)  # type: ignore[no-untyped-call]
         return y_BLD.to(x_BLD.dtype)
 
     def reference(self, *inputs: Tensor) -> Tensor:
@@ -64,6 +65,37 @@ class FourierMixing(Component):
     def causal(cls, params: Params) -> bool:
         """Every position sees all others."""
         return False
+
+
+class _RealPart(torch.autograd.Function):
+    """A symmetric map: the gradient is the same transform of the gradient, and nothing is kept."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, features: bool, scaled: bool) -> Tensor:
+        return _real_part(x, features, scaled)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, bool, bool], output: Tensor) -> None:
+        ctx.kind = inputs[1:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        grad_x: Tensor = _RealPart.apply(grad, *ctx.kind)  # type: ignore[no-untyped-call]
+        return grad_x, None, None
+
+
+def _real_part(x_BLD: Tensor, features: bool, scaled: bool) -> Tensor:
+    """Return the real part of the transform, of which half is computed and the rest mirrors it."""
+    norm = "ortho" if scaled else "backward"
+    last = 2 if features else 1
+    half: Tensor = torch.fft.rfftn(x_BLD, dim=(1, 2) if features else (1,), norm=norm).real
+    mirrored = x_BLD.shape[last] - half.shape[last]
+    rest = half.narrow(last, 1, mirrored).flip(last)
+    if features:  # negative frequencies of both: row k mirrors row L - k, and row 0 itself
+        rest = torch.cat((rest[:, :1], rest[:, 1:].flip(1)), 1)
+    return torch.cat((half, rest), last)
 
 
 def _waves(size: int, like: Tensor) -> tuple[Tensor, Tensor]:

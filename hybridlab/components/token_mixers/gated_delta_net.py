@@ -107,13 +107,6 @@ class GatedDeltaNet(MatrixMixer):
         mixed = 2 * (params.key_heads or params.heads) * key + params.heads * value
         return Sizes(params.heads, key, value, mixed)
 
-    def split(self, x_BLD: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return queries, keys and values together, and the output gate, beta's logits and the step."""
-        mixed, *others = torch.split(
-            self.project_in(x_BLD), [sum(self.parts), *self.others], dim=-1
-        )
-        return mixed, tuple(others)
-
     def written(
         self, mixed_BLM: Tensor, others: tuple[Tensor, ...], first: Tensor | int
     ) -> Written:

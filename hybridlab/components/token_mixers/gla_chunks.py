@@ -23,18 +23,23 @@ from hybridlab.components.token_mixers.decayed_scores import (
 )
 
 
-def gla_chunks(q_NncK: Tensor, k_NncK: Tensor, v_NncV: Tensor, total_NncK: Tensor) -> Tensor:
+def gla_chunks(q_NncK: Tensor, k_NncK: Tensor, v_NncV: Tensor, total_NncK: Tensor | None) -> Tensor:
     """Compute o_t = q_t S_t with S_t = diag(exp(a_t)) S_(t-1) + k_t v_t, given in chunks.
 
     Args:
         q_NncK: queries (N, n, c, K).
         k_NncK: keys (N, n, c, K).
         v_NncV: values (N, n, c, V).
-        total_NncK: running sum of a within each chunk, (N or 1, n or 1, c, K or 1).
+        total_NncK: running sum of a within each chunk, (N or 1, n or 1, c, K or 1); None: nothing decays.
 
     Returns:
         (N, n, c, V).
     """
+    if total_NncK is None:
+        if torch.compiler.is_compiling():
+            return _undecayed_forward(q_NncK, k_NncK, v_NncV)[0]
+        kept_NncV: Tensor = _Undecayed.apply(q_NncK, k_NncK, v_NncV)  # type: ignore[no-untyped-call]
+        return kept_NncV
     if torch.compiler.is_compiling():  # a compiler differentiates the parts itself
         return _additive_forward(q_NncK, k_NncK, v_NncV, total_NncK)[0]
     o_NncV: Tensor = _Additive.apply(q_NncK, k_NncK, v_NncV, total_NncK)  # type: ignore[no-untyped-call]
@@ -110,3 +115,49 @@ def add_to_last(grad_total_NncK: Tensor, before: Tensor | None, after: Tensor | 
     """Add what the decay of the whole chunk has done to the state, S before the next chunk times its gradient."""
     if before is not None and after is not None:
         grad_total_NncK[:, :-1, -1] += (before[:, 1:] * after[:, :-1]).sum(-1)
+
+
+class _Undecayed(torch.autograd.Function):
+    """The same where nothing decays, without the products by one."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        o, *kept = _undecayed_forward(q, k, v)
+        ctx.save_for_backward(q, k, v, *kept)
+        return o
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        q, k, v, weights, before = ctx.saved_tensors
+        with torch.autocast(grad.device.type, enabled=False):
+            grad_weights = (grad @ v.mT).tril_()
+            grad_q, grad_k = grad_weights @ k, grad_weights.mT @ q
+            grad_v = weights.mT @ grad
+            if before is not None:
+                after = _summed((q.mT @ grad).flip(1)).flip(1)
+                grad_q = _add_product(grad_q, grad, before.mT)
+                grad_k = _add_product(grad_k, v, after.mT)
+                grad_v = _add_product(grad_v, k, after)
+        return grad_q, grad_k, grad_v
+
+
+def _undecayed_forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the output, and what backward needs: weights within chunks, states before them."""
+    weights = (q @ k.mT).tril_()
+    o = weights @ v
+    if v.shape[1] == 1:
+        return o, weights, None
+    before = _summed(k.mT @ v)
+    return _add_product(o, q, before), weights, before
+
+
+def _summed(updates_NnKV: Tensor) -> Tensor:
+    """Return the sum of the updates before each chunk (N, n, K, V)."""
+    return carried(updates_NnKV, updates_NnKV.new_zeros(1, 1, 1))
+
+
+def _add_product(to: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Return ``to + left @ right`` over all chunks, in one step."""
+    added = torch.baddbmm(to.flatten(0, 1), left.flatten(0, 1), right.flatten(0, 1))
+    return added.view(to.shape)

@@ -63,6 +63,7 @@ class LightningAttention(MatrixMixer):
         super().__init__(params, context)
         heads, size, _, _ = self.sizes(params, context.width)
         self.conv = None
+        self.parts, self.others = 3 * [heads * size], [heads * size]
         self.project_in = nn.Linear(context.features, 4 * heads * size, bias=False)
         self.norm = RootMeanSquare(heads * size, NORM_EPS)
         self.project_out = nn.Linear(heads * size, context.width, bias=False)
@@ -72,12 +73,6 @@ class LightningAttention(MatrixMixer):
         """Return the size of the memory."""
         size = params.head_dim or width // params.heads
         return Sizes(params.heads, size, size)
-
-    def split(self, x_BLD: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return queries, keys and values together, and the output gate."""
-        features = self.norm.scale.shape[0]
-        mixed_BLM, gate_BLE = torch.split(self.project_in(x_BLD), [3 * features, features], dim=-1)
-        return mixed_BLM, (gate_BLE,)
 
     def written(
         self, mixed_BLM: Tensor, others: tuple[Tensor, ...], first: Tensor | int

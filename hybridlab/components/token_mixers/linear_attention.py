@@ -70,7 +70,7 @@ class LinearAttention(MatrixMixer):
         """Create the maps, each with fan-in weights."""
         super().__init__(params, context)
         heads, key, _, _ = self.sizes(params, context.width)
-        self.parts = [heads * key, heads * key, context.width]
+        self.parts, self.others = [heads * key, heads * key, context.width], []
         self.conv = None
         self.project_in = nn.Linear(context.features, sum(self.parts), bias=False)
         self.project_out = nn.Linear(context.width, context.width, bias=False)
@@ -80,10 +80,6 @@ class LinearAttention(MatrixMixer):
         """Return the size of the memory, the normaliser included."""
         size = width // params.heads
         return Sizes(params.heads, params.key_dim or size, size + params.normalise)
-
-    def split(self, x_BLD: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return queries, keys and values together."""
-        return self.project_in(x_BLD), ()
 
     def written(
         self, mixed_BLM: Tensor, others: tuple[Tensor, ...], first: Tensor | int

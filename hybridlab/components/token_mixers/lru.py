@@ -87,6 +87,10 @@ class LRU(Component):
             nn.Parameter(torch.randn(context.width)) if context.features == context.width else None
         )
 
+    def output_weights(self) -> list[str]:
+        """Return those of the last map and of the skip beside it, which are added."""
+        return [*super().output_weights(), *(() if self.skip is None else ("skip",))]
+
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
         written_BLN = self._written(x_BLD)

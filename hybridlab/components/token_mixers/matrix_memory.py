@@ -48,7 +48,8 @@ def recall(
         q_NncK, k_NncK, v_NncV = (_cut(part.to(wide), chunk) for part in (q_BLHK, k_BLHK, v_BLHV))
         total_NncK = _totals(log_decay, q_BLHK, chunk, wide)
         if beta_BLH is None:
-            o_NncV = gla_chunks(q_NncK, k_NncK, v_NncV, total_NncK)
+            total = None if log_decay is None else total_NncK
+            o_NncV = gla_chunks(q_NncK, k_NncK, v_NncV, total)
         else:
             beta_Nnc1 = _cut(beta_BLH.to(wide).unsqueeze(-1), chunk)
             o_NncV = delta_chunks(q_NncK, k_NncK, v_NncV, total_NncK, beta_Nnc1.squeeze(-1))

@@ -47,10 +47,15 @@ class Written(NamedTuple):
 class MatrixMixer(Component):
     """A token mixer around a matrix memory, (B, L, D) to (B, L, D).
 
-    A subclass says what it keeps (``sizes``), and computes what passes the convolution (``split``), what is written and
-    read (``written``) and what becomes of it (``read_out``).
+    A subclass says what it keeps (``sizes``) and how wide the parts of its map in are (``parts``, ``others``), and
+    computes what is written and read (``written``) and what becomes of it (``read_out``).
     """
 
+    project_in: nn.Linear
+    parts: list[int]
+    """Features of queries, keys and values, which pass the convolution."""
+    others: list[int]
+    """Features of what else the map in gives: gates, steps."""
     conv: DepthwiseConv | None
     project_out: nn.Linear
     counts: ClassVar[bool] = False
@@ -61,9 +66,12 @@ class MatrixMixer(Component):
     def sizes(cls, params: Any, width: int) -> Sizes:
         """Return the size of the memory."""
 
-    @abstractmethod
     def split(self, x_BLD: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the features that pass the convolution (B, L, M), and others."""
+        mixed_BLM, *others = torch.split(
+            self.project_in(x_BLD), [sum(self.parts), *self.others], dim=-1
+        )
+        return mixed_BLM, tuple(others)
 
     @abstractmethod
     def written(

@@ -68,6 +68,10 @@ class MLPMixer(Component):
         same = context.features == context.width
         self.project_out = nn.Identity() if same else nn.Linear(context.features, context.width)
 
+    def output_weights(self) -> list[str]:
+        """Return the map to the width, or where it needs none, the map back to positions."""
+        return super().output_weights() or ["mix_out.weight", "mix_out.bias"]
+
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L.
 

@@ -69,8 +69,8 @@ class Retention(MatrixMixer):
         heads, key, value, _ = self.sizes(params, context.width)
         self.parts = [heads * key, heads * key, heads * value]
         self.conv = None
-        projected = sum(self.parts) + heads * value
-        self.project_in = nn.Linear(context.features, projected, bias=False)
+        self.others = [heads * value]
+        self.project_in = nn.Linear(context.features, sum(self.parts + self.others), bias=False)
         self.norm_scale = nn.Parameter(torch.ones(heads * value))
         self.norm_bias = nn.Parameter(torch.zeros(heads * value))
         self.project_out = nn.Linear(heads * value, context.width, bias=False)
@@ -80,12 +80,6 @@ class Retention(MatrixMixer):
         """Return the size of the memory."""
         size = width // params.heads
         return Sizes(params.heads, params.key_dim or size, params.value_dim or 2 * size)
-
-    def split(self, x_BLD: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return queries, keys and values together, and the output gate."""
-        mixed = sum(self.parts)
-        mixed_BLM, gate_BLE = torch.split(self.project_in(x_BLD), [mixed, self.parts[2]], dim=-1)
-        return mixed_BLM, (gate_BLE,)
 
     def written(
         self, mixed_BLM: Tensor, others: tuple[Tensor, ...], first: Tensor | int

@@ -90,17 +90,10 @@ class RWKV6(Component):
         self.project_out = nn.Linear(width, width, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Mix (B, L, D) along L.
-
-        The present is read apart from the state before it. So the scan, which reads the state after
-        each position, is asked at t - 1 with the receptance of t.
-        """
+        """Mix (B, L, D) along L."""
         r, k, v, log_decay, gate_BLD = self._parts(x_BLD, previous(x_BLD))
-        after = recall(following(r), k, v, log_decay, chunk=self.params.chunk)
-        before = F.pad(after, (0, 0, 0, 0, 1, -1))
         bonus_HK = torch.unflatten(self.bonus.to(k.dtype), 0, k.shape[-2:])
-        present = (r * k * bonus_HK).sum(-1, keepdim=True)
-        return self._gated(torch.addcmul(before, present, v), gate_BLD)
+        return self._gated(finch(r, k, v, log_decay, bonus_HK, self.params.chunk), gate_BLD)
 
     def _parts(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return r, k, v and log decays (..., H, K), in float32 or better, and the gate (..., D)."""
@@ -193,3 +186,22 @@ class RWKV6(Component):
     def state_bytes(cls, params: Params, context: BuildContext) -> float:
         """Return the bytes of H x K x K numbers and of the last input."""
         return (context.width**2 / params.heads + context.features) * FLOAT32_BYTES
+
+
+def finch(
+    r_BLHK: Tensor,
+    k_BLHK: Tensor,
+    v_BLHV: Tensor,
+    log_decay_BLHK: Tensor,
+    bonus_HK: Tensor,
+    chunk: int,
+) -> Tensor:
+    """Compute o_t = r_t (S_(t-1) + diag(u) k_t v_t), (B, L, H, V).
+
+    The present is read apart from the state before it. So the scan, which reads the state after each position, is asked
+    at t - 1 with the receptance of t.
+    """
+    after_BLHV = recall(following(r_BLHK), k_BLHK, v_BLHV, log_decay_BLHK, chunk=chunk)
+    before_BLHV = F.pad(after_BLHV, (0, 0, 0, 0, 1, -1))
+    present_BLH1 = (r_BLHK * k_BLHK * bonus_HK).sum(-1, keepdim=True)
+    return torch.addcmul(before_BLHV, present_BLH1, v_BLHV)

@@ -74,6 +74,10 @@ class S4D(Component):
         self.skip = nn.Parameter(torch.randn(features))
         self.project_out = nn.Linear(features, 2 * context.width)
 
+    def output_weights(self) -> list[str]:
+        """Return none: a gated unit stands behind the last map."""
+        return []
+
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
         length = x_BLD.shape[1]

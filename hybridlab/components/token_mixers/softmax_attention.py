@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -50,7 +51,8 @@ def attend(
             alibi=alibi,
             sinks_H=sinks_H,
         )
-    if window is not None and window < q_BHLK.shape[2]:
+    # A graph that is exported is for every length, so that it cannot ask whether the window hides something.
+    if window is not None and (torch.compiler.is_exporting() or window < q_BHLK.shape[2]):
         return window_attention(q_BHLK, k_BGSK, v_BGSV, window, causal=causal, scale=scale)
     return _fused(q_BHLK, k_BGSK, v_BGSV, causal, scale)
 

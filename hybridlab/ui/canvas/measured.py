@@ -1,21 +1,19 @@
-"""What the canvas is told beside the design: which edits Python has, and what a training measured of its components."""
+"""What a training measured of the components of a design, by the addresses that the canvas draws."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any
-
-import streamlit as st
 
 from hybridlab.errors import HybridLabError
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
 from hybridlab.ui import state
-from hybridlab.ui.canvas.component import desk_of
+from hybridlab.ui.canvas.energy import per_step, shared_out
 from hybridlab.ui.live.reader import Reader, reader
+from hybridlab.units import format_joules
 
 SINGLE = ("grad_norm", "update_ratio")
 LOAD = "expert_load"
@@ -23,60 +21,18 @@ _MOST_RUNS = 50
 """So many of the newest trainings are looked at."""
 _MOST_READ = 2
 """So many texts are read at one look: reading takes some milliseconds, and the others come at the next."""
-_LIVE_S, _IDLE_S = 1.0, 5.0
 _EVERY_S = 0.8
 """The list of runs is asked for at most this often, however many sessions look."""
-_channel = st.components.v2.component(
-    "hybridlab_canvas_measured",
-    js=Path(__file__).with_name("measured.js").read_text(encoding="utf-8"),
-    css=(
-        '[data-testid="stLayoutWrapper"]:has(> .st-key-canvas_told),\n'
-        ".st-key-canvas_told { display: none; }\n"
-    ),
-    isolate_styles=False,
-)
-
-
-def measured(design: state.Design) -> None:
-    """Keep the canvas told, first of all that its edits have come; only this little part of the page is drawn again.
-
-    Every second while the design trains; otherwise now and then, since thirty idle designers are no reason to keep a
-    core busy.
-    """
-    drawn = _told(design)
-    live = _live(drawn)
-
-    def send() -> None:
-        nonlocal drawn
-        told, drawn = drawn or _told(design), {}
-        _send(told, live)
-
-    st.fragment(send, run_every=_LIVE_S if live else _IDLE_S)()
-
-
-def _told(design: state.Design) -> dict[str, Any]:
-    desk = desk_of(design)
-    taken = {"acknowledged": dict(desk.acknowledged), "taken_ms": 1e3 * desk.taken_s}
-    return message(design, desk.seed) | taken
-
-
-def _send(told: dict[str, Any], drawn_live: bool) -> None:
-    _channel(key="design.measured", data=told, height=1)
-    if _live(told) != drawn_live:
-        st.rerun()
-
-
-def _live(told: Mapping[str, Any]) -> bool:
-    return told["run"] is not None and RunState(told["run"]["state"].upper()).active
 
 
 def message(design: state.Design, seed: str) -> dict[str, Any]:
     """Return the run and the values by quantity and address, for the canvas of that seed; no run where none trained it.
 
-    The values of a text that cannot be read, or of a store that cannot be read now, are none.
+    The values of a text that cannot be read, or of a store that cannot be read now, are none. ``why`` says by quantity
+    what is missing where that is not plain from the run.
     """
     about: dict[str, Any] = {"seed": seed, "revision": design.revision}
-    nothing = about | {"run": None, "values": {}}
+    nothing = about | {"run": None, "values": {}, "why": {}}
     architecture = state.parsed(design.text)[0]
     if architecture is None:
         return nothing
@@ -86,17 +42,46 @@ def message(design: state.Design, seed: str) -> dict[str, Any]:
             return nothing
         source = reader(run.id)
         run = source.look()
+        joules, why = _energy(run, architecture.fingerprint, design.text)
     except HybridLabError:  # the store cannot be read now: the pages of the runs say why
         return nothing
-    training = run.spec.get("training")
-    task = str(training.get("task", "")) if isinstance(training, Mapping) else ""
     step, found = values(source)
-    told = {"id": run.id, "name": run.name, "state": run.state.lower(), "task": task}
-    return about | {"run": told | {"step": step, "steps": run.steps}, "values": found}
+    if joules:
+        found["energy_j"] = joules
+    told = {"id": run.id, "name": run.name, "state": run.state.lower(), "task": _task(run)}
+    told_run = told | {"step": step, "steps": run.steps}
+    return about | {"run": told_run, "values": found, "why": {"energy_j": why} if why else {}}
 
 
-def values(source: Reader) -> tuple[int, dict[str, dict[str, Any]]]:
+def _energy(run: Run, fingerprint: str, text: str) -> tuple[dict[str, float], str]:
+    """Return the joules of one step by address, or none and a sentence that says what is missing.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    step_j, why = per_step(run)
+    if step_j is None:
+        return {}, why
+    done = [one for one in _profiles.all_of(fingerprint, text) if one.state is RunState.DONE]
+    fitting = (shared_out(step_j, one) for one in done if _task(one) == _task(run))
+    if found := next(filter(None, fitting), None):
+        return found, ""
+    on = f" on {_task(run)}" if _task(run) else ""
+    then = f"Profile this design{on}, and it is shared out by measured time."
+    return {}, f"A step took {format_joules(step_j)}, measured. {then}"
+
+
+def _task(run: Run) -> str:
+    training = run.spec.get("training")
+    return str(training.get("task", "")) if isinstance(training, Mapping) else ""
+
+
+def values(
+    source: Reader, single: Collection[str] = SINGLE
+) -> tuple[int, dict[str, dict[str, Any]]]:
     """Return the newest step at which components were measured, and what by quantity and address.
+
+    ``single`` are the quantities of one number that are asked for.
 
     Addresses are those of the canvas, where a group's repeats are one; loads are lists, one share an expert.
     """
@@ -104,7 +89,7 @@ def values(source: Reader) -> tuple[int, dict[str, dict[str, Any]]]:
     newest = 0
     for name, value in source.latest().items():
         quantity, _, rest = name.partition("/")
-        if quantity in SINGLE and _of_canvas(rest):
+        if quantity in single and _of_canvas(rest):
             found.setdefault(quantity, {})[rest] = value
             newest = max((newest, *source.curve(name)[0][-1:]))
         elif quantity == LOAD:
@@ -123,10 +108,11 @@ def _of_canvas(address: str) -> bool:
 
 
 class Trainings:
-    """Finds the training of a design; shared by all sessions, so that the store is asked once for all."""
+    """Finds the trainings of a design, or its profiles; all sessions share it, so that the store is asked once."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "train") -> None:
         """Set up; nothing is read yet."""
+        self._kind = kind
         self._lock = threading.Lock()
         self._looked = -_EVERY_S
         self._runs: list[Run] = []
@@ -138,20 +124,26 @@ class Trainings:
         Raises:
             StoreError: the store cannot be read.
         """
+        # the newest of the best rank: they come newest first
+        return min(self.all_of(fingerprint, text), key=_rank, default=None)
+
+    def all_of(self, fingerprint: str, text: str) -> list[Run]:
+        """Return every run of the architecture that this text describes, the newest first.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
         with self._lock:
             self._look()
             self._fingerprints[text] = fingerprint
             self._read()
             known = self._fingerprints
-            matching = [run for run in self._runs if known.get(_text(run)) == fingerprint]
-        return min(
-            matching, key=_rank, default=None
-        )  # the newest of the best rank: they come newest first
+            return [run for run in self._runs if known.get(_text(run)) == fingerprint]
 
     def _look(self) -> None:
         now = time.monotonic()
         if now - self._looked >= _EVERY_S:
-            self._runs = open_store().list(kind="train", limit=_MOST_RUNS)
+            self._runs = open_store().list(kind=self._kind, limit=_MOST_RUNS)
             self._looked = now
 
     def _read(self) -> None:
@@ -174,4 +166,4 @@ def _rank(run: Run) -> int:
     return {RunState.RUNNING: 0, RunState.QUEUED: 2}.get(run.state, 1)
 
 
-_trainings = Trainings()
+_trainings, _profiles = Trainings(), Trainings("profile")

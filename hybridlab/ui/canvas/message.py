@@ -11,12 +11,13 @@ from typing import Any
 
 from hybridlab.errors import Problem
 from hybridlab.ui import predictions
+from hybridlab.ui.canvas import block_entries
 from hybridlab.ui.canvas.changed import changed
 from hybridlab.ui.canvas.desk import Desk
 from hybridlab.ui.canvas.tree import Tree, tree
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.schema import Field, fields
-from hybridlab.views.style import KIND_COLOURS, KIND_TITLES
+from hybridlab.views.style import KIND_COLOURS, KIND_TITLES, OTHER_COLOUR
 
 _REPEAT = re.compile(r"\.\d+(?=\.|$)")
 _SUMMED = ("flops", "activation_bytes", "ms")
@@ -54,6 +55,7 @@ def message(desk: Desk, known: Look) -> dict[str, Any]:
         "wish": desk.wish(),
         "places": desk.places,
         "changed": changed(design.saved_text, design.text),
+        "blocks": block_entries.block_entries(),
     }
 
 
@@ -69,7 +71,7 @@ def packed(content: Mapping[str, Any], ahead: str | None = None) -> bytes:
 def _unchanging() -> str:
     colours = {
         kind: {"title": title, "colour": KIND_COLOURS[kind]} for kind, title in KIND_TITLES.items()
-    }
+    } | {block_entries.KIND: {"title": "Your blocks", "colour": OTHER_COLOUR}}
     return json.dumps({"catalogue": palette(), "kinds": colours})
 
 

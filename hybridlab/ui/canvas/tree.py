@@ -61,6 +61,7 @@ def _nodes(raw: list[Any], path: str) -> list[dict[str, Any]]:
 
 def _node(node: dict[str, Any], name: str, path: str) -> dict[str, Any]:
     inputs, inner, repeat = node.get("inputs"), node.get("nodes"), node.get("repeat")
+    lora = node.get("lora")
     if inner is not None and not isinstance(inner, list):
         raise SpecError(Problem(f"{path}.nodes", "is not a list of nodes", "a list"))
     if isinstance(inputs, str):
@@ -74,5 +75,7 @@ def _node(node: dict[str, Any], name: str, path: str) -> dict[str, Any]:
         "residual": None if node.get("residual") is None else str(node["residual"]),
         "repeat": repeat if isinstance(repeat, int) and not isinstance(repeat, bool) else 1,
         "tie": node.get("tie") is True,
+        "share": None if node.get("share") is None else str(node["share"]),
+        "lora": lora if isinstance(lora, int) and not isinstance(lora, bool) else 0,
         "nodes": None if inner is None else _nodes(inner, f"{path}.nodes"),
     }

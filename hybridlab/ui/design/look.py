@@ -23,6 +23,8 @@ from hybridlab.ui.predictions import Shapes
 
 _PATIENCE_S = 0.25
 """How long a rerun waits for answers before it draws without them; waiting costs the server nothing."""
+_CANVAS_PATIENCE_S = 0.5
+"""The same beside the canvas, which has drawn the edit itself: to draw the page twice would cost twice."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,13 @@ class Look:
         return frozenset(node.id for node in self.completed.nodes if node.id not in own)
 
 
-def look(design: state.Design, shapes: Shapes) -> Look:
-    """Gather what is known, asking the warm processes for the rest without waiting for them for long."""
-    known = look_at(design.text, shapes, state.session_name(), _PATIENCE_S)
+def look(design: state.Design, shapes: Shapes, *, canvas: bool = False) -> Look:
+    """Gather what is known, asking the warm processes for the rest without waiting for them for long.
+
+    ``canvas`` says that the canvas is on the page.
+    """
+    patience_s = _CANVAS_PATIENCE_S if canvas else _PATIENCE_S
+    known = look_at(design.text, shapes, state.session_name(), patience_s)
     if known.pending:
         return dataclasses.replace(known, prediction=_last())
     if known.prediction is not None:

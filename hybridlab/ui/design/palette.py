@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from collections import Counter
 from typing import Any
 
 import streamlit as st
 
-from hybridlab.ui import predictions, shell
+from hybridlab.architecture import library
+from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design import actions
 
 _TITLES = {
@@ -23,6 +27,10 @@ _HELP = (
     "After: the next step. Beside: a second branch that reads the same input; a sum joins both. "
     "Inside: at the end of the selected group."
 )
+_FIRST = 10
+"""Entries shown before somebody asks for all: each edit draws them all anew, and forty take longer than the rest."""
+_ALL = "palette_all"
+_USE = re.compile(r"\buse: *(\w+)")
 
 
 def palette() -> None:
@@ -50,8 +58,26 @@ def palette() -> None:
     found = [entry for entry in entries if _matches(entry, words, kind)]
     if not found:
         st.caption("Nothing found. Try another word, or choose another kind.")
-    for entry in found:
+    everything = bool(state.keep(_ALL, False))
+    found.sort(key=lambda entry: -_presets_with()[entry["name"]])
+    for entry in found if everything else found[:_FIRST]:
         _entry(entry, where)
+    if len(found) > _FIRST:
+        st.button(
+            "Only the most used" if everything else f"All {len(found)}",
+            key="palette.all",
+            type="tertiary",
+            icon=":material/unfold_less:" if everything else ":material/unfold_more:",
+            on_click=state.put,
+            args=(_ALL, not everything),
+            help="Those that most presets use stand first.",
+        )
+
+
+@functools.cache
+def _presets_with() -> Counter[str]:
+    """Return in how many presets each component stands."""
+    return Counter(name for entry in library.presets() for name in set(_USE.findall(entry.text())))
 
 
 def _where() -> str:

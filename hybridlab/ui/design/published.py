@@ -43,7 +43,7 @@ def published() -> None:
             placeholder="M-M*-M-E",
             max_chars=1_000,
             key=_PATTERN,
-            help="M Mamba-2, G gated DeltaNet, * attention, + latent attention, - MLP, E mixture of experts",
+            help="M Mamba-2, G gated DeltaNet, * attention, D sparse attention, + latent attention, - MLP, E experts",
         )
         if st.button("Read the pattern", key="published.read", icon=":material/input:"):
             pattern = str(st.session_state.get(_PATTERN, "")).strip()

@@ -59,13 +59,18 @@ def gallery(columns: int = 3) -> None:
         st.container()
     ):  # always there, so that what stands below does not move when the costs have come
         if coming:
-            _wait_for_costs()
+            _wait_for_costs([True])
 
 
 @st.fragment(run_every=1.0)
-def _wait_for_costs() -> None:
-    """Draw the cards again once their costs are known."""
-    if not preset_costs.known(library.presets())[1]:
+def _wait_for_costs(just_drawn: list[bool]) -> None:
+    """Draw the cards again once their costs are known.
+
+    Not while the page is drawn, of which this is a part: what was clicked below would be forgotten.
+    """
+    if just_drawn:
+        just_drawn.clear()
+    elif not preset_costs.known(library.presets())[1]:
         st.rerun(scope="app")
 
 

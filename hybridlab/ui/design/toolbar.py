@@ -44,6 +44,15 @@ def toolbar(design: state.Design, known: Look) -> None:
             help="Start from another preset, saved design or file",
         )
         if st.button(
+            "Profile",
+            key="design.profile",
+            icon=":material/monitoring:",
+            disabled=known.architecture is None or bool(known.errors),
+            help="Measure a training step of this design, component by component",
+        ):
+            state.put("train_source", "current design")
+            shell.go(shell.PROFILE)
+        if st.button(
             "Train this",
             key="design.train",
             type="primary",

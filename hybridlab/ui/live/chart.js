@@ -36,6 +36,9 @@ class LiveChart {
     this.resizer = new ResizeObserver(() => this.resize());
     this.resizer.observe(place);
     this.themeTimer = setInterval(() => this.recolour(), 1500);
+    this.scheme = matchMedia("(prefers-color-scheme: dark)");
+    this.turned = () => setTimeout(() => this.recolour(), 120);  // the page takes its own colours first
+    this.scheme.addEventListener("change", this.turned);
     this.configure(data);
   }
   css(name, fallback) { return getComputedStyle(this.place).getPropertyValue(name).trim() || fallback; }
@@ -181,6 +184,7 @@ class LiveChart {
   }
   destroy() {
     clearInterval(this.themeTimer); this.resizer.disconnect();
+    this.scheme.removeEventListener("change", this.turned);
     for (const { chart } of this.plots) chart.destroy();
   }
 }

@@ -8,6 +8,7 @@ from hybridlab.runs.launcher import ensure_supervisor
 from hybridlab.runs.record import ACTIVE, Run
 from hybridlab.runs.store import open_store
 from hybridlab.ui import shell
+from hybridlab.ui.profile.kind import KIND
 from hybridlab.ui.runs.states import badge
 
 
@@ -29,4 +30,9 @@ def line(run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         badge(run.state)
         if st.button(shell.escaped(run.name), key=f"watch.{run.id}", type="tertiary"):
-            shell.go(shell.TRAIN, run=run.id)
+            open_run(run)
+
+
+def open_run(run: Run) -> None:
+    """Go to the page that shows a run of its kind."""
+    shell.go(shell.PROFILE if run.kind == KIND else shell.TRAIN, run=run.id)

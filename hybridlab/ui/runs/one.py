@@ -12,6 +12,7 @@ from hybridlab.runs.folder import archive, read_log
 from hybridlab.runs.record import Run
 from hybridlab.runs.store import open_store
 from hybridlab.ui import shell, state
+from hybridlab.ui.runs.active import open_run
 from hybridlab.ui.runs.states import badge
 
 
@@ -44,7 +45,7 @@ def log(run_id: str) -> None:
 def _actions(run: Run) -> None:
     with st.container(horizontal=True):
         if st.button("Open", icon=":material/open_in_full:", type="primary", key="run.open"):
-            shell.go(shell.TRAIN, run=run.id)
+            open_run(run)
         if run.state.active:
             st.button(
                 "Cancel",

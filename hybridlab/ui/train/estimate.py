@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ class Estimate:
     seconds: float | None = None
     peak_bytes: float | None = None
     params: int | None = None
+    groups: tuple[Mapping[str, Any], ...] = ()
+    """What each group keeps, as ``GroupMemory.as_dict``; empty where all weights go by AdamW."""
     problems: tuple[Problem, ...] = ()
     pending: bool = False
 
@@ -52,7 +54,29 @@ def estimate(
         return Estimate(problems=tuple(found))
     steps = int(values.get("steps") or 1000)
     seconds = answer.value["step_ms"] / 1e3 * parts * steps
-    return Estimate(seconds, answer.value["peak_bytes"], answer.value["params"], tuple(found))
+    peak_bytes, groups = answer.value["peak_bytes"], ()
+    if settings.get("groups"):
+        kept = predictions.update_memory(
+            text, _of_groups(settings), f"{state.session_name()}.train", wait_s
+        )
+        if kept is None:
+            return Estimate(pending=True)
+        if kept.problems:
+            return Estimate(problems=kept.problems)
+        groups = tuple(kept.value)
+        peak_bytes += _beyond_adamw(groups)
+    return Estimate(seconds, peak_bytes, answer.value["params"], groups, tuple(found))
+
+
+def _of_groups(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide what optimisers keep, so that no other one asks anew."""
+    return {name: settings[name] for name in ("task", "task_params", "groups") if name in settings}
+
+
+def _beyond_adamw(groups: Sequence[Mapping[str, Any]]) -> int:
+    """Return by how much these groups keep more than gradients and AdamW's two moments of all weights."""
+    kept = sum(int(group["gradient_bytes"]) + int(group["state_bytes"]) for group in groups)
+    return kept - 3 * sum(int(group["weight_bytes"]) for group in groups)
 
 
 def estimate_panel(found: Estimate) -> None:
@@ -68,10 +92,18 @@ def estimate_panel(found: Estimate) -> None:
     right.metric(
         "Memory, predicted",
         format_bytes(found.peak_bytes) if found.peak_bytes is not None else "–",
-        help="Weights, gradients, AdamW's moments and activations. Python and torch need some 300 MiB beside.",
+        help="Weights, gradients, what the optimisers remember, and activations. Python and torch need some 300 MiB "
+        "beside.",
     )
     if found.params is not None:
         st.caption(f"{format_count(found.params)} parameters, with the task's input and head.")
+    if found.groups:
+        told = [
+            f"{shell.escaped(str(group['name']))} {format_bytes(group['state_bytes'])} "
+            f"({shell.escaped(str(group['optimiser']).replace('_', '-'))})"
+            for group in found.groups
+        ]
+        st.caption("Optimisers remember, predicted: " + ", ".join(told) + ".")
     if found.peak_bytes is not None and found.peak_bytes > (
         free := psutil.virtual_memory().available
     ):

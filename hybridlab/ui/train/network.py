@@ -10,6 +10,7 @@ import streamlit as st
 from hybridlab.architecture.complete import complete
 from hybridlab.errors import HybridLabError
 from hybridlab.runs.record import Run
+from hybridlab.training import flow
 from hybridlab.ui import predictions, state
 from hybridlab.ui.canvas.measured import values
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
@@ -53,7 +54,7 @@ def _draw(run: Run, task: Mapping[str, Any] | None, quantity: str) -> None:
         source.look()
     except HybridLabError:  # the rest of the page says why
         return
-    step, found = values(source)
+    step, found = values(source, flow.QUANTITIES)
     architecture = state.parsed(str(run.spec.get("architecture", "")))[0]
     info = _laid_out(run, task)
     if architecture is None or info is None:
@@ -68,16 +69,22 @@ def _draw(run: Run, task: Mapping[str, Any] | None, quantity: str) -> None:
 
 
 _MEANING = {
-    "grad_norm": "The norm of the gradient of a part's weights; a stronger colour is a larger one.",
-    "update_ratio": "How far an update moves a part's weights, as a share of them; a stronger colour is further.",
+    name: f"{quantity.help} A stronger colour is a larger one."
+    for name, quantity in flow.QUANTITIES.items()
+} | {
     "expert_load": "The share of tokens that each expert gets; a stronger colour is more uneven.",
 }
+
+
+_OF_SOME = ("router_entropy", "attention_entropy", "saturated_share")
 
 
 def _silence(run: Run, others: bool, quantity: str) -> str:
     """Say why there is nothing to show."""
     if quantity == "expert_load" and others:
         return "No component of this design has experts; a mixture of experts does."
+    if quantity in _OF_SOME and others:
+        return f"No component of this design tells it. {flow.QUANTITIES[quantity].help}"
     if run.state.active:
         return "The first values come some steps after the training has begun."
     return "This training did not record these: component_metrics_every was 0, or it is of an older version."

@@ -8,52 +8,123 @@ from typing import Any
 from hybridlab.ui.live.component import Panel
 
 MEBIBYTE = 1 / 2**20
+MOST_CORES = 8
+"""With more cores their mean is drawn: so many lines can be told apart."""
+_OF_DEVICE = (
+    (
+        "Memory of the device",
+        "memory",
+        "MiB",
+        MEBIBYTE,
+        (("device_bytes", "in tensors"), ("device_reserved_bytes", "reserved")),
+    ),
+    (
+        "Device in use",
+        "use",
+        "%",
+        1.0,
+        (
+            ("device_utilisation_percent", "device"),
+            ("device_sm_percent", "multiprocessors"),
+            ("device_memory_controller_percent", "memory controller"),
+        ),
+    ),
+    ("Power", "power", "W", 1.0, (("device_power_w", "device"),)),
+    (
+        "Temperature of the device",
+        "temperature",
+        "°C",
+        1.0,
+        (("device_temperature_celsius", "device"),),
+    ),
+    (
+        "Clocks of the device",
+        "clock",
+        "MHz",
+        1.0,
+        (("device_sm_clock_mhz", "multiprocessors"), ("device_memory_clock_mhz", "memory")),
+    ),
+)
+"""Title, label, unit, scale, and the metrics with their names for people."""
 _WORDS = {"accuracy": "accuracy", "bits_per_byte": "bits per byte"}
 
 
 def panels(task: Mapping[str, Any] | None, names: Sequence[str] = ()) -> list[Panel]:
-    """Return the charts of a training on a task; ``names`` are metrics that came, in case the task is not known."""
+    """Return the charts of a training on a task, for the ``names`` of the metrics that came so far.
+
+    What no meter of the machine reads has no chart: the page says in words that it is not measured.
+    """
     measure = str(task["measure"]) if task else "accuracy"
     metrics = (
         tuple(task["val_metrics"]) if task else tuple(n for n in names if n.startswith("val_"))
     )
-    devices = any(name.startswith("device_") for name in names)
     return [
         Panel("Training loss", "loss", ("loss",), "nats", smooth=True),
         validation(measure, metrics or (f"val_{measure}",)),
-        Panel(
-            "Speed",
-            "speed",
-            ("samples_per_s",),
-            "samples/s",
-            width=4,
-            height=140,
-            zero=True,
-            colour=4,
-        ),
-        Panel(
-            "Memory of the process" + (" and the device" if devices else ""),
+        *_rates(names),
+        *_use_of_host(names),
+        *_use_of_device(names),
+    ]
+
+
+def _rates(names: Sequence[str]) -> list[Panel]:
+    """Return the chart of each group's learning rate; one rate for all has none, as its schedule says it."""
+    found = tuple(name for name in names if name.startswith("learning_rate/"))
+    if not found:
+        return []
+    told = tuple(name.partition("/")[2] for name in found)
+    return [_small("Learning rate by group", "rate", found, "", names=told, width=12, colour=5)]
+
+
+def _small(title: str, label: str, metrics: tuple[str, ...], unit: str, **more: Any) -> Panel:
+    return Panel(title, label, metrics, unit, height=140, zero=True, **{"width": 4, **more})
+
+
+def _use_of_host(names: Sequence[str]) -> list[Panel]:
+    cores = sorted((n for n in names if n.startswith("core_percent/")), key=_number)
+    shown = tuple(cores) if 0 < len(cores) <= MOST_CORES else ("cores_percent",)
+    told = "cores_percent" in names
+    width = 3 if told else 4
+    own = "Processor in use, 100 % is one core" if not told else "Processor, 100 % is one core"
+    found = [
+        _small("Speed", "speed", ("samples_per_s",), "samples/s", width=width, colour=4),
+        _small(
+            "Memory of the process",
             "memory",
-            ("rss_bytes", "device_bytes") if devices else ("rss_bytes",),
+            ("rss_bytes",),
             "MiB",
-            MEBIBYTE,
-            width=4,
-            height=140,
-            zero=True,
-            names=("process", "device"),
+            scale=MEBIBYTE,
+            width=width,
             colour=3,
         ),
-        Panel(
-            "Device in use" if devices else "Processor in use, 100 % is one core",
-            "use",
-            ("device_utilisation_percent",) if devices else ("cpu_percent",),
-            "%",
-            width=4,
-            height=140,
-            zero=True,
-            colour=2,
-        ),
+        _small(own, "use", ("cpu_percent",), "%", width=width, colour=2),
     ]
+    if told:
+        labels = tuple(f"core {_number(name)}" for name in shown) if cores else ("mean",)
+        title = "All cores" if len(shown) > 1 else "Mean of the machine's cores"
+        found.append(
+            _small(title, "use", shown, "%", width=width, names=labels, range=(0.0, 105.0))
+        )
+    return found
+
+
+def _use_of_device(names: Sequence[str]) -> list[Panel]:
+    """Return the charts of what an accelerator and the energy counters told; none where nothing did."""
+    found = []
+    for title, label, unit, scale, lines in _OF_DEVICE:
+        known = [(name, told) for name, told in lines if name in names]
+        if title == "Power":
+            watts = sorted(name for name in names if name.startswith("power_w/"))
+            known += [(name, name.partition("/")[2]) for name in watts]
+        if known:
+            metrics, told = zip(*known, strict=True)
+            found.append(_small(title, label, metrics, unit, scale=scale, names=told, colour=2))
+    return found
+
+
+def _number(name: str) -> int:
+    last = name.rpartition("/")[2]
+    return int(last) if last.isdigit() else 0
 
 
 def validation(measure: str, metrics: tuple[str, ...], **more: Any) -> Panel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
@@ -16,11 +16,14 @@ from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import Field, fields
+from hybridlab.ui.train.groups import groups
 from hybridlab.views.diagram import diagram_info
 
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
-_HIDDEN = ("task", "task_params")
+_HIDDEN = ("task", "task_params", "groups")
 DESIGN = "current design"
+NAME = "train_name"
+"""Under this the session keeps a name for its next run."""
 
 
 def architecture_choice() -> tuple[str, str | None]:
@@ -103,17 +106,13 @@ def _kept_choice(label: str, name: str, options: list[str], first: str | None, w
 
 def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
     """Show the settings of a training, the basic ones first; return those that differ from the task's own."""
-    of_settings, of_params = f"settings.{task['name']}", f"task_params.{task['name']}"
-    changed: dict[str, Any] = state.keep(of_settings, {})
-    params: dict[str, Any] = state.keep(of_params, {})
+    changed, change = kept_settings(task)
+    params = kept_params(task)
     known = setting_fields(task)
     values = {field.name: field.default for field in known} | changed
 
-    # Two quick changes may meet before the page is drawn in between: each adds to what is kept, not to what was drawn.
-    def change(name: str, value: Any) -> None:
-        state.put(of_settings, {**state.keep(of_settings, {}), name: value})
-
     def change_task(name: str, value: Any) -> None:
+        of_params = f"task_params.{task['name']}"
         state.put(of_params, {**state.keep(of_params, {}), name: value})
 
     prefix = f"train.{task['name']}"
@@ -123,6 +122,7 @@ def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
         forms.parameters(
             [f for f in known if f.name not in BASIC], values, prefix, change, columns=2
         )
+    groups(changed, change)
     of_task = fields(task["params_schema"])
     if of_task:
         with st.expander("The task's own settings", icon=":material/dataset:", key="train.task"):
@@ -136,6 +136,24 @@ def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
             args=(task["name"],),
         )
     return {**changed, "task": task["name"], "task_params": params}
+
+
+def kept_settings(task: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[str, Any], None]]:
+    """Return the settings for a task that this session has changed, and what changes one.
+
+    Two quick changes may meet before the page is drawn in between: each adds to what is kept, not to what was drawn.
+    """
+    name = f"settings.{task['name']}"
+
+    def change(setting: str, value: Any) -> None:
+        state.put(name, {**state.keep(name, {}), setting: value})
+
+    return state.keep(name, {}), change
+
+
+def kept_params(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a task that this session has changed."""
+    return state.keep(f"task_params.{task['name']}", {})
 
 
 def setting_fields(task: Mapping[str, Any]) -> list[Field]:
@@ -152,8 +170,8 @@ def _reset(task: str) -> None:
     state.put(f"task_params.{task}", {})
 
 
-def start(text: str, preset: str | None, settings: Mapping[str, Any]) -> None:
-    """Check once more, queue the run and show it; what is wrong is told instead."""
+def start(text: str, preset: str | None, settings: Mapping[str, Any], name: str = "") -> None:
+    """Check once more, queue the run and show it; what is wrong is told instead. It is named for what it trains."""
     with st.spinner("Checking the architecture against the task …"):
         answer = predictions.prepare(text, settings)
     if answer.problems:
@@ -163,11 +181,12 @@ def start(text: str, preset: str | None, settings: Mapping[str, Any]) -> None:
     try:
         run = submit(
             "train",
-            made["name"],
+            name or made["name"],
             {"architecture": text, "training": made["training"], "preset": preset},
             device=made["training"]["device"],
         )
     except HybridLabError as error:
         shell.problems(error.problems)
         return
+    state.put(NAME, "")
     shell.go(shell.TRAIN, run=run.id)

@@ -13,11 +13,16 @@ from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.live import pump
 from hybridlab.ui.live.component import chart
 from hybridlab.ui.live.reader import reader
+from hybridlab.ui.profile.start import of_training
 from hybridlab.ui.runs.one import log, metrics_csv
 from hybridlab.ui.runs.states import badge
+from hybridlab.ui.train import rates
+from hybridlab.ui.train.flow import gradient_flow
 from hybridlab.ui.train.network import network
 from hybridlab.ui.train.panels import panels
+from hybridlab.ui.train.profiling import profiling
 from hybridlab.ui.train.result import result
+from hybridlab.ui.train.usage import usage
 from hybridlab.units import format_seconds
 
 
@@ -33,7 +38,11 @@ def watch(run_id: str) -> None:
     if run is None:
         return
     with below:
-        network(run, predictions.task(str(_training(run).get("task", ""))))
+        usage(run)
+        profiling(run)
+        task = predictions.task(str(_training(run).get("task", "")))
+        network(run, task)
+        gradient_flow(run, task)
         if not run.state.active:
             _afterwards(run)
 
@@ -47,6 +56,9 @@ def _run(run_id: str) -> Run | None:
         if st.button("Set up a training", icon=":material/arrow_back:"):
             shell.go(shell.TRAIN)
         return None
+    if run.kind == rates.KIND:
+        rates.opened(run)
+        return None
     _head(run)
     if run.error:
         _failure(run)
@@ -56,10 +68,11 @@ def _run(run_id: str) -> Run | None:
     if run.state is RunState.DONE:
         result(run, task)
     pump.begin(channel)
+    titles = [panel.title for panel in shown]
     if run.state.active:
-        st.fragment(_refresh, run_every=1.0)(run_id, run.state)
+        st.fragment(_refresh, run_every=1.0)(run_id, run.state, titles)
     else:
-        _refresh(run_id, run.state)
+        _refresh(run_id, run.state, titles)
     chart(channel, shown, [{"id": run.id, "name": run.name, "colour": 0}])
     return run
 
@@ -69,8 +82,8 @@ def _training(run: Run) -> dict[str, object]:
     return dict(training) if isinstance(training, dict) else {}
 
 
-def _refresh(run_id: str, drawn: RunState) -> None:
-    """Show progress and send new points; draw the whole page again when the state has changed."""
+def _refresh(run_id: str, drawn: RunState, titles: list[str]) -> None:
+    """Show progress and send new points; draw the whole page again when the state or the meters have changed."""
     source = reader(run_id)
     try:
         run = source.look()
@@ -82,7 +95,16 @@ def _refresh(run_id: str, drawn: RunState) -> None:
     if run.state is not RunState.DONE:
         _progress(run)
     task = predictions.task(str(_training(run).get("task", "")))
-    pump.send(f"train.{run_id}", panels(task, source.names()), [run_id])
+    shown = panels(task, source.names())
+    if [
+        panel.title for panel in shown
+    ] != titles:  # a meter's first points want a chart of their own
+        st.rerun()
+    pump.send(f"train.{run_id}", shown, [run_id])
+
+
+_PACE_STEPS = 5
+"""Steps after which a pace is told: the first ones warm up, and would promise half an hour for a minute."""
 
 
 def _progress(run: Run) -> None:
@@ -98,7 +120,7 @@ def _progress(run: Run) -> None:
     left = reader(run.id).seconds_left()
     if run.state is RunState.RUNNING and run.cancel_requested:
         text += ", stopping after this step"
-    elif run.state is RunState.RUNNING and left is not None:
+    elif run.state is RunState.RUNNING and left is not None and run.step >= _PACE_STEPS:
         text += f", about {format_seconds(left)} left at this pace"
     st.progress(share, text=text)
 
@@ -165,6 +187,8 @@ def _failure(run: Run) -> None:
 def _afterwards(run: Run) -> None:
     """Show what an ended run leaves behind: its curves as a file, and its log."""
     with st.container(horizontal=True):
+        if run.state is RunState.DONE:
+            of_training(run)
         st.download_button(
             "Metrics (CSV)",
             lambda: metrics_csv(run.id),

@@ -158,10 +158,12 @@ class Runs:
     def __init__(self) -> None:
         self.store: Store = open_store()
 
-    def queued(self, name: str = "a run", *, text: str = "", **training: Any) -> Run:
+    def queued(
+        self, name: str = "a run", *, text: str = "", kind: str = "train", **training: Any
+    ) -> Run:
         training = {"task": "parity", "seed": 0, **training}
         spec = {"architecture": text, "training": training, "preset": None}
-        run = self.store.create("train", name, spec, home=home_id())
+        run = self.store.create(kind, name, spec, home=home_id())
         run_folder(run.id).mkdir(parents=True)
         return run
 

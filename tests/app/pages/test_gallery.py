@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from hybridlab.architecture import library
 from hybridlab.architecture.gallery import gallery
-from hybridlab.ui import predictions, preset_costs
+from hybridlab.ui import predictions, preset_costs, worker_pool
 from hybridlab.ui.design.card import face
 from hybridlab.ui.preset_costs import PresetCost
 from hybridlab.units import format_bytes, format_count, format_seconds
@@ -81,6 +82,41 @@ def test_the_cards_come_at_once_and_their_costs_when_they_are_known(visitor, mon
     assert f"batch {shapes.batch}, length {answer.value['length']}" in said
     papers = [entry for entry in library.presets() if entry.source.startswith("https://")]
     assert len(at.get("link_button")) == len(papers)
+
+
+def test_a_click_is_kept_where_the_costs_come_at_that_moment(visitor, monkeypatch) -> None:
+    visitor.open("1_Design")
+    calls = itertools.count()
+    monkeypatch.setattr(preset_costs, "known", lambda entries: ({}, next(calls) == 0))
+    visitor.press("Start empty")
+    assert visitor.design is not None
+
+
+def test_an_open_design_comes_before_the_cards(monkeypatch) -> None:
+    """The first of many cards may be under way; the others wait until the design's costs are there, and then come."""
+    pool = predictions.pool()
+    entries = library.presets()
+    order: list[str] = []
+    real = worker_pool._Process.answer
+
+    def answer(self, verb, args, *rest):
+        if verb == "predict":
+            order.append(args["text"])
+        return real(self, verb, args, *rest)
+
+    monkeypatch.setattr(worker_pool._Process, "answer", answer)
+    monkeypatch.setattr(predictions, "pool", lambda: pool)
+    pool.submit("devices", {}).result(60)
+    assert preset_costs.known(entries)[1]
+    time.sleep(0.1)  # the cards have asked
+    text = "name: open\nwidth: 64\nnodes: [{use: swiglu, ratio: 3.07}]\n"
+    answered = predictions.predict(text, predictions.Shapes("digits_sequence"), "me", 60)
+    assert answered is not None
+    assert text in order[:2]
+    deadline = time.monotonic() + 90
+    while len(preset_costs.known(entries)[0]) < 2:
+        assert time.monotonic() < deadline, "the cards never came"
+        time.sleep(0.05)
 
 
 def test_costs_are_remembered_from_one_start_to_the_next(monkeypatch) -> None:

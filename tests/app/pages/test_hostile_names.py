@@ -65,8 +65,7 @@ def test_icons_and_emoji_in_names_stay_letters_and_other_colons_stay_as_they_are
 
 def test_versions_with_hostile_names_are_listed_restored_and_compared_as_text(visitor) -> None:
     put_in_session(visitor.at, "design_first_view", "Diagram")
-    visitor.open("1_Design")
-    visitor.press("preset.lstm_mini")
+    visitor.open("1_Design", preset="lstm_mini")
     design = visitor.design
     for number, name in enumerate(xss.STRINGS):
         text = edit.set_field(PRESET, "width", number + 1)
@@ -90,8 +89,7 @@ def test_versions_with_hostile_names_are_listed_restored_and_compared_as_text(vi
 
 def test_a_version_is_named_in_the_menu_with_a_hostile_name(visitor) -> None:
     put_in_session(visitor.at, "design_first_view", "Diagram")
-    visitor.open("1_Design")
-    visitor.press("preset.lstm_mini")
+    visitor.open("1_Design", preset="lstm_mini")
     visitor.design.change(edit.set_field(PRESET, "width", 32))
     visitor.at.run()
     keeping.finish()
@@ -126,8 +124,7 @@ def test_saved_designs_with_hostile_names_are_listed_and_opened_as_text(visitor,
 
 def test_a_design_is_saved_under_a_hostile_name(visitor) -> None:
     put_in_session(visitor.at, "design_first_view", "Diagram")
-    visitor.open("1_Design")
-    visitor.press("preset.lstm_mini")
+    visitor.open("1_Design", preset="lstm_mini")
     for name in xss.STRINGS[::7]:
         visitor.at.session_state["design.save_menu"] = True
         visitor.at.run()

@@ -32,8 +32,7 @@ def kept(visitor):
 
 
 def opened(visitor: Visitor) -> AppTest:
-    visitor.open("1_Design")
-    return visitor.press(f"preset.{START}")
+    return visitor.open("1_Design", preset=START)
 
 
 def heads(visitor: Visitor, number: int) -> AppTest:
@@ -215,6 +214,15 @@ def test_a_link_that_is_none_is_told_in_one_sentence(visitor, code, sentence) ->
     assert in_session(at, "design") is None
     at = visitor.press("link.dismiss")
     assert not at.error
+
+
+def test_a_link_to_a_preset_opens_it_and_an_unknown_one_is_told(visitor) -> None:
+    at = visitor.open("1_Design", preset=START)
+    assert visitor.design.text == TEXT
+    assert link.PRESET not in at.query_params
+    at = visitor.open("1_Design", preset="<b>jumba")
+    assert [error.value for error in at.error if "there is no such preset" in error.value]
+    assert visitor.design.text == TEXT
 
 
 def test_a_bad_link_leaves_the_open_design_as_it_is(visitor) -> None:

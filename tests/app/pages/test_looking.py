@@ -20,8 +20,7 @@ def view(visitor: Visitor, name: str):
 
 def test_the_owner_gets_a_link_that_shows_the_design_as_it_is_now(visitor) -> None:
     put_in_session(visitor.at, "design_first_view", "Diagram")
-    visitor.open("1_Design")
-    visitor.press("preset.jamba_mini")
+    visitor.open("1_Design", preset="jamba_mini")
     visitor.design.change(NEW)
     visitor.at.session_state["design.share_menu"] = True
     visitor.at.run()
@@ -69,8 +68,7 @@ def test_looking_changes_nothing_and_a_copy_is_the_visitors_own(visitor, home) -
 
 def test_a_visitors_own_design_is_kept_while_looking_and_copying(visitor) -> None:
     put_in_session(visitor.at, "design_first_view", "Diagram")
-    visitor.open("1_Design")
-    visitor.press("preset.lstm_mini")
+    visitor.open("1_Design", preset="lstm_mini")
     visitor.design.change(edit.set_field(visitor.design.text, "width", 32))
     visitor.at.run()
     history, own = visitor.design.history, visitor.design.text

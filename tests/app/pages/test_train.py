@@ -198,3 +198,30 @@ def test_the_network_is_shown_with_what_is_measured_of_it(visitor, runs) -> None
     assert boxes["nodes[0].nodes[3]"]["detail"] == "75 25 %"
     visitor.give(at.button_group(key="train.quantity"), "update_ratio")
     assert "The first values come" in visitor.words()
+
+
+def test_the_gradient_flow_is_shown_and_a_remedy_opens_the_next_run(visitor, runs) -> None:
+    text = "name: row\nwidth: 8\nnodes:\n  - {id: one, use: gru}\n  - {id: two, use: mlp, residual: none}\n"
+    run = runs.running("mine", text=text, task="parity")
+    at = visitor.open("2_Train", run=run.id)
+    at.session_state[f"train.flow.{run.id}"] = True
+    at.run()
+    visitor._whole()
+    assert "The first values come some steps after the training has begun" in visitor.words()
+    norms = {"token_embedding": 0.1, "one": 0.1, "two": 1e-7, "classifier": 0.1}
+    points = [
+        Point(step, f"grad_norm/{path}", norm, 6.0)
+        for step in (6, 7, 8)
+        for path, norm in norms.items()
+    ]
+    runs.store.leases.beat(Lease(run.id, "token"), points, step=8, steps=10)
+    sentence = "two: gradient 1,000,000 times smaller than its neighbours' for 2 steps (measured)"
+    at = visitor.until(lambda at: sentence in visitor.words().replace("\\", ""))
+    heat, ratio = (chart.proto.spec for chart in at.get("plotly_chart")[-2:])
+    assert "Gradient norm at step 8" in heat and "times the smallest at step 8" in ratio
+    remedy = next(b for b in at.button if b.key and b.key.endswith(".norm"))
+    at = visitor.press(remedy.key)
+    assert [title.value for title in at.title] == ["Train"]
+    assert "residual: pre" in visitor.design.text
+    name = next(field for field in at.text_input if field.label == "Name of the run")
+    assert name.value == "mine · Norm before, residual around"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 from pathlib import Path
@@ -98,14 +99,32 @@ def random_change(text: str, rng: random.Random) -> dict[str, Any]:
     }
 
 
-def starts() -> list[str]:
-    return [EMPTY, *(entry.text() for entry in library.presets())]
+SHARED = """\
+name: shared
+width: 16
+nodes:
+  - {id: block, nodes: [{id: mix, use: attention, heads: 2}, {use: swiglu}]}
+  - {use: mamba2}
+  - {id: again, share: block, nodes: [{id: mix, use: attention, heads: 2, lora: 2}, {use: swiglu}]}
+  - id: outer
+    nodes:
+      - {use: attention, heads: 2, share: block.mix}
+      - {id: inner, nodes: [{use: swiglu}, {id: mix, use: attention, inputs: [swiglu, input]}]}
+      - {use: swiglu, share: inner.swiglu}
+      - {use: sum, inputs: [inner, input]}
+  - {use: attention, heads: 2, share: outer.inner.mix}
+"""
+
+
+@functools.cache
+def starts() -> tuple[str, ...]:
+    return (EMPTY, SHARED, *(entry.text() for entry in library.presets()))
 
 
 def run(seed: int, steps: int = 6) -> tuple[str, list[dict[str, Any]], str]:
     """Return a start, changes that can be made on it one after the other, and the end."""
     rng = random.Random(seed)
-    start = text = rng.choice(starts())
+    start = text = rng.choice((*starts(), *[SHARED] * 8))
     made = []
     while len(made) < steps:
         change = random_change(text, rng)

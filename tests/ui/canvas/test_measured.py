@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from hybridlab.architecture import edit, library
-from hybridlab.runs.home import home_id
+from hybridlab.hardware.meters.energy import Counter, EnergyAccount
+from hybridlab.hardware.meters.meter import NotMeasured
+from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.metrics import Point
 from hybridlab.runs.record import Run, RunState
@@ -39,6 +42,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.delenv("HYBRIDLAB_STORE", raising=False)
     monkeypatch.setattr(live, "ensure_supervisor", lambda: True)
     monkeypatch.setattr(measured, "_trainings", Trainings())
+    monkeypatch.setattr(measured, "_profiles", Trainings("profile"))
     clock = itertools.count(0, 10)  # each look is ten seconds after the one before
     monkeypatch.setattr(live.time, "monotonic", lambda: float(next(clock)))
     (tmp_path / "home").mkdir()
@@ -133,6 +137,50 @@ def test_many_old_runs_are_read_a_few_at_a_time(begin: Begin, text: str) -> None
         looks += 1
         assert looks < 10
     assert looks >= 2, "everything was read at one look"
+
+
+def energy(*joules: float) -> dict[str, object]:
+    """Return what a training writes of its energy with a counter that tells these joules; with none, without one."""
+    told = iter([0.0, 0.0, *joules])
+    counters = [Counter("stand-in", "all of it", lambda: next(told))] if joules else []
+    absent = [] if joules else [NotMeasured("energy", "there is no counter here")]
+    window = EnergyAccount(counters, absent, clock=itertools.count().__next__).window("attempt 1")()
+    attempt = {"attempt": 1, "from_step": 0, "to_step": 20, "reason": window.reason}
+    return {"attempts": [attempt | window.as_dict()]}
+
+
+def test_energy_is_shared_out_by_measured_time_or_said_to_be_missing(
+    begin: Begin, store: Store, text: str
+) -> None:
+    run = begin(text, state=RunState.DONE)
+    folder = run_folder(run.id)
+    folder.mkdir(parents=True)
+    (folder / "energy.json").write_text(json.dumps(energy()))
+    assert said(text)["why"] == {
+        "energy_j": "No energy was measured in this training: there is no counter here."
+    }
+    (folder / "energy.json").write_text(json.dumps(energy(40.0)))
+    told = said(text)
+    assert "energy_j" not in told["values"]  # type: ignore[operator]
+    assert told["why"]["energy_j"] == (  # type: ignore[index]
+        "A step took 2 J, measured. Profile this design on parity, and it is shared out by measured time."
+    )
+    for task in ("copying", "parity"):
+        spec = {"architecture": text, "training": {"task": task}}
+        profile = store.create("profile", task, spec, home=home_id())
+        store.leases.claim(profile.id, "other", pid=1, birth="then")
+        store.leases.finish(Lease(profile.id, "other"), RunState.DONE)
+        parts = {"stage.0.moe": 0.25, "stage.1.moe": 0.15, "stage.0.swiglu": 0.1, "(loss)": 0.5}
+        where = run_folder(profile.id) / "profile"
+        where.mkdir(parents=True)
+        listed = [{"path": path, "share": share} for path, share in parts.items()]
+        (where / "profile.json").write_text(json.dumps({"components": listed}))
+        if task == "copying":
+            assert said(text)["why"], "the time of another task says nothing of this one"
+    told = said(text)
+    shares = told["values"]["energy_j"]  # type: ignore[index]
+    assert shares == pytest.approx({"stage": 1.0, "stage.moe": 0.8, "stage.swiglu": 0.2})
+    assert told["why"] == {}
 
 
 def test_a_store_that_cannot_be_read_leaves_the_canvas_alone(

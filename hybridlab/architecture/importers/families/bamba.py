@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     attention,
     embedding,
@@ -78,3 +81,17 @@ def bamba(config: Fields) -> Draft:
         draft.layers.append((mixer, feed))
     draft.after = final(config, "rms_norm", "model.final_layernorm", eps, tied=shared)
     return draft
+
+
+@writes("bamba", "BambaForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Bamba holds for an architecture."""
+    mixers = of.order("attention", "mamba2")
+    found = written.basics(of, len(mixers)) | written.heads(of) | written.rope(of)
+    return found | {
+        **written.mamba2(of),
+        "attn_layer_indices": [at for at, mixer in enumerate(mixers) if mixer == "attention"],
+        "intermediate_size": written.hidden(of),
+        "hidden_act": written.bend(of),
+        "mlp_bias": of.given("swiglu")["bias"],
+    }

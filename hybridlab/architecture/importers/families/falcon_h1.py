@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     attention,
     embedding,
@@ -206,8 +209,36 @@ def _stretched(
     if all(factor == 1 for factor in factors):
         return {}
 
-    def change(weight: Tensor) -> Tensor:
+    def by_row(weight: Tensor) -> Tensor:
         each = torch.tensor(factors, dtype=torch.float32).repeat_interleave(torch.tensor(rows))
-        return weight * each.view(-1, *[1] * (weight.dim() - 1)).to(weight)
+        return each.view(-1, *[1] * (weight.dim() - 1)).to(weight)
 
-    return {f"body.{name}": part.weights[f"body.{name}"].then(change)}
+    changed = part.weights[f"body.{name}"].then(
+        lambda weight: weight * by_row(weight), lambda weight: weight / by_row(weight)
+    )
+    return {f"body.{name}": changed}
+
+
+MULTIPLIERS = (
+    *("mlp_multipliers", "key_multiplier", "attention_out_multiplier", "attention_in_multiplier"),
+    *("ssm_multipliers", "ssm_in_multiplier", "ssm_out_multiplier"),
+)
+
+
+@writes("falcon_h1", "FalconH1ForCausalLM", folded=MULTIPLIERS)
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Falcon-H1 holds for an architecture."""
+    told = of.given("mamba2")
+    found = written.basics(of, len(of.order("mamba2")), scaled=True) | written.heads(of)
+    return found | {
+        **written.rope(of),
+        **written.mamba2(of),
+        "mamba_d_ssm": told["heads"] * written.head_size(of),
+        "mamba_rms_norm": told["norm"] != "none",
+        "mamba_norm_before_gate": told["norm"] != "after_gate",
+        "projectors_bias": told["bias"],
+        "lm_head_multiplier": of.given("lm_head")["scale"],
+        "intermediate_size": written.hidden(of),
+        "hidden_act": written.bend(of),
+        "mlp_bias": of.given("swiglu")["bias"],
+    }

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import ADD, NormalForm
 from hybridlab.architecture.importers.parts import (
     ACTIVATIONS,
     embedding,
@@ -76,15 +78,23 @@ def _attention(config: Fields, at: str, positions: dict[str, Any]) -> Part:
         """Reorder rows from head by head (query, key, value each) to all queries, all keys, all values."""
         return torch.unflatten(fused, 0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
 
+    def together(sorted_rows: Tensor) -> Tensor:
+        """Undo it."""
+        return torch.unflatten(sorted_rows, 0, (3, heads, -1)).transpose(0, 1).flatten(0, 2)
+
     params: dict[str, Any] = {"heads": heads, **positions}
     weights = norm_weights(f"{at}input_layernorm", bias=True) | {
-        "body.project_in.weight": take(f"{at}attention.query_key_value.weight").then(apart),
+        "body.project_in.weight": take(f"{at}attention.query_key_value.weight").then(
+            apart, together
+        ),
         "body.project_out.weight": take(f"{at}attention.dense.weight"),
     }
     if config.flag("attention_bias"):
         params |= {"bias": True, "out_bias": True}
         weights |= {
-            "body.project_in.bias": take(f"{at}attention.query_key_value.bias").then(apart),
+            "body.project_in.bias": take(f"{at}attention.query_key_value.bias").then(
+                apart, together
+            ),
             "body.project_out.bias": take(f"{at}attention.dense.bias"),
         }
     return Part("attention", params, weights)
@@ -116,3 +126,20 @@ def _side_by_side(attention: Part, feed: Part, eps: float) -> Part:
         ]
     joined = Part("sum", id="join", inputs=(INPUT, "attention", "mlp"))
     return Part(id="layer", parts=(*parts, joined))
+
+
+@writes("gpt_neox", "GPTNeoXForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of GPT-NeoX holds for an architecture."""
+    told = of.given("attention")
+    found = written.basics(of, len(of.order("attention")), eps="layer_norm_eps")
+    position = written.rope(of)
+    position["rope_parameters"].setdefault("partial_rotary_factor", 1.0)
+    return found | {
+        **position,
+        "num_attention_heads": told["heads"],
+        "attention_bias": told["bias"],
+        "intermediate_size": written.hidden(of, "mlp"),
+        "hidden_act": written.bend(of, "mlp", "activation"),
+        "use_parallel_residual": any(line.op == ADD and len(line.reads) > 2 for line in of.lines),
+    }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     attention,
     embedding,
@@ -162,3 +165,31 @@ def _feed_forward(config: Fields, at: str, factor: float) -> Part:
             Part("sum", id="join", inputs=("moe", "shared")),
         ),
     )
+
+
+@writes(
+    "granitemoehybrid",
+    "GraniteMoeHybridForCausalLM",
+    folded=("attention_multiplier", "residual_multiplier"),
+)
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Granite 4 holds for an architecture."""
+    mixers, moe, told = of.order("attention", "mamba2"), of.given("moe"), of.given("attention")
+    many = "moe" in of.order("moe")
+    found = written.basics(of, len(mixers), scaled=True) | written.heads(of)
+    size = found.get("head_dim") or of.width // told["heads"]
+    return found | {
+        **written.rope(of),
+        **written.mamba2(of),
+        "position_embedding_type": "rope" if told["rotary"] else None,
+        "attention_multiplier": size**-0.5,
+        "residual_multiplier": 1.0,
+        "logits_scaling": 1 / of.given("lm_head")["scale"],
+        "layer_types": ["attention" if one == "attention" else "mamba" for one in mixers],
+        "shared_intermediate_size": written.hidden(of),
+        "hidden_act": written.bend(of),
+        "intermediate_size": written.hidden(of, "moe"),
+        "num_local_experts": moe["experts"] if many else 0,
+        "num_experts_per_tok": moe["top_k"] if many else 0,
+        "router_aux_loss_coef": moe["balance_weight"],
+    }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     attention,
     embedding,
@@ -123,3 +126,28 @@ def _feed_forward(config: Fields, at: str, *, many: bool) -> Part:
         balance=balance,
         normalised=False,
     )
+
+
+@writes("jamba", "JambaForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Jamba holds for an architecture."""
+    mixers, feeds = of.order("attention", "mamba"), of.order("swiglu", "moe")
+    told, moe = of.given("mamba"), of.given("moe")
+    found = written.basics(of, len(mixers)) | written.heads(of)
+    del found["attention_bias"]
+    chosen = "moe" if "moe" in feeds else "swiglu"
+    rank = told["step_rank"]
+    return found | {
+        "intermediate_size": written.hidden(of, chosen),
+        **written.turns(mixers, {"attention"}, "attn_layer"),
+        **written.turns(feeds, {"moe"}, "expert_layer"),
+        "num_experts": moe["experts"] if "moe" in feeds else 1,
+        "num_experts_per_tok": moe["top_k"] if "moe" in feeds else 1,
+        "router_aux_loss_coef": moe["balance_weight"],
+        "mamba_d_state": told["state"],
+        "mamba_d_conv": told["conv"],
+        "mamba_expand": told["expand"],
+        "mamba_dt_rank": "auto" if rank is None else rank,
+        "mamba_conv_bias": told["conv_bias"],
+        "mamba_proj_bias": told["bias"],
+    }

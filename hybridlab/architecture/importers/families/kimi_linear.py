@@ -7,13 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
+    deep_taps,
     embedding,
     experts,
     final,
+    flat_taps,
     norm_weights,
     swiglu,
 )
@@ -170,23 +174,31 @@ def _delta(config: Fields, inner: Fields, at: str, norm: dict[str, Take], eps: f
     def gate(name: str) -> Take:
         return first_of(take(f"{at}forget_gate.{name}"), take(f"{at}{name}"))
 
+    heads = params["heads"]
+    rows = [heads * dim, heads * dim, heads * dim, heads, dim, dim]
+
     def inwards(forget: str) -> Take:
         maps = ("q_proj", "k_proj", "v_proj", "b_proj", forget, "g_a_proj")
-        return joined(*(f"{at}{name}.weight" for name in maps))
+        return joined(*(f"{at}{name}.weight" for name in maps), rows=rows)
 
     weights = norm | {
         "body.project_in.weight": first_of(inwards("forget_gate.f_a_proj"), inwards("f_a_proj")),
         "body.conv.taps": first_of(
             take(f"{at}conv1d.weight"), joined(*(f"{at}{name}_conv1d.weight" for name in "qkv"))
-        ).then(lambda taps: taps.squeeze(1)),
+        ).then(flat_taps, deep_taps),
         "body.forget_up.weight": gate("f_b_proj.weight"),
         "body.step_bias": gate("dt_bias"),
-        "body.log_rate": gate("A_log").then(Tensor.flatten),
+        "body.log_rate": gate("A_log").then(Tensor.flatten, _as_published),
         "body.gate_up.weight": take(f"{at}g_b_proj.weight"),
         "body.norm.scale": take(f"{at}o_norm.weight"),
         "body.project_out.weight": take(f"{at}o_proj.weight"),
     }
     return Part("kimi_delta_attention", params, weights)
+
+
+def _as_published(rates_H: Tensor) -> Tensor:
+    """Return decay rates (H) as files have them, (1, 1, H, 1)."""
+    return rates_H.view(1, 1, -1, 1)
 
 
 def _latent(config: Fields, at: str, norm: dict[str, Take]) -> Part:
@@ -267,3 +279,36 @@ def _experts(config: Fields, at: str, norm: dict[str, Take]) -> Part:
         normalised=config.flag(_name(config, "norm_topk_prob")),
         params=params,
     )
+
+
+@writes("kimi_linear", "KimiLinearForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Kimi Linear holds for an architecture."""
+    mixers = of.order("latent_attention", "kimi_delta_attention")
+    delta, latent, moe = map(of.given, ("kimi_delta_attention", "latent_attention", "moe"))
+    each, hidden = of.width // latent["heads"], written.hidden(of, "moe")
+    shared = written.hidden(of, "moe", "shared_ratio") if moe["shared_ratio"] else 0
+    return written.basics(of, len(mixers)) | {
+        "layer_types": [LAYERS[mixer == "latent_attention"] for mixer in mixers],
+        "mlp_layer_types": [FEEDS[feed == "moe"] for feed in of.order("swiglu", "moe")],
+        "intermediate_size": written.hidden(of),
+        "linear_num_heads": delta["heads"],
+        "linear_head_dim": delta["key_dim"] or of.width // delta["heads"],
+        "linear_conv_kernel_dim": max(1, delta["conv"]),
+        "num_attention_heads": latent["heads"],
+        "num_key_value_heads": latent["heads"],
+        "kv_lora_rank": latent["kv_rank"],
+        "q_lora_rank": latent["query_rank"],
+        "qk_nope_head_dim": latent["nope_dim"] or each,
+        "qk_rope_head_dim": latent["rope_dim"],
+        "v_head_dim": latent["value_dim"] or each,
+        "attention_bias": latent["bias"],
+        "num_local_experts": moe["experts"],
+        "num_experts_per_tok": moe["top_k"],
+        "norm_topk_prob": written.summed_to_one(moe),
+        "moe_intermediate_size": hidden,
+        "n_shared_experts": max(1, shared // hidden),
+        "routed_scaling_factor": moe["routed_scale"],
+        "n_group": moe["groups"],
+        "topk_group": moe["top_groups"],
+    }

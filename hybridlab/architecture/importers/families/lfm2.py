@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     attention,
+    deep_taps,
     embedding,
     final,
+    flat_taps,
     norm_weights,
     ratio,
     tied,
@@ -104,7 +108,7 @@ def _conv(config: Fields, at: str, norm: dict[str, Take], *, bias: bool) -> Part
         "bias": "all" if bias else "none",
     }
     weights = norm | {
-        "body.conv.taps": take(f"{at}conv.weight").then(lambda taps: taps.squeeze(1)),
+        "body.conv.taps": take(f"{at}conv.weight").then(flat_taps, deep_taps),
         "body.project_in.weight": take(f"{at}in_proj.weight"),
         "body.project_out.weight": take(f"{at}out_proj.weight"),
     }
@@ -134,3 +138,18 @@ def _feed_forward(config: Fields, at: str) -> Part:
         "body.project_out.weight": take(f"{feed}w2.weight"),
     }
     return Part("swiglu", {"ratio": ratio(config, hidden, name)}, weights)
+
+
+@writes("lfm2", "Lfm2ForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of LFM2 holds for an architecture."""
+    mixers, conv = of.order("attention", "short_conv"), of.given("short_conv")
+    found = written.basics(of, len(mixers), eps="norm_eps") | written.heads(of) | written.rope(of)
+    del found["attention_bias"]
+    return found | {
+        "layer_types": [LAYERS[mixer == "attention"] for mixer in mixers],
+        "intermediate_size": written.hidden(of),
+        "block_auto_adjust_ff_dim": False,
+        "conv_L_cache": conv["kernel"],
+        "conv_bias": conv["bias"] == "all",
+    }

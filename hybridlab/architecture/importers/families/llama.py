@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     attention,
     embedding,
@@ -75,3 +79,20 @@ def decoder(
         )
     draft.after = final(config, "rms_norm", "model.norm", eps, tied=shared)
     return draft
+
+
+@writes("llama", "LlamaForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Llama holds for an architecture."""
+    return decoder_fields(of) | {
+        "attention_bias": of.given("attention")["bias"],
+        "mlp_bias": of.given("swiglu")["bias"],
+    }
+
+
+def decoder_fields(of: NormalForm) -> dict[str, Any]:
+    """Return what Llama and its nearest share."""
+    found = written.basics(of, len(of.order("attention"))) | written.rope(of)
+    found |= written.heads(of, always=True)
+    del found["attention_bias"]
+    return found | {"intermediate_size": written.hidden(of), "hidden_act": written.bend(of)}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import embedding, final, mamba, norm_weights, tied
 
 DEFAULTS = {
@@ -56,3 +60,19 @@ def read(config: Fields) -> Draft:
         draft.layers.append([block])
     draft.after = final(config, "rms_norm", "backbone.norm_f", eps, tied=shared)
     return draft
+
+
+@writes("mamba", "MambaForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Mamba holds for an architecture."""
+    told = of.given("mamba")
+    rank = told["step_rank"]
+    return written.basics(of, len(of.order("mamba")), eps="layer_norm_epsilon") | {
+        "state_size": told["state"],
+        "expand": told["expand"],
+        "intermediate_size": told["expand"] * of.width,
+        "conv_kernel": told["conv"],
+        "use_bias": told["bias"],
+        "use_conv_bias": told["conv_bias"],
+        "time_step_rank": "auto" if rank is None else rank,
+    }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     embedding,
     final,
@@ -71,3 +74,21 @@ def read(config: Fields) -> Draft:
         draft.layers.append([block])
     draft.after = final(config, "rms_norm", "backbone.norm_f", eps, tied=shared)
     return draft
+
+
+@writes("mamba2", "Mamba2ForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Mamba-2 holds for an architecture."""
+    told = of.given("mamba2")
+    return written.basics(of, len(of.order("mamba2")), eps="layer_norm_epsilon") | {
+        "num_heads": told["heads"],
+        "head_dim": written.head_size(of),
+        "state_size": told["state"],
+        "n_groups": told["groups"],
+        "expand": written.expand(of),
+        "conv_kernel": told["conv"],
+        "chunk_size": told["chunk"],
+        "use_bias": told["bias"],
+        "use_conv_bias": told["conv_bias"],
+        **written.step_limits(told),
+    }

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     attention,
     embedding,
@@ -125,9 +127,15 @@ def _lightning(config: Fields, at: str, layer: int, layers: int) -> Part:
         by_kind = torch.unflatten(fused, 0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
         return torch.cat((by_kind, gate))
 
+    def apart(whole: Tensor) -> list[Tensor]:
+        """Undo it."""
+        by_kind, gate = torch.split(whole, [3 * whole.shape[0] // 4, whole.shape[0] // 4])
+        by_head = torch.unflatten(by_kind, 0, (3, heads, -1)).transpose(0, 1).flatten(0, 2)
+        return [by_head, gate]
+
     weights = {
         "body.project_in.weight": built(
-            (f"{at}qkv_proj.weight", f"{at}output_gate.weight"), inwards
+            (f"{at}qkv_proj.weight", f"{at}output_gate.weight"), inwards, apart
         ),
         "body.norm.scale": take(f"{at}norm.weight"),
         "body.project_out.weight": take(f"{at}out_proj.weight"),
@@ -157,3 +165,27 @@ def _added(config: Fields, part: Part, norm: str, eps: float, factors: str) -> P
             ),
         ),
     )
+
+
+@writes("minimax", "MiniMaxForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of MiniMax holds for an architecture."""
+    mixers, moe = of.order("attention", "lightning_attention"), of.given("moe")
+    found = written.basics(of, len(mixers)) | written.heads(of, always=True) | written.rope(of)
+    del found["attention_bias"]
+    found |= {
+        "sliding_window": of.given("attention")["window"],
+        "layer_types": [LAYERS[mixer != "attention"] for mixer in mixers],
+        "block_size": of.given("lightning_attention")["chunk"],
+        "intermediate_size": written.hidden(of, "moe"),
+        "num_local_experts": moe["experts"],
+        "num_experts_per_tok": moe["top_k"],
+        "router_aux_loss_coef": moe["balance_weight"],
+    }
+    for at, line in enumerate(of.lines):
+        if line.op in ("attention", "lightning_attention", "moe"):
+            joins = (one for one in of.lines if at in one.reads)
+            scales = next((one.params.get("scales") for one in joins), None) or (1.0, 1.0)
+            name = {"attention": "full_attn", "moe": "mlp"}.get(line.op, "linear_attn")
+            found |= {f"{name}_alpha_factor": scales[0], f"{name}_beta_factor": scales[-1]}
+    return found

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hybridlab.architecture.importers.draft import Draft
-from hybridlab.architecture.importers.families.llama import decoder
+from hybridlab.architecture.importers.families.llama import decoder, decoder_fields
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 
 DEFAULTS = {
     "vocab_size": 32000,
@@ -31,3 +34,9 @@ DEFAULTS = {
 def mistral(config: Fields) -> Draft:
     """Read a Llama whose attention looks at a window."""
     return decoder(config, window=config.maybe_whole("sliding_window"))
+
+
+@writes("mistral", "MistralForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Mistral holds for an architecture."""
+    return decoder_fields(of) | {"sliding_window": of.given("attention")["window"]}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     attention,
     embedding,
@@ -75,3 +79,19 @@ def mixtral(config: Fields) -> Draft:
         )
     draft.after = final(config, "rms_norm", "model.norm", eps, tied=shared)
     return draft
+
+
+@writes("mixtral", "MixtralForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Mixtral holds for an architecture."""
+    moe = of.given("moe")
+    found = written.basics(of, len(of.order("attention"))) | written.rope(of)
+    found |= written.heads(of, always=True)
+    del found["attention_bias"]
+    return found | {
+        "sliding_window": of.given("attention")["window"],
+        "intermediate_size": written.hidden(of, "moe"),
+        "num_local_experts": moe["experts"],
+        "num_experts_per_tok": moe["top_k"],
+        "router_aux_loss_coef": moe["balance_weight"],
+    }

@@ -7,10 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     ACTIVATIONS,
     attention,
@@ -205,8 +208,12 @@ def _experts(config: Fields, at: str, norm: dict[str, Take]) -> Part:
 
 def _stacked(at: str, name: str, count: int) -> Take:
     """Return one map of all experts (E, in, out), which a file has whole or by number."""
-    each = built([f"{at}{expert}.{name}.weight" for expert in range(count)], torch.stack)
-    return first_of(take(f"{at}{name}"), each).then(lambda maps: maps.transpose(-1, -2))
+    each = built([f"{at}{expert}.{name}.weight" for expert in range(count)], torch.stack, list)
+    return first_of(take(f"{at}{name}"), each).then(_turned, _turned)
+
+
+def _turned(maps: Tensor) -> Tensor:
+    return maps.transpose(-1, -2)
 
 
 def _anywhere(part: Part) -> Part:
@@ -217,9 +224,51 @@ def _anywhere(part: Part) -> Part:
 def _either(one: Take) -> Take:
     other = Take(
         tuple(
-            Way(tuple("backbone." + n.removeprefix("model.") for n in way.names), way.make)
+            Way(
+                tuple("backbone." + n.removeprefix("model.") for n in way.names), way.make, way.back
+            )
             for way in one.ways
             if all(n.startswith("model.") for n in way.names)
         )
     )
     return first_of(one, other)
+
+
+WORDS = {"mamba2": "linear_attention", "attention": "full_attention", "mlp": "mlp", "moe": "moe"}
+
+
+@writes("nemotron_h", "NemotronHForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Nemotron-H holds for an architecture."""
+    kinds = [WORDS[op] for op in of.order(*WORDS)]
+    told, moe, plain = of.given("mamba2"), of.given("moe"), of.given("mlp")
+    found = written.basics(of, len(kinds), eps="layer_norm_epsilon") | written.heads(
+        of, always=True
+    )
+    del found["attention_bias"], found["num_hidden_layers"]
+    shared = written.hidden(of, "moe", "shared_ratio") if moe["shared_ratio"] else 0
+    return found | {
+        "layers_block_type": kinds,
+        "mamba_num_heads": told["heads"],
+        "mamba_head_dim": written.head_size(of),
+        "ssm_state_size": told["state"],
+        "n_groups": told["groups"],
+        "conv_kernel": told["conv"],
+        "expand": written.expand(of),
+        "chunk_size": told["chunk"],
+        "use_conv_bias": told["conv_bias"],
+        "use_bias": told["bias"],
+        "time_step_min": told["step_min"],
+        "intermediate_size": written.hidden(of, "mlp"),
+        "mlp_hidden_act": written.bend(of, "mlp", "activation") if "mlp" in kinds else "relu2",
+        "mlp_bias": plain["bias"] if "mlp" in kinds else False,
+        "n_routed_experts": moe["experts"],
+        "num_experts_per_tok": moe["top_k"],
+        "moe_intermediate_size": written.hidden(of, "moe"),
+        "moe_shared_expert_intermediate_size": shared or written.hidden(of, "moe"),
+        "moe_latent_size": moe["latent"] or None,
+        "norm_topk_prob": moe["weights"] != "raw",
+        "routed_scaling_factor": moe["routed_scale"],
+        "n_group": moe["groups"],
+        "topk_group": moe["top_groups"],
+    }

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
-from hybridlab.architecture.importers.families.qwen3_next import gated_delta_net, layer_kinds
+from hybridlab.architecture.importers.families.qwen3_next import (
+    delta_fields,
+    gated_delta_net,
+    layer_kinds,
+)
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     attention,
     embedding,
@@ -92,7 +99,10 @@ def olmo_hybrid(config: Fields) -> Draft:
                 config,
                 f"{at}linear_attn.",
                 {"norm.scale": _scale(f"{at}input_layernorm", f"{at}attention_layer_norm")},
-                inwards=joined(*(f"{at}linear_attn.{name}_proj.weight" for name in "qkvgba")),
+                inwards=joined(
+                    *(f"{at}linear_attn.{name}_proj.weight" for name in "qkvgba"),
+                    rows=_rows(config),
+                ),
                 eps=INNER_EPS,
                 negative=config.flag("linear_allow_neg_eigval"),
                 conv=first_of(
@@ -114,6 +124,16 @@ def _layers(config: Fields) -> list[str]:
     if "full_attention" not in kinds and not config.given("layer_types"):
         kinds[-1] = "full_attention"
     return kinds
+
+
+def _rows(config: Fields) -> list[int]:
+    """Return the rows of queries, keys, values, gate, beta and step."""
+    width, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
+    key_heads = config.maybe_whole("linear_num_key_heads") or heads
+    heads = config.maybe_whole("linear_num_value_heads") or heads
+    key = config.maybe_whole("linear_key_head_dim") or int(0.75 * width / key_heads)
+    values = heads * (config.maybe_whole("linear_value_head_dim") or 2 * key)
+    return [key_heads * key, key_heads * key, values, values, heads, heads]
 
 
 def _scale(*names: str) -> Take:
@@ -143,3 +163,18 @@ def _normed_after(part: Part, scale: Take, eps: float) -> Part:
             Part("sum", id="join", inputs=(INPUT, "norm")),
         ),
     )
+
+
+@writes("olmo_hybrid", "OlmoHybridForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of OLMo Hybrid holds for an architecture."""
+    mixers, told = of.order("attention", "gated_delta_net"), of.given("attention")
+    found = written.basics(of, len(mixers)) | written.heads(of) | delta_fields(of)
+    found |= written.rope(of) if told["rotary"] else {"rope_parameters": {"rope_theta": None}}
+    kinds = ("linear_attention", "full_attention")
+    return found | {
+        "layer_types": [kinds[mixer == "attention"] for mixer in mixers],
+        "linear_allow_neg_eigval": of.given("gated_delta_net")["negative"],
+        "intermediate_size": written.hidden(of),
+        "hidden_act": written.bend(of),
+    }

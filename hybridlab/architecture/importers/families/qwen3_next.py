@@ -9,14 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     attention,
+    deep_taps,
     embedding,
     experts,
     final,
+    flat_taps,
     swiglu,
     tied,
 )
@@ -146,7 +150,7 @@ def gated_delta_net(
     inner, out = names
     weights = norm | {
         "body.project_in.weight": inwards,
-        "body.conv.taps": (conv or take(f"{at}conv1d.weight")).then(lambda taps: taps.squeeze(1)),
+        "body.conv.taps": (conv or take(f"{at}conv1d.weight")).then(flat_taps, deep_taps),
         "body.step_bias": take(f"{at}dt_bias"),
         "body.log_rate": take(f"{at}A_log"),
         "body.norm.scale": take(f"{at}{inner}.weight"),
@@ -157,7 +161,7 @@ def gated_delta_net(
 
 def _from_zero(name: str) -> Take:
     """Return the scale of a norm that is kept as its distance from one."""
-    return take(name).then(lambda scale: scale + 1)
+    return take(name).then(lambda scale: scale + 1, lambda scale: scale - 1)
 
 
 def _by_key_head(config: Fields, at: str) -> Take:
@@ -176,8 +180,19 @@ def _by_key_head(config: Fields, at: str) -> Take:
             ]
         )
 
+    def together(whole: Tensor) -> list[Tensor]:
+        """Undo it."""
+        sizes = ([key, key, each * value, each * value], [each, each])
+        parts = iter(torch.split(whole, [key_heads * size for both in sizes for size in both]))
+        return [
+            torch.cat([torch.unflatten(next(parts), 0, (key_heads, -1)) for _ in group], 1).flatten(
+                0, 1
+            )
+            for group in sizes
+        ]
+
     maps = ("in_proj_qkvz", "in_proj_ba")
-    return built([f"{at}linear_attn.{name}.weight" for name in maps], apart)
+    return built([f"{at}linear_attn.{name}.weight" for name in maps], apart, together)
 
 
 def _attention(
@@ -190,14 +205,31 @@ def _attention(
     def half(which: int) -> Callable[[Tensor], Tensor]:
         return lambda both: torch.unflatten(both, 0, (heads, 2, -1))[:, which].flatten(0, 1)
 
+    def both(which: int) -> Callable[[Tensor], Tensor]:
+        """Return the map that has a half; the other half is not known there."""
+
+        def widened(one: Tensor) -> Tensor:
+            known = torch.unflatten(one, 0, (heads, -1))
+            halves = [torch.full_like(known, torch.nan)] * 2
+            halves[which] = known
+            return torch.stack(halves, 1).flatten(0, 2)
+
+        return widened
+
     def with_half(qkv: list[Tensor]) -> Tensor:
         return torch.cat((half(0)(qkv[0]), *qkv[1:]))
+
+    def apart(whole: Tensor) -> list[Tensor]:
+        keys = (config.maybe_whole("num_key_value_heads") or heads) * whole.shape[0]
+        keys //= heads + 2 * (config.maybe_whole("num_key_value_heads") or heads)
+        queries, *others = torch.split(whole, [whole.shape[0] - 2 * keys, keys, keys])
+        return [both(0)(queries), *others]
 
     weights = dict(part.weights)
     for what in ("weight", "bias") if bias else ("weight",):
         names = [f"{at}{name}_proj.{what}" for name in "qkv"]
-        weights[f"body.project_in.{what}"] = built(names, with_half)
-        weights[f"body.output_gate.{what}"] = take(names[0]).then(half(1))
+        weights[f"body.project_in.{what}"] = built(names, with_half, apart)
+        weights[f"body.output_gate.{what}"] = take(names[0]).then(half(1), both(1))
     return with_query_norms(
         replace(part, params={**part.params, "output_gate": True}, weights=weights),
         _from_zero(f"{at}q_norm.weight"),
@@ -230,3 +262,37 @@ def _experts(config: Fields, at: str, norm: dict[str, Take], count: int) -> Part
         normalised=config.flag("norm_topk_prob"),
         params={"shared_gate": True},
     )
+
+
+@writes("qwen3_next", "Qwen3NextForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of Qwen3-Next holds for an architecture."""
+    mixers, feeds = of.order("attention", "gated_delta_net"), of.order("swiglu", "moe")
+    moe, many = of.given("moe"), "moe" in feeds
+    found = written.basics(of, len(mixers)) | written.heads(of, always=True) | written.rope(of)
+    found["rope_parameters"].setdefault("partial_rotary_factor", 1.0)
+    return found | {
+        **delta_fields(of),
+        "layer_types": [LAYERS[mixer == "attention"] for mixer in mixers],
+        "intermediate_size": written.hidden(of),
+        "num_experts": moe["experts"] if many else 0,
+        "num_experts_per_tok": moe["top_k"],
+        "norm_topk_prob": written.summed_to_one(moe),
+        "moe_intermediate_size": written.hidden(of, "moe"),
+        "shared_expert_intermediate_size": written.hidden(of, "moe", "shared_ratio"),
+        "router_aux_loss_coef": moe["balance_weight"],
+        "mlp_only_layers": [at for at, feed in enumerate(feeds) if feed == "swiglu"],
+    }
+
+
+def delta_fields(of: NormalForm) -> dict[str, Any]:
+    """Return the sizes of a Gated DeltaNet."""
+    told = of.given("gated_delta_net")
+    count = told["heads"]
+    return {
+        "linear_num_value_heads": count,
+        "linear_num_key_heads": told["key_heads"] or count,
+        "linear_key_head_dim": told["key_dim"] or of.width // count,
+        "linear_value_head_dim": told["value_dim"] or of.width // count,
+        "linear_conv_kernel_dim": told["conv"],
+    }

@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import (
     attention,
+    deep_taps,
     embedding,
     final,
+    flat_taps,
     norm_weights,
     ratio,
     tied,
@@ -110,24 +114,25 @@ def _embedding(config: Fields, *, shared: bool) -> Part:
 def _scales(name: str, prefix: str = "norm.") -> dict[str, Take]:
     """Return the weights of a norm whose file keeps how far its scales are from one."""
     found = norm_weights(name, prefix=prefix)
-    return {key: one.then(lambda weight: weight + 1) for key, one in found.items()}
+    return {
+        key: one.then(lambda weight: weight + 1, lambda weight: weight - 1)
+        for key, one in found.items()
+    }
 
 
 def _rg_lru(config: Fields, at: str, norm: dict[str, Take]) -> Part:
-    params: dict[str, Any] = {
-        "heads": config.whole("num_attention_heads"),
-        "conv": config.whole("conv1d_width"),
-    }
+    heads = config.whole("num_attention_heads")
+    params: dict[str, Any] = {"heads": heads, "conv": config.whole("conv1d_width")}
     hidden = config.maybe_whole("lru_width")
     if hidden not in (None, config.whole("hidden_size")):
         params["hidden"] = hidden
     gates = (f"{at}rg_lru.input_gate", f"{at}rg_lru.recurrent_gate")
     weights = norm | {
-        "body.conv.taps": take(f"{at}conv_1d.weight").then(lambda taps: taps.squeeze(1)),
+        "body.conv.taps": take(f"{at}conv_1d.weight").then(flat_taps, deep_taps),
         "body.conv.bias": take(f"{at}conv_1d.bias"),
-        "body.gates": built([f"{gate}_weight" for gate in gates], _side_by_side),
-        "body.gate_bias": built([f"{gate}_bias" for gate in gates], _side_by_side).then(
-            torch.flatten
+        "body.gates": built([f"{gate}_weight" for gate in gates], _side_by_side, _apart),
+        "body.gate_bias": built([f"{gate}_bias" for gate in gates], _side_by_side, _apart).then(
+            torch.flatten, lambda both: torch.unflatten(both, 0, (heads, -1))
         ),
         "body.decay": take(f"{at}rg_lru.recurrent_param"),
     }
@@ -141,6 +146,11 @@ def _rg_lru(config: Fields, at: str, norm: dict[str, Take]) -> Part:
 def _side_by_side(gates: list[Tensor]) -> Tensor:
     """Return the input gate and then the decay gate of each head."""
     return torch.cat(gates, dim=-1)
+
+
+def _apart(both: Tensor) -> list[Tensor]:
+    """Undo it."""
+    return list(both.chunk(2, dim=-1))
 
 
 def _feed_forward(config: Fields, at: str) -> Part:
@@ -158,3 +168,24 @@ def _feed_forward(config: Fields, at: str) -> Part:
         weights[f"body.project_in.{what}"] = inwards
         weights[f"body.project_out.{what}"] = take(f"{place}down_proj.{what}")
     return Part("swiglu", params, weights)
+
+
+@writes("recurrent_gemma", "RecurrentGemmaForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of RecurrentGemma holds for an architecture."""
+    mixers, told = of.order("attention", "rg_lru"), of.given("attention")
+    found = written.basics(of, len(mixers)) | written.heads(of) | written.rope(of)
+    found.pop("initializer_range", None)
+    return found | {
+        "num_attention_heads": told["heads"]
+        if "attention" in mixers
+        else of.given("rg_lru")["heads"],
+        "attention_window_size": told["window"] or DEFAULTS["attention_window_size"],
+        "block_types": ["attention" if one == "attention" else "recurrent" for one in mixers],
+        "lru_width": of.given("rg_lru")["hidden"] or of.width,
+        "conv1d_width": of.given("rg_lru")["conv"],
+        "logits_soft_cap": of.given("lm_head")["soft_cap"] or DEFAULTS["logits_soft_cap"],
+        "intermediate_size": 2 * written.hidden(of),
+        "w_init_variance_scale": of.given("token_embedding")["std"] ** 2
+        * of.given("rg_lru")["conv"],
+    }

@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import embedding, final, norm_weights, ratio, tied
 from hybridlab.architecture.importers.weights import Take, take
 
@@ -54,12 +56,16 @@ def _mixed(at: str, *parts: str) -> dict[str, Take]:
     found = {}
     for part in parts:
         found[f"body.{part}.weight"] = take(f"{at}{part}.weight")
-        found[f"body.{part}_shift"] = take(f"{at}time_mix_{part}").then(_others)
+        found[f"body.{part}_shift"] = take(f"{at}time_mix_{part}").then(_others, _shares)
     return found
 
 
 def _others(share: Tensor) -> Tensor:
     return 1 - share.flatten()
+
+
+def _shares(others: Tensor) -> Tensor:
+    return (1 - others).view(1, 1, -1)
 
 
 def _time_mix(config: Fields, at: str) -> Part:
@@ -86,3 +92,14 @@ def _channel_mix(config: Fields, at: str) -> Part:
     )
     weights["body.value.weight"] = take(f"{at}feed_forward.value.weight")
     return Part("rwkv_channel_mix", {"ratio": ratio(config, hidden, name)}, weights)
+
+
+@writes("rwkv", "RwkvForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of RWKV-4 holds for an architecture."""
+    found = written.basics(of, len(of.order("rwkv4")), eps="layer_norm_epsilon")
+    found.pop("initializer_range", None)
+    return found | {
+        "attention_hidden_size": of.given("rwkv4")["hidden"] or of.width,
+        "intermediate_size": written.hidden(of, "rwkv_channel_mix"),
+    }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from hybridlab.architecture.importers import written
 from hybridlab.architecture.importers.draft import Draft, Part
 from hybridlab.architecture.importers.fields import Fields
-from hybridlab.architecture.importers.huggingface import family
+from hybridlab.architecture.importers.huggingface import family, writes
+from hybridlab.architecture.importers.normal_form import NormalForm
 from hybridlab.architecture.importers.parts import embedding, final, norm_weights, ratio
 from hybridlab.architecture.importers.weights import first_of, joined, take
 
@@ -78,10 +80,11 @@ def _mlstm(config: Fields, at: str) -> Part:
         "gate_cap": _cap(config, "gate_soft_cap"),
         "chunk": min(config.whole("chunk_size", least=2), 1024),
     }
-    maps = ("q", "k", "v", "ogate_preact")
+    maps, rows = ("q", "k", "v", "ogate_preact"), (keys, keys, values, values)
     weights = norm_weights(f"{at}norm_mlstm") | {
         "body.project_in.weight": first_of(
-            joined(*(f"{layer}{name}.weight" for name in maps)), take(f"{layer}qkv_opreact.weight")
+            joined(*(f"{layer}{name}.weight" for name in maps), rows=rows),
+            take(f"{layer}qkv_opreact.weight"),
         ),
         "body.norm.scale": take(f"{layer}multihead_norm.weight"),
         "body.project_out.weight": take(f"{layer}out_proj.weight"),
@@ -106,3 +109,22 @@ def _feed_forward(config: Fields, at: str) -> Part:
         "body.project_out.weight": take(f"{at}ffn.proj_down.weight"),
     }
     return Part("swiglu", {"ratio": ratio(config, hidden, name)}, weights)
+
+
+@writes("xlstm", "xLSTMForCausalLM")
+def fields(of: NormalForm) -> dict[str, Any]:
+    """Return what a config of xLSTM holds for an architecture."""
+    told, layers = of.given("mlstm"), len(of.order("mlstm"))
+    found = written.basics(of, layers, eps=None)
+    found.pop("initializer_range", None)
+    return found | {
+        "num_blocks": layers,
+        "num_heads": told["heads"],
+        "qk_dim_factor": told["key_ratio"],
+        "v_dim_factor": told["value_ratio"],
+        "gate_soft_cap": told["gate_cap"],
+        "chunk_size": told["chunk"],
+        "output_logit_soft_cap": of.given("lm_head")["soft_cap"],
+        "ffn_proj_factor": written.hidden(of) / of.width,
+        "ffn_round_up_to_multiple_of": 8,
+    }

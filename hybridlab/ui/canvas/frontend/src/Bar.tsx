@@ -1,6 +1,7 @@
 /** The row of buttons above the graph: history, what can be done with the selection, view, find. */
 import { memo, useState } from "react";
-import { removeAll, residual, wrap } from "./compose";
+import { removeAll, wrap } from "./compose";
+import { ForkMenu } from "./ForkMenu";
 import { duplicate, fold, move, repeat, tie, ungroup, type Commands } from "./keys";
 import { Icon, type IconName } from "./icons";
 import { OverlayChoice } from "./Legend";
@@ -38,7 +39,7 @@ export const Bar = memo(function Bar({ commands, wide }: { commands: Commands; v
       {button("Move earlier (Alt+Up)", "up", () => one && move(session, make, path, -1), one)}
       {button("Move later (Alt+Down)", "down", () => one && move(session, make, path, 1), one)}
       {button("Wrap in a group (G)", "group", () => make(wrap(session.nodes, paths, 1), "Grouped"), paths.length > 0)}
-      {button("Add what goes in to what comes out: a residual connection (R)", "residual", () => make(residual(session.nodes, paths), "Residual connection added"), paths.length > 0)}
+      <ForkMenu catalogue={data.catalogue} on={paths.length > 0} onFork={commands.fork} leave={commands.leave} />
       {node?.nodes && one && (
         <>
           {button("Take the group apart (U)", "ungroup", () => ungroup(commands, path))}
@@ -55,12 +56,12 @@ export const Bar = memo(function Bar({ commands, wide }: { commands: Commands; v
       {button("Tidy: forget where nodes were put (L)", "tidy", () => session.place(null), session.places.size > 0)}
       {paths.length > 1 && button("Align under each other (V)", "column", () => commands.align("column"))}
       {paths.length > 1 && button("Align beside each other (H)", "row", () => commands.align("row"))}
-      <OverlayChoice leave={commands.leave} />
+      <OverlayChoice session={session} leave={commands.leave} />
       <input
         className="hl-field hl-find"
         type="search"
         maxLength={80}
-        placeholder="Find a node (F)"
+        placeholder="Find (F)"
         aria-label="Find a node; Enter goes to the next"
         value={words}
         onChange={(event) => {

@@ -3,14 +3,16 @@ import {
   Background, BackgroundVariant, MarkerType, MiniMap, ReactFlow, ReactFlowProvider, applyNodeChanges, useReactFlow, useStore,
   type Connection, type FinalConnectionState, type NodeChange, type OnConnectStartParams,
 } from "@xyflow/react";
-import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { useCallback, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import { whole } from "./format";
 import { ActionsContext, Box, End, GroupBox, Port, Wire } from "./boxes";
 import { aligned } from "./align";
 import { Bar } from "./Bar";
 import { clipboard } from "./clipboard";
-import { append, beside, disconnect, ontoEdge, otherJoins, replaceBy, type Gesture } from "./compose";
+import { append, disconnect, ontoEdge, replaceBy, type Gesture } from "./compose";
 import { useFirstView } from "./firstView";
+import { useFocus } from "./focus";
+import { beside, choosingMixers, earlyExit, expertChoice, otherJoins, residual } from "./forks";
 import { Legend } from "./Legend";
 import { keyDown, type Commands } from "./keys";
 import { judge, legalTargets, type Fix, type World } from "./legality";
@@ -24,13 +26,15 @@ import { useSteady, useSteadyAll } from "./steady";
 import { nodeAt, parentOf, walk } from "./tree";
 import type { Entry, Offer, Problem } from "./types";
 import { usePaletteDrag, type Drop } from "./drag";
-import { MANY, SOME, same, view, within, type BoxNode, type WireEdge } from "./view";
+import { same } from "./same";
+import { MANY, SOME, view, within, type BoxNode, type WireEdge } from "./view";
 
 const NODE_TYPES = { box: Box, group_box: GroupBox, port: Port, end: End };
 const EDGE_TYPES = { wire: Wire };
 const EDGE_OPTIONS = { markerEnd: { type: MarkerType.ArrowClosed, width: 12, height: 12, color: "#8791a3" } };
 /** What the drawing gives a node beside its data; the rest is React Flow's own. */
 const AS_DRAWN = ["type", "position", "width", "height", "selected", "parentId"] as const;
+const COPIED = "A router picks one of the two at each position. The second is a copy: put another component in its place by Shift+Enter in the palette.";
 const FIT = { padding: 0.12, maxZoom: 1.1, minZoom: 0.35, duration: 0 };
 
 export function Canvas({ session }: { session: Session }): React.ReactNode {
@@ -47,7 +51,7 @@ function kept(before: BoxNode[], drawn: BoxNode[]): BoxNode[] {
   return drawn.map((node) => {
     const old = known.get(node.id);
     if (old && !old.dragging && old.data === node.data && AS_DRAWN.every((key) => same(old[key], node[key]))) return old;
-    return { ...node, ...(old?.measured ? { measured: old.measured } : {}), ...(old?.dragging ? { position: old.position, dragging: true } : {}) };
+    return { ...node, ...(old?.dragging ? { position: old.position, dragging: true } : {}) };
   });
 }
 
@@ -66,12 +70,12 @@ function Editor({ session }: { session: Session }): React.ReactNode {
   const [help, setHelp] = useState(false);
   const [edge, setEdge] = useState<string | null>(null);
   const [status, setStatus] = useState("");
-  const wantFocus = useRef(false);
   const far = useStore((state) => state.transform[2] < 0.5);
   const data = session.data!;
   // eslint-disable-next-line react-hooks/exhaustive-deps -- the session tells by this number that it changed
   const drawn = useMemo(() => view(session), [session.drawing]);
   const catalogue = useMemo(() => new Map(data.catalogue.map((entry) => [entry.name, entry])), [data.catalogue]);
+  const entries = useMemo(() => [...(data.blocks ?? []), ...data.catalogue], [data.blocks, data.catalogue]);
   const plain = drawn.nodes.length > MANY;
   const world = (): World => ({ nodes: session.nodes, catalogue, flows: data.flows, input: data.input });
   const pathOf = (id: string): string => drawn.paths.get(id) ?? "";
@@ -84,7 +88,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
   }
 
   const [wide, setWide] = useState(false);
-  useFirstView(wrapper, data.seed, wide);
+  const begin = useFirstView(wrapper, drawn.nodes, wide);
   useResend(session);
 
   const show = useCallback((path: string): void => {
@@ -97,51 +101,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
     void flow.setCenter(x + width / 2, y + height / 2, { zoom: Math.max(flow.getZoom(), 0.7), duration: 200 });
   }, [flow, session]);
 
-  useEffect(() => {
-    if (!wantFocus.current) return;
-    wantFocus.current = false;
-    const uid = [...session.selected][0];
-    // A new node is hidden, and so cannot take the focus, until React Flow has measured it.
-    const give = (left: number): void => {
-      const box = uid ? wrapper.current?.querySelector<HTMLElement>(`[data-id="${uid}"] > [data-path]`) : null;
-      if (!box && uid && left && flow.getNodes().length > SOME) {
-        const path = walk(session.nodes).find((visit) => visit.node.uid === uid)?.path;
-        if (path && left === 20) show(path); // of many nodes only those in view are in the page
-        if (path) return void requestAnimationFrame(() => give(left - 1));
-      }
-      (box ?? wrapper.current)?.focus({ preventScroll: true });
-      if (box && document.activeElement !== box) {
-        if (left) requestAnimationFrame(() => give(left - 1));
-        else wrapper.current?.focus({ preventScroll: true });
-        return;
-      }
-      const pane = wrapper.current?.querySelector(".react-flow")?.getBoundingClientRect();
-      const at = box?.getBoundingClientRect();
-      if (uid && pane && at && (at.top < pane.top || at.top + Math.min(at.height, 90) > pane.bottom || at.left < pane.left || at.right > pane.right)) {
-        const path = walk(session.nodes).find((visit) => visit.node.uid === uid)?.path;
-        if (path) show(path);
-      }
-    };
-    wrapper.current?.focus({ preventScroll: true });
-    requestAnimationFrame(() => give(20));
-  }, [nodes, session, show, flow]);
-
-  // When what had the focus is gone, for instance after an undo, the focus falls to the page: take it back.
-  const inside = useRef(false);
-  useEffect(() => {
-    const outside = (event: PointerEvent): void => {
-      inside.current = event.target instanceof Node && (wrapper.current?.contains(event.target) ?? false);
-    };
-    document.addEventListener("pointerdown", outside, true);
-    return () => document.removeEventListener("pointerdown", outside, true);
-  }, []);
-  useEffect(() => {
-    if (inside.current && document.activeElement === document.body) wrapper.current?.focus({ preventScroll: true });
-  }, [nodes]);
-
-  const refocus = (): void => {
-    wantFocus.current = true;
-  };
+  const refocus = useFocus(wrapper, session, nodes, show);
   const make = (gesture: Gesture | string, said = ""): void => {
     setFixes([]);
     setEdge(null);
@@ -241,6 +201,17 @@ function Editor({ session }: { session: Session }): React.ReactNode {
       make(wire.target === null ? "This line marks the result: the last node's." : disconnect(session.nodes, wire.target, wire.name), "Disconnected");
       return true;
     },
+    fork: (way) => {
+      const paths = session.selectedPaths();
+      if (way === "residual") return make(residual(session.nodes, paths), "Residual connection added");
+      const head = data.supplied.find((each) => each.place === "last")?.id ?? session.nodes.at(-1)?.id ?? "";
+      const output = data.flows[head]?.type ?? "";
+      if (way === "exit") return make(earlyExit(session.nodes, paths, data.catalogue, output), "Early exit added");
+      const instead = choosingMixers(session.nodes, paths, data.catalogue);
+      const gesture = expertChoice(session.nodes, paths, data.catalogue);
+      make(gesture, "A router chooses among them");
+      if (typeof gesture !== "string" && paths.length === 1 && gesture.changes.length > 1) tell(COPIED, instead);
+    },
     align: (way) => {
       const standing = drawn.nodes.filter((each) => session.selected.has(each.id)).map((each) => ({ uid: each.id, path: each.data.path, ...each.position, width: each.width ?? 0, height: each.height ?? 0 }));
       const places = aligned(standing, way);
@@ -330,20 +301,15 @@ function Editor({ session }: { session: Session }): React.ReactNode {
         data-pending={session.pending.length}
         data-unsaved={session.unsaved}
         data-costs={session.stale ? "stale" : "current"}
-        onFocus={() => {
-          inside.current = true;
-        }}
-        onBlur={(event) => {
-          if (event.relatedTarget && !event.currentTarget.contains(event.relatedTarget)) inside.current = false;
-        }}
         onKeyDown={(event) => keyDown(event, commands)}
         {...clipboard(session, make, setStatus)}
       >
-        <Palette ref={palette} catalogue={data.catalogue} kinds={data.kinds} onTake={onTake} onDrag={onDrag} onLeave={onLeave} />
+        <Palette ref={palette} catalogue={entries} kinds={data.kinds} onTake={onTake} onDrag={onDrag} onLeave={onLeave} />
         <div className="hl-main">
           <Bar commands={steadyCommands} version={version} wide={wide} />
           <div className="hl-flow">
-            <ReactFlow<BoxNode, WireEdge>
+            {begin && <ReactFlow<BoxNode, WireEdge>
+              defaultViewport={begin}
               nodes={nodes}
               edges={edges}
               nodeTypes={NODE_TYPES}
@@ -373,7 +339,7 @@ function Editor({ session }: { session: Session }): React.ReactNode {
             >
               <Background variant={BackgroundVariant.Dots} gap={22} size={1} />
               {!plain && drawn.nodes.length > 8 && <MiniMap pannable zoomable nodeColor={mapColour} ariaLabel="Overview" />}
-            </ReactFlow>
+            </ReactFlow>}
             {!session.nodes.length && <Empty readable={data.readable} />}
             {plain && <p className="hl-plain" role="status">{whole(drawn.nodes.length)} boxes: too many to draw in full. Fold groups, or use a group with repeat, and details come back.</p>}
             <Legend session={session} />

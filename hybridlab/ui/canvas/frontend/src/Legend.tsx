@@ -2,9 +2,9 @@
 import { useSyncExternalStore } from "react";
 import { whole } from "./format";
 import { choice } from "./choice";
-import { measured } from "./measured";
 import { OVERLAYS, reading, scale, silence, type Overlay, type Reading } from "./overlay";
 import type { Session } from "./session";
+import { telling } from "./telling";
 import type { BoxData } from "./view";
 import "./overlay.css";
 
@@ -13,7 +13,7 @@ export function useOverlay(): Overlay | null {
 }
 
 function both(listener: () => void): () => void {
-  const ends = [choice.subscribe(listener), measured.subscribe(listener)];
+  const ends = [choice.subscribe(listener), telling.subscribe(listener)];
   return () => ends.forEach((end) => end());
 }
 
@@ -21,7 +21,7 @@ function both(listener: () => void): () => void {
 function useReading(session: Session | null, address: string): { overlay: Overlay | null; shown: Reading | null } {
   const text = useSyncExternalStore(both, () => {
     const data = session?.data;
-    return choice.overlay && data ? JSON.stringify(reading(choice.overlay, data.costs, measured.of(data.seed), address, data.changed)) : "null";
+    return choice.overlay && data ? JSON.stringify(reading(choice.overlay, data.costs, telling.of(data.seed), address, data.changed)) : "null";
   });
   return { overlay: useOverlay(), shown: JSON.parse(text) as Reading | null };
 }
@@ -37,17 +37,18 @@ export function Overlaid({ session, data, children }: Place): React.ReactNode {
   const { overlay, shown } = useReading(session, data.address);
   if (!overlay) return children;
   if (!shown) return <div className="hl-costs hl-reading">–</div>;
+  const dim = overlay.source === "predicted" ? " hl-dim" : "";
   return (
     <div className={`hl-overlaid hl-${overlay.source}`} title={`${overlay.title}, ${overlay.source}: ${overlay.unit}`}>
       <i className="hl-tint" style={{ opacity: shown.tint * 0.42 }} />
-      <div className="hl-costs hl-reading">
+      <div className={`hl-costs hl-reading${dim}`}>
         <span>{shown.text}</span>
         <span>{shown.note}</span>
       </div>
       {shown.experts.length ? (
-        <div className="hl-experts">{shown.experts.map((share, expert) => <i key={expert} style={{ height: `${Math.round(100 * share)}%` }} />)}</div>
+        <div className={`hl-experts${dim}`}>{shown.experts.map((share, expert) => <i key={expert} style={{ height: `${Math.round(100 * share)}%` }} />)}</div>
       ) : (
-        <div className="hl-bar hl-of-all"><i style={{ width: `${(100 * shown.bar).toFixed(1)}%` }} /></div>
+        <div className={`hl-bar hl-of-all${dim}`}><i style={{ width: `${(100 * shown.bar).toFixed(1)}%` }} /></div>
       )}
     </div>
   );
@@ -58,14 +59,15 @@ export function OverlaidTotal({ session, data, children }: Place): React.ReactNo
   const { overlay, shown } = useReading(session, data.address);
   if (!overlay) return children;
   if (!shown) return null;
-  return <span className={`hl-sub hl-total hl-reading hl-${overlay.source}`} title="The whole group, all repeats together">{[shown.text, shown.note].filter(Boolean).join(" · ")}</span>;
+  return <span className={`hl-sub hl-total hl-reading hl-${overlay.source}${overlay.source === "predicted" ? " hl-dim" : ""}`} title="The whole group, all repeats together">{[shown.text, shown.note].filter(Boolean).join(" · ")}</span>;
 }
 
-export function OverlayChoice({ leave }: { leave(): void }): React.ReactNode {
+export function OverlayChoice({ session, leave }: { session: Session; leave(): void }): React.ReactNode {
   const overlay = useOverlay();
+  const live = useSyncExternalStore(telling.subscribe, () => telling.of(session.data!.seed));
   const group = (source: Overlay["source"], label: string): React.ReactNode => (
     <optgroup label={label}>
-      {OVERLAYS.filter((each) => each.source === source).map((each) => <option key={each.name} value={each.name}>{each.title}</option>)}
+      {OVERLAYS.filter((each) => each.source === source).map((each) => <option key={each.name} value={each.name} className={live?.why?.[each.name] ? "hl-absent" : ""} title={live?.why?.[each.name]}>{each.title}</option>)}
     </optgroup>
   );
   return (
@@ -90,7 +92,7 @@ export function OverlayChoice({ leave }: { leave(): void }): React.ReactNode {
 export function Legend({ session }: { session: Session }): React.ReactNode {
   const overlay = useOverlay();
   const data = session.data!;
-  const live = useSyncExternalStore(measured.subscribe, () => measured.of(data.seed));
+  const live = useSyncExternalStore(telling.subscribe, () => telling.of(data.seed));
   if (!overlay || !session.nodes.length) return null;
   const ends = scale(overlay, data.costs, live);
   const why = silence(overlay, data.costs, live, data.changed);

@@ -13,7 +13,7 @@ interface Props {
   onDrag(entry: Entry, event: React.PointerEvent): void;
   onLeave(): void;
 }
-const ORDER = ["token_mixer", "channel_mixer", "merge", "norm", "router", "input", "head"];
+const ORDER = ["block", "token_mixer", "channel_mixer", "merge", "norm", "router", "input", "head"];
 const COST: Record<string, string> = {
   quadratic: "work grows with the square of the length",
   linear: "work grows with the length",
@@ -82,11 +82,11 @@ export const Palette = memo(forwardRef<PaletteHandle, Props>(function Palette(pr
                 role="option"
                 aria-selected={index === place}
                 data-entry={entry.name}
-                title={`${entry.summary}\n${COST[entry.cost] ?? entry.cost}\nClick: after the selection. Drag: onto the canvas, a line or a node.`}
+                title={`${entry.summary}\n${entry.node ? "" : `${COST[entry.cost] ?? entry.cost}\n`}Click: after the selection. Drag: onto the canvas, a line or a node.`}
                 onPointerDown={(event) => props.onDrag(entry, event)}
               >
                 <strong>{entry.title}</strong>
-                <span className={`hl-cost hl-cost-${entry.cost}`}>{entry.cost}</span>
+                {entry.cost && <span className={`hl-cost hl-cost-${entry.cost}`}>{entry.cost}</span>}
                 <span className="hl-what">{entry.summary}</span>
                 {entry.paper.startsWith("https://") && (
                   <a href={entry.paper} target="_blank" rel="noreferrer noopener" tabIndex={-1} onPointerDown={(event) => event.stopPropagation()}>

@@ -50,7 +50,7 @@ function Costs({ data }: { data: BoxData }): React.ReactNode {
     `${whole(cost.params)} parameters\n${count(cost.flops)}FLOP forward, one batch\n` +
     `${bytes(cost.activation_bytes)} of activations kept for backward\n${ms(cost.ms)} of a training step (predicted)`;
   return (
-    <div className="hl-costs" title={hint}>
+    <div className="hl-costs hl-dim" title={hint}>
       <span>{count(cost.params)}</span>
       <span>{count(cost.flops)}F</span>
       <span>{bytes(cost.activation_bytes)}</span>
@@ -123,10 +123,11 @@ export const GroupBox = memo(function GroupBox({ id, data, selected }: NodeProps
         <Changed data={data} />
         {data.times > 1 && <span className="hl-times">× {data.times}</span>}
         {data.tie && <span className="hl-sub" title="All repeats share one set of weights">shared weights</span>}
+        {data.borrowed && <span className="hl-sub" title="These nodes use another place's weights">{data.borrowed}</span>}
         <Problems data={data} />
         <OverlaidTotal session={session} data={data}>
           {data.cost && (
-            <span className="hl-sub hl-total" title="All repeats together">
+            <span className="hl-sub hl-total hl-dim" title="All repeats together">
               {count(data.cost.params)} · {ms(data.cost.ms)} · {Math.round(100 * data.share)} %
             </span>
           )}

@@ -1,7 +1,6 @@
 /** What a gesture means as changes of the text. */
 import { INPUT, fresh, indexOf, links, nodeAt, parentOf, place, readers, sibling, steps, address, walk } from "./tree";
 import { toWritten } from "./edits";
-import type { Fix } from "./legality";
 import type { Change, Entry, Field, TreeNode, Value } from "./types";
 
 export interface Gesture {
@@ -9,8 +8,12 @@ export interface Gesture {
   select: string | null;
 }
 
-/** A component as a new node: with a value for each parameter that has no default. */
+/** An entry as a new node: with a value for each parameter that has no default; a saved block whole, but without its id. */
 export function blank(entry: Entry): { [key: string]: Value } {
+  if (entry.node) {
+    const { id: _, ...block } = structuredClone(entry.node);
+    return block;
+  }
   const node: { [key: string]: Value } = { use: entry.name };
   for (const [name, field] of Object.entries(entry.params)) {
     if (field.required) node[name] = field.choices?.[0] ?? Math.max(field.minimum ?? 1, 10);
@@ -18,28 +21,38 @@ export function blank(entry: Entry): { [key: string]: Value } {
   return node;
 }
 
+/** An id for a new node that none of these has. */
+export function newId(entry: Entry, siblings: TreeNode[]): string {
+  const base = typeof entry.node?.id === "string" ? entry.node.id : (entry.node?.use ?? (entry.node ? "block" : entry.name));
+  return fresh(String(base), new Set(siblings.map((each) => each.id)));
+}
+
+/** An entry as a new node where nothing needs its name: only a block is given one, by which people know it. */
+function unread(entry: Entry, siblings: TreeNode[]): { [key: string]: Value } {
+  return entry.node?.nodes ? { id: newId(entry, siblings), ...blank(entry) } : blank(entry);
+}
+
 /** Append after a node; its only reader reads the new node instead. At the end where nothing is selected. */
 export function append(nodes: TreeNode[], entry: Entry, after: string | null): Gesture {
-  const node = blank(entry);
   if (after === null) {
     const at = `nodes[${nodes.length}]`;
-    return { changes: [{ do: "insert", at, node: withInputs(nodes, entry, node, nodes.length) }], select: at };
+    return { changes: [{ do: "insert", at, node: withInputs(nodes, entry, unread(entry, nodes), nodes.length) }], select: at };
   }
   const { siblings, index } = place(nodes, after)!;
   const at = sibling(after, index + 1);
   const explicit = readers(nodes, after).filter((link) => link.written && parentOf(link.target) === parentOf(after));
   const changes: Change[] = [];
   if (explicit.length === 1 && readers(nodes, after).length === 1 && entry.max_inputs === 1) {
-    const id = fresh(entry.name, new Set(siblings.map((each) => each.id)));
+    const id = newId(entry, siblings);
     const target = explicit[0]!.target;
     const reader = nodeAt(nodes, target)!;
     const later = indexOf(target) > index ? sibling(target, indexOf(target) + 1) : target;
-    changes.push({ do: "insert", at, node: { id, ...node } });
+    changes.push({ do: "insert", at, node: { id, ...blank(entry) } });
     const value = reader.inputs!.map((name) => (name === siblings[index]!.id ? id : name));
     changes.push({ do: "set", path: later, key: "inputs", value });
     return { changes, select: at };
   }
-  changes.push({ do: "insert", at, node: withInputs(siblings, entry, node, index + 1) });
+  changes.push({ do: "insert", at, node: withInputs(siblings, entry, unread(entry, siblings), index + 1) });
   return { changes, select: at };
 }
 
@@ -55,14 +68,14 @@ export function ontoEdge(nodes: TreeNode[], entry: Entry, source: string, target
   if (target === null) return append(nodes, entry, source.endsWith(":in") ? null : source);
   const { siblings, index } = place(nodes, target)!;
   const reader = siblings[index]!;
-  const id = fresh(entry.name, new Set(siblings.map((each) => each.id)));
+  const id = newId(entry, siblings);
   const above = index ? siblings[index - 1]!.id : INPUT;
   const node = { id, ...blank(entry), ...(name !== above ? { inputs: [name] } : {}) };
   const after = sibling(target, index + 1);
   if (entry.min_inputs > 1) Object.assign(node, { inputs: [...new Set([name, name === above ? INPUT : above])] });
   if (!reader.inputs) {
     const { id: _, ...plain } = node;
-    return { changes: [{ do: "insert", at: target, node: plain }], select: target };
+    return { changes: [{ do: "insert", at: target, node: entry.node?.nodes ? node : plain }], select: target };
   }
   return {
     changes: [
@@ -76,10 +89,7 @@ export function ontoEdge(nodes: TreeNode[], entry: Entry, source: string, target
 /** Put another component in a node's place; parameters that both have, and whose value fits, stay. */
 export function replaceBy(nodes: TreeNode[], entry: Entry, path: string): Gesture {
   const node = nodeAt(nodes, path)!;
-  if (node.nodes) {
-    const at = path;
-    return { changes: [{ do: "insert", at, node: blank(entry) }, { do: "remove", path: sibling(path, indexOf(path) + 1) }], select: at };
-  }
+  if (node.nodes || entry.node) return exchange(nodes, entry, path);
   const keep = Object.keys(node.params).filter((key) => entry.params[key] && fits(entry.params[key]!, node.params[key]!));
   const give = Object.fromEntries(
     Object.entries(blank(entry)).filter(([key]) => key !== "use" && !keep.includes(key)),
@@ -88,6 +98,26 @@ export function replaceBy(nodes: TreeNode[], entry: Entry, path: string): Gestur
   if (entry.max_inputs === 1 && node.inputs && node.inputs.length > 1) {
     changes.push({ do: "set", path, key: "inputs", value: [node.inputs[0]!] });
   }
+  return { changes, select: path };
+}
+
+/** Put an entry in the place of a node that it has no parameters in common with; it reads what that read, and who read that reads it. */
+function exchange(nodes: TreeNode[], entry: Entry, path: string): Gesture {
+  const { siblings, index } = place(nodes, path)!;
+  const old = siblings[index]!;
+  const id = newId(entry, siblings);
+  const written = readers(nodes, path).filter((link) => link.written && !link.target.startsWith(`${path}.`));
+  const inputs = old.inputs && (entry.max_inputs ?? old.inputs.length) < old.inputs.length ? [old.inputs[0]!] : old.inputs;
+  const node = { ...(written.length ? { id, ...blank(entry) } : unread(entry, siblings)), ...(inputs ? { inputs } : {}) };
+  const depth = steps(path).length;
+  const changes: Change[] = [{ do: "insert", at: path, node }];
+  for (const { target } of written) {
+    const at = steps(target);
+    if (at[depth - 1]! >= index) at[depth - 1]! += 1;
+    const value = nodeAt(nodes, target)!.inputs!.map((name) => (name === old.id ? id : name));
+    changes.push({ do: "set", path: address(at), key: "inputs", value });
+  }
+  changes.push({ do: "remove", path: sibling(path, index + 1) });
   return { changes, select: path };
 }
 
@@ -100,62 +130,6 @@ export function fits(field: Field, value: Value): boolean {
   }
   if (field.type === "boolean") return typeof value === "boolean";
   return field.type === "array" ? Array.isArray(value) : typeof value === "string";
-}
-
-/** Add a second branch beside a node that reads what it reads, and a sum that joins both. */
-export function beside(nodes: TreeNode[], entry: Entry, path: string, join = "sum"): Gesture {
-  const { siblings, index } = place(nodes, path)!;
-  const first = siblings[index]!;
-  const taken = new Set(siblings.map((node) => node.id));
-  const id = fresh(entry.name, taken);
-  const joint = fresh("join", new Set([...taken, id]));
-  const reads = first.inputs ?? [index ? siblings[index - 1]!.id : INPUT];
-  const later = readers(nodes, path).filter((link) => link.written && parentOf(link.target) === parentOf(path));
-  const changes: Change[] = [
-    { do: "set", path, key: "id", value: first.id },
-    { do: "insert", at: sibling(path, index + 1), node: { id, ...blank(entry), inputs: reads } },
-    { do: "insert", at: sibling(path, index + 2), node: { id: joint, use: join, inputs: [first.id, id] } },
-  ];
-  for (const link of later) {
-    const reader = nodeAt(nodes, link.target)!;
-    const at = indexOf(link.target) > index ? sibling(link.target, indexOf(link.target) + 2) : link.target;
-    changes.push({ do: "set", path: at, key: "inputs", value: reader.inputs!.map((n) => (n === first.id ? joint : n)) });
-  }
-  return { changes, select: sibling(path, index + 1) };
-}
-
-/** Other ways to join the two branches that were just made beside each other; the join stands behind both. */
-export function otherJoins(catalogue: Entry[], second: string): Fix[] {
-  const path = sibling(second, indexOf(second) + 1);
-  return catalogue
-    .filter((entry) => (entry.kind === "merge" || entry.kind === "router") && entry.name !== "sum" && entry.min_inputs === 2 && entry.max_inputs === null)
-    .slice(0, MOST_JOINS)
-    .map((entry) => ({ label: `Join by ${entry.title.toLowerCase()}`, changes: [{ do: "replace", path, use: entry.name, keep: [], give: {} }], select: path }));
-}
-const MOST_JOINS = 4;
-
-/** Add what nodes in a row read to what they give, as a residual connection does: a sum behind the last of them. */
-export function residual(nodes: TreeNode[], paths: string[]): Gesture | string {
-  const chosen = [...paths].sort((a, b) => indexOf(a) - indexOf(b));
-  const [start, end] = [chosen[0], chosen.at(-1)];
-  if (!start || !end) return "Select the nodes that the residual connection is to go around.";
-  if (chosen.some((path) => parentOf(path) !== parentOf(start))) return "A residual connection goes around nodes of one group.";
-  const { siblings, index } = place(nodes, start)!;
-  const reads = siblings[index]!.inputs ?? [index ? siblings[index - 1]!.id : INPUT];
-  if (reads.length !== 1) return `${siblings[index]!.id} reads ${reads.length} nodes; a residual connection needs one that it can add.`;
-  const behind = indexOf(end) + 1;
-  const last = siblings[behind - 1]!;
-  const joint = fresh("add", new Set(siblings.map((node) => node.id)));
-  const changes: Change[] = [
-    { do: "set", path: end, key: "id", value: last.id },
-    { do: "insert", at: sibling(end, behind), node: { id: joint, use: "sum", inputs: [reads[0]!, last.id] } },
-  ];
-  for (const link of readers(nodes, end).filter((each) => each.written && parentOf(each.target) === parentOf(end))) {
-    const at = indexOf(link.target) >= behind ? sibling(link.target, indexOf(link.target) + 1) : link.target;
-    const value = nodeAt(nodes, link.target)!.inputs!.map((name) => (name === last.id ? joint : name));
-    changes.push({ do: "set", path: at, key: "inputs", value });
-  }
-  return { changes, select: sibling(end, behind) };
 }
 
 /** Remove nodes, last first, so that addresses stay true; what stands at the first one's place is selected. */

@@ -1,8 +1,10 @@
 /** The canvas's own copy of the edits that Python makes on the text, so that they show at once. */
+import { gather, renameInputs, scatter } from "./gather";
+import { around, follow, twins } from "./sharePaths";
 import { fresh, indexOf, namesRead, nameImplied, nodeAt, parentOf, pin, place, reads, sibling, walk } from "./tree";
 import type { Change, TreeNode, Value } from "./types";
 
-const NODE_KEYS = new Set(["id", "use", "inputs", "nodes", "repeat", "tie", "residual"]);
+const NODE_KEYS = new Set(["id", "use", "inputs", "nodes", "repeat", "tie", "share", "lora", "residual"]);
 let counter = 0;
 
 export function newUid(): string {
@@ -22,6 +24,8 @@ export function fromWritten(written: { [key: string]: Value }): TreeNode {
     residual: typeof written.residual === "string" ? written.residual : null,
     repeat: typeof written.repeat === "number" ? written.repeat : 1,
     tie: written.tie === true,
+    share: typeof written.share === "string" ? written.share : null,
+    lora: typeof written.lora === "number" ? written.lora : 0,
     nodes: Array.isArray(written.nodes) ? written.nodes.map((node) => fromWritten(node as { [key: string]: Value })) : null,
     uid: newUid(),
   };
@@ -37,6 +41,8 @@ export function toWritten(node: TreeNode): { [key: string]: Value } {
     ...(node.residual ? { residual: node.residual } : {}),
     ...(node.repeat !== 1 ? { repeat: node.repeat } : {}),
     ...(node.tie ? { tie: true } : {}),
+    ...(node.share !== null ? { share: node.share } : {}),
+    ...(node.lora ? { lora: node.lora } : {}),
     ...(node.nodes ? { nodes: node.nodes.map(toWritten) } : {}),
   };
 }
@@ -80,52 +86,27 @@ function apply(nodes: TreeNode[], change: Change): void {
     }
     case "replace":
       node.use = change.use;
-      node.params = {
-        ...Object.fromEntries(Object.entries(node.params).filter(([key]) => change.keep.includes(key))),
-        ...change.give,
-      };
+      node.params = Object.fromEntries(Object.entries(node.params).filter(([key]) => change.keep.includes(key)));
+      for (const [key, value] of Object.entries(change.give)) {
+        nameImplied(nodes);
+        pin(nodes);
+        setKey(node, key, value);
+      }
       break;
     case "set":
       setKey(node, change.key, change.value);
       break;
     case "rename": {
-      const old = node.id;
-      node.id = change.id;
-      node.named = true;
-      renameInputs(siblings, old, [change.id]);
+      const places = twins(nodes, change.path);
+      for (const here of places) rename(nodes, here, change.id, places.length > 1);
       break;
     }
-    case "wrap": {
-      const taken = new Set(siblings.filter((item) => item.named).map((item) => item.id));
-      const inner = siblings.slice(index, index + change.count);
-      const group: TreeNode = {
-        id: fresh("stage", taken), named: true, use: null, params: {}, inputs: null, residual: null,
-        repeat: change.repeat, tie: false, nodes: inner, uid: newUid(),
-      };
-      if (node.inputs?.length === 1) {
-        group.inputs = node.inputs;
-        node.inputs = null;
-      }
-      siblings.splice(index, change.count, group);
-      const last = inner.at(-1)!;
-      if (last.named) renameInputs(siblings.filter((item) => item !== group), last.id, [group.id]);
+    case "wrap":
+      gather(siblings, index, change, around(nodes, change.path), newUid());
       break;
-    }
-    case "unwrap": {
-      if (!node.nodes) break;
-      const children = node.nodes;
-      if (node.inputs && children[0] && !children[0].inputs) children[0].inputs = node.inputs;
-      siblings.splice(index, 1, ...children);
-      const last = children.at(-1);
-      if (node.named && last && namesRead(siblings).includes(node.id)) {
-        if (!last.named) {
-          last.id = fresh(last.id, new Set(siblings.filter((item) => item.named).map((item) => item.id)));
-          last.named = true;
-        }
-        renameInputs(siblings, node.id, [last.id]);
-      }
+    case "unwrap":
+      if (node.nodes) scatter(siblings, index, around(nodes, change.path));
       break;
-    }
     case "move": {
       const target = Math.max(0, Math.min(siblings.length - 1, index + change.by));
       siblings.splice(target, 0, ...siblings.splice(index, 1));
@@ -141,6 +122,19 @@ function apply(nodes: TreeNode[], change: Change): void {
   }
 }
 
+/** Give a node another id; who reads it or shares its weights follows. Where others stand beside it as elsewhere, all ids are written. */
+function rename(nodes: TreeNode[], path: string, id: string, all: boolean): void {
+  const { siblings, index } = place(nodes, path)!;
+  const node = siblings[index]!;
+  const old = node.id;
+  const scopes = around(nodes, path);
+  if (all) for (const each of siblings) each.named = true;
+  Object.assign(node, { id, named: true });
+  renameInputs(siblings, old, [id]);
+  follow(scopes, old, id);
+  nameImplied(nodes);
+}
+
 function setKey(node: TreeNode, key: string, value: Value): void {
   if (key === "inputs") node.inputs = Array.isArray(value) ? value.map(String) : null;
   else if (key === "id") {
@@ -149,21 +143,12 @@ function setKey(node: TreeNode, key: string, value: Value): void {
   } else if (key === "residual") node.residual = typeof value === "string" ? value : null;
   else if (key === "repeat") node.repeat = typeof value === "number" ? value : 1;
   else if (key === "tie") node.tie = value === true;
+  else if (key === "share") node.share = typeof value === "string" ? value : null;
+  else if (key === "lora") node.lora = typeof value === "number" ? value : 0;
   else if (key === "use" && value === null) node.use = null;
   else if (key === "nodes" && value === null) node.nodes = null;
   else if (value === null) delete node.params[key];
   else node.params[key] = value;
-}
-
-function renameInputs(nodes: TreeNode[], old: string, names: string[]): void {
-  for (const node of nodes) {
-    if (node.inputs?.includes(old)) {
-      node.inputs = [...new Set(node.inputs.flatMap((name) => (name === old ? names : [name])))];
-    }
-    if (node.nodes && !node.nodes.some((inner) => inner.named && inner.id === old)) {
-      renameInputs(node.nodes, old, names);
-    }
-  }
 }
 
 /** Carry the browser's names for nodes over to a tree that Python sent. */

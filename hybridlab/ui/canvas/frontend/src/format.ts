@@ -30,6 +30,11 @@ export function ms(value: number): string {
   return value >= 1 || value === 0 ? `${short(value)} ms` : `${short(value * 1000)} µs`;
 }
 
+export function joules(value: number): string {
+  const [size, unit] = value >= 1000 ? [1e3, "kJ"] : value >= 1 ? [1, "J"] : value >= 1e-3 ? [1e-3, "mJ"] : [1e-6, "µJ"];
+  return `${short(value / size)} ${unit}`;
+}
+
 /** "sequence (B, L, 64) float32" as "B × L × 64". */
 export function shape(type: string): string {
   const inside = /\(([^)]*)\)/.exec(type);

@@ -3,8 +3,8 @@ import "@xyflow/react/dist/base.css";
 import "./canvas.css";
 import { createRoot, type Root } from "react-dom/client";
 import { Canvas } from "./Canvas";
-import { measured } from "./measured";
 import { Session, type Ways } from "./session";
+import { telling } from "./telling";
 import { TourCard } from "./Tour";
 import type { FromPython } from "./types";
 
@@ -33,8 +33,8 @@ function sessionFor(seed: string, ways: Ways): Session {
   return session;
 }
 
-measured.subscribe(() => {
-  for (const [seed, session] of sessions) session.hear(measured.of(seed)?.acknowledged?.[session.client] ?? 0);
+telling.subscribe(() => {
+  for (const [seed, session] of sessions) session.hear(telling.of(seed)?.acknowledged?.[session.client] ?? 0);
 });
 
 const decoder = new TextDecoder();

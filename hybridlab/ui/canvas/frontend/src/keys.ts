@@ -1,6 +1,7 @@
 /** Everything by keyboard. Keys that are used here go no further, so that the page's own shortcuts do not fire too. */
 import { choice } from "./choice";
-import { neighbour, removeAll, residual, wrap, type Gesture } from "./compose";
+import { neighbour, removeAll, wrap, type Gesture } from "./compose";
+import { forksOf, type Fork } from "./forks";
 import { legalTargets, type World } from "./legality";
 import type { Session } from "./session";
 import { indexOf, nodeAt, parentOf, place, sibling, walk } from "./tree";
@@ -24,6 +25,8 @@ export interface Commands {
   /** Disconnect the selected line; false where none is. */
   edge(): boolean;
   escape(): void;
+  /** Make a fork and its join of the selected nodes. */
+  fork(way: Fork): void;
   /** Put the selected nodes into a line. */
   align(way: "column" | "row"): void;
   wide: boolean;
@@ -99,7 +102,11 @@ function plainKey(event: React.KeyboardEvent, commands: Commands): boolean {
     case "?": commands.help(); return true;
     case "Escape": commands.escape(); return true;
     case "g": case "G": make(wrap(session.nodes, paths, 1), "Grouped"); return true;
-    case "r": case "R": make(residual(session.nodes, paths), "Residual connection added"); return true;
+    case "r": case "R": case "e": case "E": case "x": case "X": {
+      const fork = forksOf(session.data!.catalogue).find((each) => each.key === event.key.toUpperCase());
+      if (fork) commands.fork(fork.way);
+      return true;
+    }
     case "u": case "U": if (path) ungroup(commands, path); return true;
     case "t": case "T": if (path) tie(commands, path); return true;
     case "+": case "=": if (path) repeat(commands, path, 1); return true;

@@ -98,7 +98,8 @@ export function layout(input: LayoutInput): Layout {
       right = Math.max(right, rect.x + rect.width);
       bottom = Math.max(bottom, rect.y + rect.height);
     }
-    return { width: Math.max(right + PAD.side, 266), height: bottom + PAD.bottom - 10 };
+    // Whole pixels, as the browser says them when it is asked how large the box is.
+    return { width: Math.max(Math.ceil(right + PAD.side), 266), height: Math.ceil(bottom + PAD.bottom - 10) };
   };
   scope(input.nodes, "");
   return result;

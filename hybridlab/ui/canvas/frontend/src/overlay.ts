@@ -1,10 +1,10 @@
 /** What colours and labels the nodes: which quantities there are, and what each node shows of the chosen one. */
-import { bytes, count, ms } from "./format";
-import type { Measured } from "./measured";
+import { bytes, count, joules, ms } from "./format";
+import type { Measured } from "./telling";
 import type { Cost } from "./types";
 
 export type Predicted = "params" | "flops" | "activation_bytes" | "ms";
-export type Live = "grad_norm" | "update_ratio" | "expert_load";
+export type Live = "grad_norm" | "update_ratio" | "expert_load" | "energy_j";
 export type Quantity = Predicted | Live | "changes";
 
 export interface Overlay {
@@ -24,6 +24,7 @@ export const OVERLAYS: readonly Overlay[] = [
   { name: "grad_norm", title: "Gradient norm", source: "measured", unit: "norm of the gradient, before clipping", write: digits },
   { name: "update_ratio", title: "Update ratio", source: "measured", unit: "norm of one update ÷ norm of the weights", write: digits },
   { name: "expert_load", title: "Expert load", source: "measured", unit: "share of the positions that each expert gets", write: percent },
+  { name: "energy_j", title: "Energy, by time", source: "measured", unit: "of one step: measured energy, shared out by measured time", write: joules },
   { name: "changes", title: "Changes", source: "compared", unit: "since the design was saved, or opened", write: String },
 ];
 
@@ -104,6 +105,7 @@ export function silence(overlay: Overlay, costs: Record<string, Cost>, live: Mea
   if (overlay.source === "predicted") return Object.keys(costs).length ? null : "Costs appear once the design is valid.";
   if (!live?.run) return "A training of this design brings these: press “Train this” and come back while it runs.";
   if (scale(overlay, costs, live)) return null;
+  if (live.why?.[overlay.name]) return live.why[overlay.name]!;
   if (live.run.state === "queued") return "The training waits for a free core; its numbers come as soon as it runs.";
   if (overlay.name === "expert_load" && Object.keys(live.values).length) return "No component of this design has experts; a mixture of experts does.";
   if (live.run.state === "running") return "The training has begun; the first numbers come in a moment.";

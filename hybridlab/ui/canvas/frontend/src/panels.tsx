@@ -45,7 +45,7 @@ const KEYS: [string, string][] = [
   ["C", "connect from the selected node: arrows choose, Enter connects"],
   ["Shift+Up, Shift+Down", "select more"],
   ["G, U", "wrap in a group, take a group apart"],
-  ["R", "residual connection around the selected nodes"],
+  ["R, E", "residual connection around the selected nodes, a router that chooses among them"],
   ["+, −, T", "repeats of a group, shared weights"],
   ["Space", "fold or unfold a group"],
   ["Alt+Up, Alt+Down", "move among its neighbours"],

@@ -1,6 +1,7 @@
 /** What one canvas holds: the tree Python sent, the edits it has not seen yet, and what is the browser's alone. */
 import { Ahead } from "./ahead";
 import { applyAll, carryUids, newUid } from "./edits";
+import { same } from "./same";
 import { nodeAt, walk } from "./tree";
 import type { Change, Edit, Foreseen, FromPython, Sent, TreeNode } from "./types";
 
@@ -82,7 +83,10 @@ export class Session {
       this.nodes = [];
     }
     // The palette stays the same object while a design is open, so that nothing made of it is made again.
-    if (!opened && this.data) data = { ...data, catalogue: this.data.catalogue, kinds: this.data.kinds };
+    if (!opened && this.data) {
+      const blocks = same(this.data.blocks, data.blocks) ? this.data.blocks : data.blocks;
+      data = { ...data, catalogue: this.data.catalogue, kinds: this.data.kinds, ...(blocks ? { blocks } : {}) };
+    }
     const acknowledged = data.acknowledged[this.client] ?? 0;
     const before = this.nodes;
     this.pending = this.pending.filter((edit) => edit.id > acknowledged);

@@ -67,28 +67,36 @@ function clean(base: string): string {
   return /^[\p{L}_]/u.test(kept) ? kept : `n_${kept}`;
 }
 
-/** Give nodes without a written id the one that their component and place imply. */
-export function nameImplied(nodes: TreeNode[]): void {
+/** Each sibling's id: its own, else the one that its component and place imply. */
+export function impliedIds(nodes: TreeNode[]): string[] {
   const taken = new Set(nodes.filter((node) => node.named).map((node) => node.id));
   // By component: its name as an id, and the number at which the search for a free one goes on.
   const next = new Map<string, [string, number]>();
-  for (const node of nodes) {
-    if (!node.named) {
-      const use = node.use ?? "group";
-      let [base, number] = next.get(use) ?? [clean(use), 1];
-      do {
-        node.id = number === 1 ? base : `${base}_${number}`;
-        number += 1;
-      } while (taken.has(node.id));
-      next.set(use, [base, number]);
-      taken.add(node.id);
-    }
-    if (node.nodes) nameImplied(node.nodes);
-  }
+  return nodes.map((node) => {
+    if (node.named) return node.id;
+    const use = node.use ?? "group";
+    let [base, number] = next.get(use) ?? [clean(use), 1];
+    let name = base;
+    do {
+      name = number === 1 ? base : `${base}_${number}`;
+      number += 1;
+    } while (taken.has(name));
+    next.set(use, [base, number]);
+    taken.add(name);
+    return name;
+  });
+}
+
+/** Give nodes without a written id the one that their component and place imply. */
+export function nameImplied(nodes: TreeNode[]): void {
+  impliedIds(nodes).forEach((id, index) => {
+    nodes[index]!.id = id;
+  });
+  for (const node of nodes) if (node.nodes) nameImplied(node.nodes);
 }
 
 export function namesRead(nodes: TreeNode[]): string[] {
-  return nodes.flatMap((node) => [...(node.inputs ?? []), ...(node.nodes ? namesRead(node.nodes) : [])]);
+  return nodes.flatMap((node) => [...(node.inputs ?? []), ...(node.share?.split(".") ?? []), ...(node.nodes ? namesRead(node.nodes) : [])]);
 }
 
 /** Write out implied ids that others refer to, so that an edit cannot make them mean another node. */

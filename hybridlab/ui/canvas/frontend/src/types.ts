@@ -15,6 +15,10 @@ export interface TreeNode {
   residual: string | null;
   repeat: number;
   tie: boolean;
+  /** The place whose weights it uses, by ids; null for weights of its own. */
+  share: string | null;
+  /** Rank of the low-rank pair that a use of shared weights has for itself; 0 for none. */
+  lora: number;
   nodes: TreeNode[] | null;
   /** Given by the browser, so that a node stays itself while its address changes. */
   uid?: string;
@@ -31,6 +35,8 @@ export interface Entry {
   min_inputs: number;
   max_inputs: number | null;
   params: Record<string, Field>;
+  /** A saved block: the node that is put in, as the text would write it. */
+  node?: { [key: string]: Value };
 }
 
 export interface Field {
@@ -103,6 +109,8 @@ export interface FromPython {
   /** What is different since the design was saved, in words, by a node's path of ids. */
   changed?: Record<string, string>;
   catalogue: Entry[];
+  /** Groups that were saved to be used again, as more entries of the palette. */
+  blocks?: Entry[];
   kinds: Record<string, { title: string; colour: string }>;
   /** Where to ask what edits will cost before they are made; null where nobody answers. */
   ahead?: string | null;

@@ -1,7 +1,8 @@
 /** The tree as React Flow's nodes and edges. */
 import type { Edge, Node } from "@xyflow/react";
 import { count, ms, shape, shown, whole } from "./format";
-import { BOX, layout } from "./layout";
+import { BOX, layout, type Rect } from "./layout";
+import { same } from "./same";
 import { links, parentOf, walk, type Visit } from "./tree";
 import type { Session } from "./session";
 import type { Cost, Entry, Problem, TreeNode } from "./types";
@@ -25,6 +26,8 @@ export interface BoxData extends Record<string, unknown> {
   collapsed: boolean;
   times: number;
   tie: boolean;
+  /** Whose weights it uses, in words. */
+  borrowed: string;
   inputs: boolean;
   aria: string;
   changed: string;
@@ -83,8 +86,7 @@ export function view(session: Session): { nodes: BoxNode[]; edges: WireEdge[]; p
       id,
       type: supplied ? "box" : parent ? "port" : "end",
       position: { x: rect.x, y: rect.y },
-      width: rect.width,
-      height: rect.height,
+      ...sized(rect),
       draggable: false,
       selectable: false,
       ...(parent ? { parentId: uid } : {}),
@@ -122,8 +124,7 @@ export function view(session: Session): { nodes: BoxNode[]; edges: WireEdge[]; p
       id: uid,
       type: open ? "group_box" : "box",
       position: { x: rect.x, y: rect.y },
-      width: rect.width,
-      height: rect.height,
+      ...sized(rect),
       selected: session.selected.has(uid),
       ...(parent ? { parentId: byPath.get(parent)!.node.uid! } : {}),
       data: boxData(session, visit, catalogue, most, total, bad.get(path) ?? []),
@@ -144,6 +145,11 @@ export function view(session: Session): { nodes: BoxNode[]; edges: WireEdge[]; p
   return made;
 }
 
+/** A node's size, which React Flow need not find out: a node that it measures anew has everything drawn once more. */
+function sized({ width, height }: Rect): Pick<BoxNode, "width" | "height" | "measured"> {
+  return { width, height, measured: { width, height } };
+}
+
 /** What was drawn last, so that what has not changed is the same object, and is not drawn again. */
 const drawn = new WeakMap<Session, { nodes: BoxNode[]; edges: WireEdge[] }>();
 
@@ -155,18 +161,17 @@ function reused<T extends { id: string }>(before: T[], now: T[]): T[] {
   });
 }
 
-export function same(a: unknown, b: unknown): boolean {
-  if (a === b) return true;
-  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
-  const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => key in b && same(a[key as keyof typeof a], b[key as keyof typeof b]));
-}
-
 function blankBox(title: string): BoxData {
   return {
     path: "", address: "", title, subtitle: "", use: "", kind: "", colour: GROUP_COLOUR, detail: "", residual: false, cost: null, share: 0,
-    problems: [], supplied: false, group: false, collapsed: false, times: 1, tie: false, inputs: false, aria: title, changed: "",
+    problems: [], supplied: false, group: false, collapsed: false, times: 1, tie: false, borrowed: "", inputs: false, aria: title, changed: "",
   };
+}
+
+/** Whose weights a node uses, in words. */
+function borrowed(node: TreeNode): string {
+  const pair = node.lora ? `LoRA of rank ${node.lora}` : "";
+  return [node.share !== null ? `weights of ${node.share}` : "", pair].filter(Boolean).join(", ");
 }
 
 function boxData(
@@ -180,8 +185,8 @@ function boxData(
   const name = node.nodes ? node.id : (entry?.title ?? node.use ?? "?");
   const own = node.named && node.id !== node.use && !node.nodes;
   const detail = node.nodes
-    ? `${node.nodes.length} node${node.nodes.length === 1 ? "" : "s"}`
-    : Object.entries(node.params).map(([key, value]) => `${key} ${shown(value)}`).join(" · ");
+    ? [`${node.nodes.length} node${node.nodes.length === 1 ? "" : "s"}`, borrowed(node)].filter(Boolean).join(" · ")
+    : [...Object.entries(node.params).map(([key, value]) => `${key} ${shown(value)}`), borrowed(node)].filter(Boolean).join(" · ");
   const residual = node.residual ? node.residual !== "none" : MIXERS.has(kind);
   const kindTitle = data.kinds[kind]?.title ?? (node.nodes ? "Group" : "unknown component");
   return {
@@ -201,6 +206,7 @@ function boxData(
     collapsed: session.collapsed.has(node.uid!),
     times: node.repeat,
     tie: node.tie,
+    borrowed: borrowed(node),
     inputs: true,
     changed: data.changed?.[ids] ?? "",
     aria: [

@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { append, beside, disconnect, fits, ontoEdge, otherJoins, replaceBy, residual, wrap, yamlOf } from "../src/compose";
+import { append, disconnect, fits, ontoEdge, replaceBy, wrap, yamlOf } from "../src/compose";
 import { applyAll } from "../src/edits";
 import { BOX, column, layout, ranks } from "../src/layout";
 import { judge, legalTargets, type World } from "../src/legality";
 import { search } from "../src/Palette";
 import { links } from "../src/tree";
 import type { TreeNode } from "../src/types";
-import { CATALOGUE, entryOf, tree } from "./world";
+import { BLOCKS, CATALOGUE, entryOf, tree } from "./world";
 
 const world = (nodes: TreeNode[], more: Partial<World> = {}): World =>
   ({ nodes, catalogue: new Map(CATALOGUE.map((each) => [each.name, each])), flows: {}, input: "sequence (B, L, 64) float32", ...more });
@@ -64,35 +64,31 @@ describe("gestures", () => {
     expect(replaceBy(chain(), entryOf("classifier"), "nodes[2]").changes).toMatchObject([{ give: { classes: 10 } }]);
     expect(fits({ required: false, type: "integer" }, 1.5)).toBe(false);
   });
-  it("adds a branch beside a node", () => {
-    const nodes = chain();
-    const after = applyAll(nodes, beside(nodes, entryOf("mamba2"), "nodes[1]").changes);
-    expect(wiring(after)).toEqual([":in>nodes[0]", "nodes[0]>nodes[1]", "nodes[0]>nodes[2]", "nodes[1]>nodes[3]", "nodes[2]>nodes[3]", "nodes[3]>nodes[4]"]);
-  });
-  it("offers other joins for two branches", () => {
-    const joins = [...CATALOGUE, { ...entryOf("sum"), name: "gated_sum", title: "Gated sum" }];
-    const [offer, ...others] = otherJoins(joins, "nodes[2]");
-    expect(others).toEqual([]);
-    const nodes = applyAll(chain(), beside(chain(), entryOf("mamba2"), "nodes[1]").changes);
-    const after = applyAll(nodes, offer!.changes);
-    expect([after[3]!.use, after[3]!.inputs]).toEqual(["gated_sum", ["swiglu", "mamba2_2"]]);
-  });
-  it("adds what nodes read to what they give", () => {
-    const made = residual(chain(), ["nodes[1]", "nodes[0]"]);
-    if (typeof made === "string") throw new Error(made);
-    expect(made.select).toBe("nodes[2]");
-    const after = applyAll(chain(), made.changes);
-    expect(wiring(after)).toEqual([":in>nodes[0]", "nodes[0]>nodes[1]", ":in>nodes[2]", "nodes[1]>nodes[2]", "nodes[2]>nodes[3]"]);
-    const around = residual(forked(), ["nodes[0]"]);
-    if (typeof around === "string") throw new Error(around);
-    expect(wiring(applyAll(forked(), around.changes))).toEqual([":in>nodes[0]", ":in>nodes[1]", "nodes[0]>nodes[1]", ":in>nodes[2]", "nodes[1]>nodes[3]", "nodes[2]>nodes[3]"]);
-    expect(residual(forked(), ["nodes[2]"])).toContain("reads 2 nodes");
-    expect(residual(chain(), [])).toContain("Select");
-  });
   it("groups what stands in a row and says why not otherwise", () => {
     expect(wrap(chain(), ["nodes[0]", "nodes[2]"], 1)).toContain("in a row");
     expect(wrap(forked(), ["nodes[0]", "nodes[1]"], 1)).toContain("last node only");
     expect(wrap(chain(), ["nodes[0]", "nodes[1]"], 2)).toMatchObject({ changes: [{ count: 2, repeat: 2 }] });
+  });
+  it("puts a saved block in like a component, with an id of its own", () => {
+    const block = BLOCKS[0]!;
+    const nodes = tree({ id: "heads", use: "attention" }, { use: "swiglu", inputs: ["heads"] });
+    const behind = applyAll(nodes, append(nodes, block, "nodes[1]").changes);
+    expect(behind[2]).toMatchObject({ id: "heads_2", inputs: null, nodes: [{ id: "a" }, { id: "b" }, { inputs: ["a", "b"] }] });
+    const between = applyAll(nodes, ontoEdge(nodes, block, "nodes[0]", "nodes[1]", "heads").changes);
+    expect(between.map((node) => [node.id, node.inputs])).toEqual([["heads", null], ["heads_2", null], ["swiglu", ["heads_2"]]]);
+    expect(block.node!.id).toBe("heads");
+  });
+  it("puts a block in a node's place: it reads what that read, and is read by who read that", () => {
+    const nodes = tree({ use: "attention" }, { id: "old", use: "mamba2", inputs: ["input"] }, { use: "sum", inputs: ["attention", "old"] }, { id: "g", nodes: [{ use: "swiglu", inputs: ["old"] }] });
+    const { changes, select } = replaceBy(nodes, BLOCKS[0]!, "nodes[1]");
+    const after = applyAll(nodes, changes);
+    expect(select).toBe("nodes[1]");
+    expect(after.map((node) => node.id)).toEqual(["attention", "heads", "sum", "g"]);
+    expect([after[1]!.inputs, after[2]!.inputs, after[3]!.nodes![0]!.inputs]).toEqual([["input"], ["attention", "heads"], ["heads"]]);
+  });
+  it("finds blocks first, and by what they hold", () => {
+    expect(search([...BLOCKS, ...CATALOGUE], "")[0]!.name).toBe("block:heads");
+    expect(search([...BLOCKS, ...CATALOGUE], "two heads").map((each) => each.name)).toEqual(["block:heads"]);
   });
   it("copies as YAML that quotes what must be quoted", () => {
     expect(yamlOf(tree({ id: "x", use: "attention", note: "a: #b", on: "yes" }), ["nodes[0]"])).toBe('- {id: x, use: attention, note: "a: #b", "on": "yes"}\n');

@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { Choice } from "../src/choice";
-import { MeasuredSource, type Measured } from "../src/measured";
+import { Telling, type Told } from "../src/telling";
 import { OVERLAYS, digits, overlayOf, percent, reading, scale, silence, totals, type Overlay } from "../src/overlay";
 import type { Cost } from "../src/types";
 
 const cost = (ms: number, params = 10 * ms): Cost => ({ ms, params, flops: 1e6 * ms, activation_bytes: 1024 * ms });
 const COSTS: Record<string, Cost> = { tokens: cost(1), stage: cost(8), "stage.attention": cost(2), "stage.moe": cost(6), head: cost(1) };
 const of = (name: string): Overlay => overlayOf(name)!;
-const live = (more: Partial<Measured> = {}): Measured => ({
+const live = (more: Partial<Told> = {}): Told => ({
   seed: "s", revision: 0,
   run: { id: "r", name: "mine", state: "running", task: "parity", step: 20, steps: 100 },
   values: { grad_norm: { tokens: 0.001, stage: 0.5, "stage.attention": 0.1, "stage.moe": 0.01 }, expert_load: { "stage.moe": [0.5, 0.25, 0.25, 0] } },
@@ -55,6 +55,14 @@ describe("what is measured", () => {
   it("shows a group's own value", () => {
     expect(reading(of("grad_norm"), COSTS, live(), "stage")).toMatchObject({ text: "0.5", note: "", tint: 1 });
   });
+  it("shows energy that was shared out by time, and says so; or what is missing", () => {
+    const measured = live({ values: { energy_j: { stage: 0.06, "stage.moe": 0.06 } }, why: {} });
+    expect(reading(of("energy_j"), COSTS, measured, "stage.moe")!.text).toBe("60.0 mJ");
+    expect(of("energy_j").unit).toContain("shared out by measured time");
+    const absent = live({ why: { energy_j: "No energy was measured in this training: no counter." } });
+    expect(silence(of("energy_j"), COSTS, absent)).toBe("No energy was measured in this training: no counter.");
+    expect(silence(of("grad_norm"), COSTS, absent)).toBeNull();
+  });
   it("shows experts as bars, coloured by how uneven they are", () => {
     const shown = reading(of("expert_load"), COSTS, live(), "stage.moe")!;
     expect(shown).toMatchObject({ text: "busiest 50 %", note: "even 25 %", experts: [1, 0.5, 0.5, 0] });
@@ -63,7 +71,7 @@ describe("what is measured", () => {
     expect(reading(of("expert_load"), COSTS, even, "stage.moe")!.tint).toBe(0);
   });
   it("says what brings numbers where there are none", () => {
-    const say = (name: string, more: Partial<Measured> | null): string | null => silence(of(name), COSTS, more && live(more));
+    const say = (name: string, more: Partial<Told> | null): string | null => silence(of(name), COSTS, more && live(more));
     const run = live().run!;
     expect(say("grad_norm", null)).toContain("Train this");
     expect(say("grad_norm", { run: null, values: {} })).toContain("Train this");
@@ -89,17 +97,17 @@ describe("numbers", () => {
 describe("messages and choice", () => {
   it("takes messages by an event, and gives them to the canvas they are for", () => {
     const target = new EventTarget();
-    const source = new MeasuredSource(target);
+    const source = new Telling(target);
     let heard = 0;
     source.subscribe(() => (heard += 1));
-    target.dispatchEvent(new CustomEvent("hybridlab:measured", { detail: live() }));
+    target.dispatchEvent(new CustomEvent("hybridlab:told", { detail: live() }));
     expect(heard).toBe(1);
     expect(source.of("s")!.run!.name).toBe("mine");
     expect(source.of("other")).toBeNull();
   });
   it("finds what was said before it began to listen", () => {
-    const target = Object.assign(new EventTarget(), { __hybridlabMeasured: live() });
-    expect(new MeasuredSource(target).of("s")).not.toBeNull();
+    const target = Object.assign(new EventTarget(), { __hybridlabTold: live() });
+    expect(new Telling(target).of("s")).not.toBeNull();
   });
   it("goes through all overlays and back to none", () => {
     const choice = new Choice("");

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { Session } from "../src/session";
-import type { Foreseen, Sent } from "../src/types";
-import { said, tree } from "./world";
+import type { Entry, Foreseen, Sent } from "../src/types";
+import { BLOCKS, said, tree } from "./world";
 
 const A = tree({ use: "attention" });
 const AB = tree({ use: "attention" }, { use: "mamba2" });
@@ -80,6 +80,16 @@ describe("a session", () => {
     expect(session.stale).toBe(true);
     session.receive(said(structuredClone(AB), { revision: 3, costs_revision: 3, acknowledged: { [session.client]: 3 } }));
     expect([session.stale, params()]).toEqual([false, undefined]);
+  });
+  it("keeps the palette's blocks the same object until one comes or goes", () => {
+    const say = (revision: number, blocks: Entry[]): void => void session.receive(said(structuredClone(A), { revision, blocks: structuredClone(blocks) }));
+    say(1, BLOCKS);
+    const before = session.data!.blocks;
+    expect(before).toEqual(BLOCKS);
+    say(2, BLOCKS);
+    expect(session.data!.blocks).toBe(before);
+    say(3, []);
+    expect(session.data!.blocks).toEqual([]);
   });
   it("ignores an answer older than the one it has", () => {
     session.receive(said(structuredClone(AB), { revision: 2 }));

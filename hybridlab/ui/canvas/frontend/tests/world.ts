@@ -13,6 +13,12 @@ export const CATALOGUE: Entry[] = [
   entry("patch_embedding", "input", { accepts: ["image"] }),
   entry("classifier", "head", { params: { classes: { required: true, type: "integer", minimum: 2 } } }),
 ];
+export const BLOCKS: Entry[] = [
+  entry("block:heads", "block", {
+    title: "Two heads", summary: "attention, mamba2, sum", cost: "",
+    node: { id: "heads", nodes: [{ id: "a", use: "attention" }, { id: "b", use: "mamba2", inputs: ["input"] }, { use: "sum", inputs: ["a", "b"] }] },
+  }),
+];
 export const entryOf = (name: string): Entry => CATALOGUE.find((each) => each.name === name)!;
 
 export function tree(...nodes: { [key: string]: Value }[]): TreeNode[] {

@@ -11,6 +11,14 @@ export interface Training {
 }
 
 export interface Measured {
+  run: Training | null;
+  /** By quantity and address; an expert load is a list of shares. */
+  values: Record<string, Record<string, number | number[]>>;
+  /** By quantity, what is missing, as a sentence. */
+  why?: Record<string, string>;
+}
+
+export interface Told extends Measured {
   /** The canvas this is meant for. */
   seed: string;
   revision: number;
@@ -18,21 +26,18 @@ export interface Measured {
   acknowledged?: Record<string, number>;
   /** When it came to Python, in milliseconds since 1970. */
   taken_ms?: number;
-  run: Training | null;
-  /** By quantity and address; an expert load is a list of shares. */
-  values: Record<string, Record<string, number | number[]>>;
 }
 
-const EVENT = "hybridlab:measured";
+const EVENT = "hybridlab:told";
 
 /** Holds the newest message and tells those who show it. */
-export class MeasuredSource {
-  private newest: Measured | null = null;
+export class Telling {
+  private newest: Told | null = null;
   private listeners = new Set<() => void>();
 
-  constructor(target: (EventTarget & { __hybridlabMeasured?: Measured }) | null) {
-    this.newest = target?.__hybridlabMeasured ?? null;
-    target?.addEventListener(EVENT, (event) => this.take((event as CustomEvent<Measured>).detail));
+  constructor(target: (EventTarget & { __hybridlabTold?: Told }) | null) {
+    this.newest = target?.__hybridlabTold ?? null;
+    target?.addEventListener(EVENT, (event) => this.take((event as CustomEvent<Told>).detail));
   }
 
   subscribe = (listener: () => void): (() => void) => {
@@ -40,15 +45,15 @@ export class MeasuredSource {
     return () => this.listeners.delete(listener);
   };
 
-  /** What was measured for this canvas; null before the first message. */
-  of(seed: string): Measured | null {
+  /** What was said to this canvas; null before the first message. */
+  of(seed: string): Told | null {
     return this.newest?.seed === seed ? this.newest : null;
   }
 
-  take(message: Measured): void {
+  take(message: Told): void {
     this.newest = message;
     for (const listener of this.listeners) listener();
   }
 }
 
-export const measured = new MeasuredSource(typeof window === "undefined" ? null : window);
+export const telling = new Telling(typeof window === "undefined" ? null : window);

@@ -1,0 +1,157 @@
+"""The verb that measures: what every component of a training step takes, beside what was predicted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hybridlab.cli.output import File, Json, facts, give, say, table
+from hybridlab.runs.slots import accelerators
+
+if TYPE_CHECKING:
+    from hybridlab.profiling.classes import ByClass
+    from hybridlab.profiling.record import Profile
+
+
+def profile(
+    file: File,
+    task: Annotated[str, typer.Option(help="What it trains on; `hybridlab tasks` lists them.")],
+    steps: Annotated[int, typer.Option(help="Steps that are timed, and as many profiled.")] = 10,
+    batch: Annotated[
+        int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides weights and batch.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")] = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the trace for TensorBoard, both op streams, the figures and their tables here."
+        ),
+    ] = None,
+    by_input: Annotated[
+        bool,
+        typer.Option(
+            "--by-input",
+            help="Also run it forward on each class of the task's test inputs: routes, exits, time, memory.",
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Measure a training step component by component, backward included, beside its prediction."""
+    if not accelerators():  # on a GPU these lines also say why the driver would not be profiled
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from hybridlab.architecture.library import open_architecture
+    from hybridlab.workflows.profile import profile_classes, profile_training
+
+    architecture = open_architecture(file)
+    say(f"measures {steps} steps three times over: plain, under the profiler, and one by operator")
+    found = profile_training(
+        architecture, task, steps=steps, batch=batch, seed=seed, device=device, folder=output
+    )
+    report = found.report()
+    if output is not None:
+        found.save(output)
+        report.save(output / "report")
+    classes = None
+    if by_input:
+        asked = {"batch": batch} if batch is not None else {}
+        settings = {"task": task, "seed": seed, "device": device, **asked}
+        classes = profile_classes(architecture, settings)
+        if output is not None:
+            classes.save(output / "report")
+    if json:
+        told = found.as_dict() | {"findings": [item.as_dict() for item in report.findings]}
+        give(told | ({} if classes is None else {"by_input": classes.as_dict()}))
+        return
+    _print(found)
+    if classes is not None:
+        _print_classes(classes)
+    for item in report.findings:
+        say(f"{item.severity}: {item.sentence}")
+
+
+def _print_classes(found: ByClass) -> None:
+    """Print a row a class of input, then the components whose time depends on it beyond the noise."""
+    from hybridlab.units import format_bytes, format_seconds
+
+    numbers = ("samples", "length", "score", "a sample", "activations")
+    table(
+        "by class of input (measured, forward)",
+        ("class", *numbers),
+        [
+            (
+                row["input_class"],
+                f"{row['samples']}",
+                f"{row['length']}",
+                f"{row['score']:.3f}",
+                format_seconds(row["ms"] / 1e3),
+                format_bytes(row["activation_bytes"]),
+            )
+            for row in found.classes.to_pylist()
+        ],
+        numbers=numbers,
+    )
+    for row in found.spread().to_pylist():
+        if row["spread"] > row["noise"]:
+            say(f"{row['component']}: time differs by {100 * row['spread']:.0f} % between classes")
+
+
+def _print(found: Profile) -> None:
+    from hybridlab.units import format_bytes, format_flops, format_seconds
+
+    numbers = ("step", "share", "forward", "backward", "predicted", "FLOPs", "kept for backward")
+    table(
+        f"{found.name}: measured on {found.device} with {found.threads} "
+        f"thread{'s' if found.threads > 1 else ''}",
+        ("component", *numbers),
+        [
+            (
+                item.path,
+                format_seconds(item.ms / 1e3),
+                f"{100 * item.share:.1f} %",
+                format_seconds(item.forward_ms / 1e3),
+                format_seconds(item.backward_ms / 1e3),
+                "" if item.predicted_ms is None else format_seconds(item.predicted_ms / 1e3),
+                format_flops(item.flops),
+                format_bytes(item.saved_bytes),
+            )
+            for item in found.components
+        ],
+        numbers=numbers,
+    )
+    step, predicted = found.step_ms_measured, found.step_ms_predicted
+    facts(
+        [
+            (
+                "step",
+                f"{format_seconds(step.value / 1e3)} measured (median of {step.n}, "
+                f"{format_seconds(step.low / 1e3)} to {format_seconds(step.high / 1e3)})"
+                + ("" if predicted is None else f", {format_seconds(predicted / 1e3)} predicted"),
+            ),
+            (
+                "peak memory",
+                f"{format_bytes(found.peak_bytes_measured)} measured"
+                + (
+                    ""
+                    if found.peak_bytes_predicted is None
+                    else f", {format_bytes(found.peak_bytes_predicted)} predicted"
+                ),
+            ),
+            (
+                "attributed",
+                f"{100 * found.attributed:.1f} % of the profiled time, "
+                f"{100 * found.in_components:.1f} % in components; "
+                f"{format_seconds(found.unattributed_ms / 1e3)} a step has no name",
+            ),
+            ("under the profiler", f"{format_seconds(found.profiled_ms.value / 1e3)} a step"),
+        ]
+    )
+    for note in found.notes:
+        say(f"note: {note}")
+
+
+VERBS: dict[str, Callable[..., Any]] = {"profile": profile}

@@ -1,0 +1,1 @@
+"""Meters of what a process uses of the machine; a quantity without a meter is told as not measured."""

@@ -1,0 +1,1 @@
+"""Profiler sessions and the reading of traces."""

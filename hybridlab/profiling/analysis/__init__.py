@@ -1,0 +1,1 @@
+"""What a trace says: pure functions from its columns to frozen records."""

@@ -1,0 +1,154 @@
+"""Measures the components of an architecture one by one, so that predictions go by this machine and not by ceilings."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hybridlab.architecture.infer import Inference, SlotPlan, concrete_shape
+from hybridlab.architecture.model import Slot
+from hybridlab.architecture.spec import Architecture
+from hybridlab.hardware.roofline import Roofline
+from hybridlab.trace.calibration import Calibration, component_key, fit, keep, kept, parts
+from hybridlab.trace.component_cost import trace_slot
+
+LENGTHS = (24, 96, 384)
+"""Where components are measured; what they take in between and beyond is said by the factors."""
+_BATCH = 8
+_TIMES, _SECONDS_EACH = 5, 0.05
+_TENSORS = ((2, 64), (24, 64), (24, 4096), (2, 262_144))
+"""Weights that an update is measured on: how many tensors, of how many numbers."""
+_LOGITS = ((64, 16), (4096, 64))
+
+
+def calibrate(
+    architecture: Architecture,
+    inference: Inference,
+    roofline: Roofline,
+    *,
+    batch: int = _BATCH,
+    lengths: tuple[int, ...] = LENGTHS,
+) -> Calibration:
+    """Return the kept calibration, with what it lacks of this architecture's components measured now and kept.
+
+    A component takes a tenth of a second or so, the first time on a machine.
+    """
+    threads = torch.get_num_threads()
+    known = kept(threads)
+    missing = {
+        component_key(plan): plan
+        for plan in inference.slots.values()
+        if component_key(plan) not in known.components
+    }
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for key, plan in missing.items():
+            points = []
+            for length in lengths:
+                traced = trace_slot(plan, architecture.norm, batch, length, architecture.norm_eps)
+                took = _component_s(plan, architecture, batch, length)
+                points.append((*parts(traced, roofline), took))
+            found[key] = plan.info.name, fit(points)
+        whole = known.with_components(found)
+        if whole.update_s is None or whole.loss_s is None:
+            whole = Calibration(whole.components, whole.uses, _update(), _loss())
+        elif not found:
+            return whole
+    keep(whole, threads)
+    return whole
+
+
+def _component_s(plan: SlotPlan, architecture: Architecture, batch: int, length: int) -> float:
+    """Return the seconds of a forward and backward of one component in its place."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        slot = Slot(plan, architecture.norm, architecture.norm_eps).train()
+        inputs = [
+            torch.randint(int(getattr(plan.params, "vocab", 2)), shape)
+            if given.dtype == "int64"
+            else torch.randn(shape).requires_grad_()
+            for given in plan.context.inputs
+            for shape in [concrete_shape(given, batch, length)]
+        ]
+        direction: list[Tensor] = []
+
+        def once() -> None:
+            output = slot(*inputs)
+            if not output.requires_grad:
+                return
+            asked = slot.body.aux_loss()
+            if not direction:
+                direction.append(torch.randn_like(output))
+            roots = [output] if asked is None else [output, asked]
+            torch.autograd.backward(roots, [*direction, *([None] * (len(roots) - 1))])
+            slot.zero_grad(set_to_none=True)
+            for given in inputs:
+                given.grad = None
+
+        return _typical(once)
+
+
+def _update() -> tuple[float, float, float]:
+    """Return what an update with clipping takes: seconds, seconds a tensor, seconds a byte."""
+    took = []
+    for count, size in _TENSORS:
+        weights = [torch.zeros(size, requires_grad=True) for _ in range(count)]
+        optimiser = torch.optim.AdamW(weights, fused=True)
+
+        def once(
+            weights: list[Tensor] = weights, optimiser: torch.optim.Optimizer = optimiser
+        ) -> None:
+            for weight in weights:
+                weight.grad = weight.detach()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+        took.append(_typical(once))
+    tensor_s = max(0.0, (took[1] - took[0]) / (_TENSORS[1][0] - _TENSORS[0][0]))
+    byte_s = max(0.0, took[3] - took[0]) / (4 * _TENSORS[3][0] * _TENSORS[3][1])
+    return max(0.0, took[0] - 2 * tensor_s), tensor_s, byte_s
+
+
+def _loss() -> tuple[float, float]:
+    """Return what a cross entropy takes forward and backward: seconds, seconds a byte of logits."""
+    took = []
+    for rows, classes in _LOGITS:
+        logits = torch.zeros(rows, classes, requires_grad=True)
+        targets = torch.zeros(rows, dtype=torch.int64)
+
+        def once(logits: Tensor = logits, targets: Tensor = targets) -> None:
+            F.cross_entropy(logits, targets).backward()  # type: ignore[no-untyped-call]
+            logits.grad = None
+
+        took.append(_typical(once))
+    sizes = [4 * rows * classes for rows, classes in _LOGITS]
+    byte_s = max(0.0, (took[1] - took[0]) / (sizes[1] - sizes[0]))
+    return max(0.0, took[0] - byte_s * sizes[0]), byte_s
+
+
+def _typical(once: Callable[[], None]) -> float:
+    """Return the median of a few runs in seconds, the first ones left out; slow ones run less often.
+
+    A run counts by the processor time it took where that is less than its time on the clock, as it is on one thread
+    while others keep the machine busy: what is kept for good must not depend on who else was at work.
+    """
+    once()
+    once()
+    took: list[float] = []
+    end = time.perf_counter() + _SECONDS_EACH
+    while len(took) < _TIMES or (time.perf_counter() < end and len(took) < 50):
+        started, worked = time.perf_counter(), time.process_time()
+        once()
+        worked = time.process_time() - worked
+        took.append(min(time.perf_counter() - started, worked))
+        if sum(took) > 20 * _SECONDS_EACH:
+            break
+    return statistics.median(took)

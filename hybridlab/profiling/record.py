@@ -1,0 +1,123 @@
+"""What a profile is: the measured op stream beside the predicted one, and what they say of every component."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hybridlab.profiling.medians import Median
+from hybridlab.trace.stream import OpStream
+
+if TYPE_CHECKING:
+    from hybridlab.profiling.report import Report
+
+NAMED = ("(model)", "(loss)", "(optimiser)")
+"""Work with a name that is no component's: the model's own, the loss, the update of the weights."""
+
+
+@dataclass(frozen=True)
+class ComponentTime:
+    """One component in a mean step: milliseconds by phase (measured), its work, and what it keeps for backward."""
+
+    path: str
+    ms: float
+    forward_ms: float
+    backward_ms: float
+    optimiser_ms: float
+    share: float
+    operators: int
+    flops: int
+    bytes_read: int
+    bytes_written: int
+    saved_bytes: int
+    predicted_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One model's step, measured and predicted.
+
+    ``step_ms_measured`` is of steps without the profiler; the shares of components are of ``profiled_ms``, the steps
+    under it. ``attributed`` is the share of those that has a name, ``in_components`` the share that stands in
+    components alone, without the model's own code, the loss and the update. ``memory`` has a row for each allocation
+    (us, bytes) and free (negative) of the last profiled step; ``joined`` is the share of its operators that have a
+    measured time.
+    """
+
+    name: str
+    components: tuple[ComponentTime, ...]
+    attributed: float
+    in_components: float
+    unattributed_ms: float
+    profiled_ms: Median
+    step_ms_measured: Median
+    step_ms_predicted: float | None
+    peak_bytes_measured: int
+    peak_bytes_predicted: int | None
+    stream: OpStream
+    predicted: OpStream | None
+    memory: pa.Table
+    joined: float
+    device: str
+    threads: int
+    torch_version: str
+    trace: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as plain JSON, without the streams."""
+        return {
+            "name": self.name,
+            "attributed": self.attributed,
+            "in_components": self.in_components,
+            "unattributed_ms": self.unattributed_ms,
+            "peak_bytes": {
+                "predicted": self.peak_bytes_predicted,
+                "measured": self.peak_bytes_measured,
+            },
+            "step_ms": {
+                "predicted": self.step_ms_predicted,
+                "measured": self.step_ms_measured.value,
+                "interval": [self.step_ms_measured.low, self.step_ms_measured.high],
+                "confidence": self.step_ms_measured.confidence,
+                "steps": self.step_ms_measured.n,
+                "profiled": self.profiled_ms.value,
+            },
+            "components": [asdict(component) for component in self.components],
+            "joined": self.joined,
+            "device": self.device,
+            "threads": self.threads,
+            "torch_version": self.torch_version,
+            "trace": self.trace,
+            "notes": list(self.notes),
+        }
+
+    def report(self) -> Report:
+        """Return the tables behind every picture of it, and what they say in sentences; it takes under a second."""
+        from hybridlab.profiling.report import report
+
+        return report(self)
+
+    def save(self, folder: Path) -> None:
+        """Write the figures as ``profile.json``, the streams and the allocations as Parquet, into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.stream.save(folder / "measured")
+        if self.predicted is not None:
+            self.predicted.save(folder / "predicted")
+        pq.write_table(self.memory, folder / "memory.parquet")
+        draft = folder / ".profile.json.tmp"
+        draft.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
+        draft.replace(folder / "profile.json")
+
+    def __repr__(self) -> str:
+        """Write the outcome in one line."""
+        step, peak = self.step_ms_measured, self.peak_bytes_measured
+        return (
+            f"{self.name}: {step.value:.2f} ms a step ({step.low:.2f} to {step.high:.2f}), "
+            f"{peak / 2**20:.1f} MiB at the peak, {100 * self.attributed:.1f} % attributed"
+        )

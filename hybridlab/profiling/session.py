@@ -1,0 +1,236 @@
+"""Measures a step where it really runs: timed without the profiler, then under it, then once operator by operator.
+
+Three passes, because each would spoil the others: the profiler slows small operators, and following every storage
+slows all of them. The passes run the same code on the same batch.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+from torch._C._autograd import DeviceType
+from torch.profiler import ProfilerActivity, record_function
+from torch.utils._pytree import tree_leaves
+
+from hybridlab.errors import Problem, RunError
+from hybridlab.profiling.medians import Median, median
+from hybridlab.profiling.sweep import STEP, Swept, events_of, outermost, sweep
+from hybridlab.trace.attribution import Attribution, components_of
+from hybridlab.trace.exact import record
+from hybridlab.trace.marks import RANGE
+from hybridlab.trace.step import TrainingStep
+from hybridlab.trace.stream import OPS, OpStream
+
+_WARM_UP = 3
+_MOST_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a session found; the parts of a ``Profile`` that are measured."""
+
+    step_ms: Median
+    profiled_ms: Median
+    swept: Swept
+    stream: OpStream
+    peak_bytes: int
+    memory: pa.Table
+    joined: float
+    trace: Path | None
+
+
+OnStage = Callable[[str], object]
+"""Hears what is begun: one of ``STAGES``."""
+STAGES = ("predict", "calibrate", "time", "profile", "record", "classes", "report")
+"""What a profile goes through: predictions first, then three measurements, classes of input, then the tables."""
+
+
+def measure(
+    step: TrainingStep,
+    *,
+    steps: int = 10,
+    folder: Path | None = None,
+    on_stage: OnStage = lambda stage: None,
+) -> Measured:
+    """Run a step again and again and return what each component did; weights change as in training.
+
+    Args:
+        step: what to run; its model decides the device.
+        steps: how many steps are timed, and how many are profiled.
+        folder: where the trace goes, named as TensorBoard's plugin looks for it; none is written without it.
+        on_stage: hears what is begun; what it raises ends the measurement.
+
+    Raises:
+        RunError: the number of steps is out of range.
+    """
+    if not 1 <= steps <= _MOST_STEPS:
+        raise RunError(Problem("steps", "is out of range", f"1 to {_MOST_STEPS:,}", str(steps)))
+    device = device_of(step.model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        on_stage("time")
+        times = timed(step, steps, device)
+        on_stage("profile")
+        swept, memory, trace = profiled(step, steps, device, folder)
+        on_stage("record")
+        stream = record(step, "measured")
+    stream, joined = _joined(stream, swept)
+    baseline = resident_bytes(step)
+    changes = np.array([size for _, size in memory] or [0])
+    return Measured(
+        median(times),
+        median([ns / 1e6 for ns in swept.step_ns]),
+        swept,
+        stream,
+        baseline + int(np.cumsum(changes).max(initial=0)),
+        _memory_table(memory, swept),
+        joined,
+        trace,
+    )
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's first weight lies; the CPU where it has none."""
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done what it was given; a CPU has."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def timed(step: TrainingStep, steps: int, device: torch.device) -> list[float]:
+    """Return milliseconds of steps without the profiler, after some that do not count."""
+    attribution = Attribution({})
+    times = []
+    for index in range(_WARM_UP + steps):
+        synchronize(device)
+        started = time.perf_counter()
+        step.run(attribution)
+        synchronize(device)
+        if index >= _WARM_UP:
+            times.append(1e3 * (time.perf_counter() - started))
+    return times
+
+
+def profiled(
+    step: TrainingStep, steps: int, device: torch.device, folder: Path | None, *, first: bool = True
+) -> tuple[Swept, list[tuple[int, int]], Path | None]:
+    """Return times by component and the memory events of the last step; the profiler's own first steps do not count.
+
+    ``first`` collects garbage before, so that what others left behind is not freed while memory is watched.
+    """
+    activities = [ProfilerActivity.CPU]
+    if device.type != "cpu":
+        activities.append(getattr(ProfilerActivity, device.type.upper()))
+    with Attribution(components_of(step.model), _mark) as attribution:
+        with torch.profiler.profile(activities=activities, profile_memory=True):
+            step.run(attribution)
+        if first:
+            gc.collect()
+        profiler = torch.profiler.profile(activities=activities, profile_memory=True)
+        with profiler:
+            for index in range(steps):
+                with record_function(f"{STEP}{index}"):
+                    step.run(attribution)
+                    synchronize(device)
+        assert profiler.profiler is not None
+        events, memory = events_of(profiler.profiler.kineto_results, DeviceType.CPU)
+        swept = sweep(events, attribution.owner)
+    last = swept.step_starts[-1]
+    trace = _written(profiler, folder) if folder is not None else None
+    return swept, [(ns, size) for ns, size in memory if ns >= last], trace
+
+
+def _mark(name: str) -> AbstractContextManager[object]:
+    return record_function(f"{RANGE}{name}")
+
+
+def _written(profiler: torch.profiler.profile, folder: Path) -> Path:
+    """Write the trace as TensorBoard's handler does and return its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = set(folder.glob("*.pt.trace.json*"))
+    torch.profiler.tensorboard_trace_handler(str(folder))(profiler)
+    return max(set(folder.glob("*.pt.trace.json*")) - before)
+
+
+def resident_bytes(step: TrainingStep) -> int:
+    """Return the bytes that are there before a step begins: weights, buffers, the optimiser's state and the batch."""
+    state = [] if step.optimiser is None else list(step.optimiser.state.values())
+    held = [list(step.model.parameters()), list(step.model.buffers()), state]
+    leaves = (leaf for leaf in tree_leaves([held, step.inputs, step.kept]))
+    storages = {
+        leaf.untyped_storage()._cdata: leaf.untyped_storage().nbytes()
+        for leaf in leaves
+        if isinstance(leaf, Tensor)
+    }
+    return sum(storages.values())
+
+
+def _joined(stream: OpStream, swept: Swept) -> tuple[OpStream, float]:
+    """Give each operator of the stream the median start and length that the profiler saw, and say how many have one.
+
+    Operators are matched in order, by name, phase by phase; where the numbers differ from the profiler's, that name of
+    that phase stays without a time.
+    """
+    names = [name if "::" in name else f"aten::{name}" for name in stream.strings("op")]
+    rows: dict[tuple[str, str], list[int]] = {}
+    for row, key in enumerate(zip(stream.strings("phase"), names, strict=True)):
+        rows.setdefault(key, []).append(row)
+    seen: dict[tuple[int, str, str], list[tuple[int, int]]] = {}
+    known = {*names, *(f"{name}_" for name in names)}
+    for call in outermost(swept.calls, known):
+        start = call.start_ns - swept.step_starts[call.step]
+        seen.setdefault((call.step, call.phase, call.name), []).append((start, call.dur_ns))
+    times = np.full((len(stream), 2), np.nan)
+    for key, mine in rows.items():
+        each = _equal(seen, len(swept.step_ns), key, len(mine))
+        if each:
+            times[mine] = np.median(np.array(each, dtype=float), axis=0) / 1e3
+    ops = stream.ops
+    for column, values in (("start_us", times[:, 0]), ("dur_us", times[:, 1])):
+        place = ops.schema.get_field_index(column)
+        filled = pa.array(values, pa.float64(), from_pandas=True)
+        ops = ops.set_column(place, OPS.field(column), filled)
+    share = float(np.isfinite(times[:, 1]).mean()) if len(stream) else 1.0
+    return OpStream(ops, stream.storages, "measured", stream.notes), share
+
+
+def _equal(
+    seen: dict[tuple[int, str, str], list[tuple[int, int]]],
+    steps: int,
+    key: tuple[str, str],
+    wanted: int,
+) -> list[list[tuple[int, int]]]:
+    """Return what each step has of an operator, where the number is right; autograd adds up in place where it can."""
+    for names in ((key[1],), (f"{key[1]}_",), (key[1], f"{key[1]}_")):
+        each = [
+            sorted(call for name in names for call in seen.get((step, key[0], name), []))
+            for step in range(steps)
+        ]
+        each = [found for found in each if len(found) == wanted]
+        if each:
+            return each
+    return []
+
+
+def _memory_table(memory: list[tuple[int, int]], swept: Swept) -> pa.Table:
+    start = swept.step_starts[-1]
+    return pa.table(
+        {
+            "us": pa.array([(ns - start) / 1e3 for ns, _ in memory], pa.float64()),
+            "bytes": pa.array([size for _, size in memory], pa.int64()),
+        }
+    )

@@ -1,0 +1,145 @@
+"""The exact prediction: the whole step once on fake tensors, each storage followed from its making to its end.
+
+What autograd keeps, frees and adds up is what really happens, because it is autograd that runs. The step takes no
+memory and computes nothing, but for kernels that allocate for themselves: each such call runs once alone, on zeros of
+its shapes, to learn how much (``kernel_memory``). The peak is then that of the real step.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map
+
+from hybridlab.architecture.infer import Inference, fake_inputs, infer
+from hybridlab.architecture.model import GraphModel
+from hybridlab.architecture.spec import Architecture
+from hybridlab.components.base import BuildContext
+from hybridlab.components.types import TensorType
+from hybridlab.errors import SpecError
+from hybridlab.trace.attribution import Attribution, components_of
+from hybridlab.trace.recorder import StepRecorder
+from hybridlab.trace.step import BeforeUpdate, TrainingStep, default_loss, default_optimiser
+from hybridlab.trace.stream import OpStream
+
+MakeOptimiser = Callable[[nn.Module], torch.optim.Optimizer | None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a step trains: what makes its loss and its optimiser, and what is done to gradients before the update.
+
+    ``loss`` is given the output and the targets. ``target`` is the targets' shape after the batch, for example
+    ``("L",)``; None where the loss reads none.
+    """
+
+    loss: Callable[[Any, Any], Tensor] = lambda output, targets: default_loss(output)
+    target: tuple[int, ...] | None = None
+    optimiser: MakeOptimiser = default_optimiser
+    before_update: BeforeUpdate | None = None
+
+
+def predict_stream(
+    architecture: Architecture,
+    input_type: TensorType | None = None,
+    *,
+    batch: int = 8,
+    length: int = 64,
+    recipe: Recipe | None = None,
+    training: bool = True,
+) -> OpStream:
+    """Predict one step of an architecture operator by operator, in a steady state (the optimiser has its moments).
+
+    Raises:
+        SpecError: the architecture has errors; it holds all of them.
+    """
+    recipe = recipe or Recipe()
+    inference = infer(architecture, input_type)
+    if inference.errors:
+        raise SpecError(inference.errors)
+
+    def make() -> TrainingStep:
+        model = GraphModel(architecture, inference, None)
+        context = BuildContext((inference.input,), architecture.width)
+        inputs = tuple(fake_inputs(context, batch, length))
+        if not training:
+            return TrainingStep(model.eval(), inputs, loss=None)
+        shape = recipe.target
+        targets = None if shape is None else torch.zeros((batch, *shape), dtype=torch.int64)
+        return TrainingStep(
+            model,
+            inputs,
+            lambda output: recipe.loss(output, targets),
+            recipe.optimiser(model),
+            recipe.before_update,
+            kept=targets,
+        )
+
+    return trace_fake(make, notes=tuple(_expectations(inference)))
+
+
+def predict_module(
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    *,
+    loss: Callable[[Any], Tensor] | None = default_loss,
+    optimiser: MakeOptimiser = default_optimiser,
+) -> OpStream:
+    """Predict one step of any module on inputs like these, without running it or touching its weights.
+
+    Raises:
+        RuntimeError: its forward asks for values, which fake tensors do not have.
+    """
+
+    def make() -> TrainingStep:
+        mode = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+        known: dict[int, Any] = {}
+        for parameter in module.parameters():
+            known[id(parameter)] = nn.Parameter(
+                torch.empty_like(mode.from_tensor(parameter.detach())), parameter.requires_grad
+            )
+        for buffer in module.buffers():
+            known[id(buffer)] = mode.from_tensor(buffer.detach())
+        model = copy.deepcopy(module, known)
+        fake = tree_map(lambda x: mode.from_tensor(x) if isinstance(x, Tensor) else x, inputs)
+        made = optimiser(model) if loss is not None else None
+        return TrainingStep(model, fake, loss, made)
+
+    return trace_fake(make)
+
+
+def trace_fake(make: Callable[[], TrainingStep], notes: tuple[str, ...] = ()) -> OpStream:
+    """Run the step that ``make`` builds once on fake tensors and return its stream; ``make`` is called among them."""
+    with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        step = make()
+        step.prepare_state()
+        return record(step, "predicted", notes)
+
+
+def record(step: TrainingStep, source: Any, notes: tuple[str, ...] = ()) -> OpStream:
+    """Run a step once, on whatever tensors it has, and return what happened."""
+    with Attribution(components_of(step.model)) as attribution:
+        recorder = StepRecorder(attribution)
+        recorder.know_model(step.model, step.optimiser, (step.inputs, step.kept))
+        with recorder:
+            step.run(
+                attribution,
+                recorder.phase,
+                lambda: recorder.note_gradients(step.parameters),
+            )
+        return recorder.stream(source, notes)
+
+
+def _expectations(inference: Inference) -> Iterator[str]:
+    """Say which components have work that data decides, and what was assumed."""
+    for path, plan in inference.slots.items():
+        if plan.info.cls.data_decides:
+            yield f"{path}: {plan.info.cls.data_decides}"

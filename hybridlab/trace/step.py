@@ -1,0 +1,106 @@
+"""One training step, in phases that can be recorded or measured: forward with its loss, backward, update."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from hybridlab.trace.attribution import LOSS, OPTIMISER, Attribution
+
+Phase = Callable[[str], AbstractContextManager[object]]
+Loss = Callable[[Any], Tensor]
+BeforeUpdate = Callable[[Sequence[nn.Parameter]], object]
+
+
+def default_loss(output: Any) -> Tensor:
+    """Return the mean square of every floating-point tensor in an output (scalar), where no loss is given.
+
+    Raises:
+        TypeError: there is none.
+    """
+    tensors = [t for t in tree_leaves(output) if isinstance(t, Tensor) and t.is_floating_point()]
+    if not tensors:
+        raise TypeError("the output has no floating-point tensor to make a loss of; give a loss")
+    return torch.stack([tensor.float().square().mean() for tensor in tensors]).sum()
+
+
+def default_optimiser(model: nn.Module) -> torch.optim.Optimizer | None:
+    """Return fused AdamW over what can be trained, or None where nothing can."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, fused=True) if trained else None
+
+
+@dataclass
+class TrainingStep:
+    """A model, a batch, a loss and an optimiser; without a loss and an optimiser it is inference.
+
+    ``before_update`` is given the trained weights between backward and update, to clip their gradients for example.
+    """
+
+    model: nn.Module
+    inputs: tuple[Any, ...]
+    loss: Loss | None = default_loss
+    optimiser: torch.optim.Optimizer | None = None
+    before_update: BeforeUpdate | None = None
+    kept: Any = None
+    """What else is in memory all the time, such as targets."""
+    around: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    """The context in which the model runs forward, such as autocast."""
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def run(
+        self,
+        attribution: Attribution,
+        phase: Phase = lambda name: contextlib.nullcontext(),
+        after_backward: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Run the step once, each phase in its context."""
+        if self.loss is None:
+            with phase("forward"), torch.no_grad(), self.around():
+                self.model(*self.inputs)
+            return
+        self._gradients(self.loss, attribution, phase)
+        after_backward()
+        if self.optimiser is None:
+            self.model.zero_grad(set_to_none=True)
+            return
+        with phase("optimiser"), attribution.within(OPTIMISER):
+            if self.before_update is not None:
+                self.before_update(self.parameters)
+            self.optimiser.step()
+            after_update = getattr(self.model, "after_update", None)
+            if callable(after_update):
+                after_update()
+            self.optimiser.zero_grad(set_to_none=True)
+
+    def _gradients(self, loss: Loss, attribution: Attribution, phase: Phase) -> None:
+        with phase("forward"):
+            with self.around():
+                output = self.model(*self.inputs)
+            with attribution.within(LOSS):
+                total = loss(output)
+                asked = getattr(self.model, "aux_loss", None)
+                if callable(asked) and (extra := asked()) is not None:
+                    total = total + extra
+        with phase("backward"):
+            total.backward()  # type: ignore[no-untyped-call]
+
+    def prepare_state(self) -> None:
+        """Make the optimiser's state as the first update would, from gradients of zero."""
+        if self.optimiser is None:
+            return
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)

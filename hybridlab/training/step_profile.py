@@ -1,0 +1,237 @@
+"""Profiles the next steps of a training that is under way, when its folder holds a request; the numbers stay the same.
+
+``torch.profiler`` records, and the trace is written as ``torch.profiler.tensorboard_trace_handler`` does, into
+``profile/``. While it records, each component's forward is a range that carries the component's path.
+Source: https://docs.pytorch.org/docs/stable/profiler.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerAction, profile, record_function, schedule
+
+from hybridlab.hardware.meters.meter import why
+from hybridlab.runs.profile_request import (
+    PROFILE,
+    ProfileRequest,
+    ProfileState,
+    asked_ns,
+    read,
+    write,
+)
+from hybridlab.trace.marks import RANGE
+
+LOOK_SECONDS = 0.2
+"""The folder is looked at most this often."""
+_WARM_UP = 1
+"""Steps in which the profiler is on already and what it sees is thrown away: the first one pays for its start."""
+KEPT = 10
+"""Traces by schedule that are kept, the newest ones."""
+
+
+class StepProfiler:
+    """Watches for requests after each step, and records the steps that follow; by schedule too where there is one."""
+
+    def __init__(self, folder: Path, model: nn.Module, every: int = 0) -> None:
+        """Watch a run's folder, and record one step in ``every`` steps by itself; 0 does not.
+
+        A recording that another process began there and never ended is told as such.
+        """
+        self._folder, self._model, self._every = folder, model, every
+        self._scheduled: list[str] = []
+        self._looked = time.monotonic() - LOOK_SECONDS
+        self._seen_ns = 0
+        self._recording: _Recording | None = None
+        stale = read(folder)
+        if stale is not None and stale.state is ProfileState.RECORDING:
+            message = "The run was broken off while the profile was being recorded."
+            self._tell(replace(stale, state=ProfileState.FAILED, message=message))
+
+    def after_step(self, step: int) -> None:
+        """Note that so many steps are done; begins, goes on or ends a recording. It never raises."""
+        if self._recording is not None:
+            self._guarded(lambda recording: recording.step())
+        elif (now := time.monotonic()) - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._look(step)
+        if self._every and step and step % self._every == 0 and self._recording is None:
+            self._begin(ProfileRequest(1, time.time(), scheduled=True), step)
+
+    def close(self) -> None:
+        """End a recording that is under way, with the steps it has, because the training is over."""
+        self._guarded(lambda recording: recording.cut_short())
+
+    def _look(self, step: int) -> None:
+        written = asked_ns(self._folder)
+        if written == self._seen_ns:
+            return
+        self._seen_ns = written
+        request = read(self._folder)
+        if request is None or request.state is not ProfileState.ASKED:
+            return
+        self._begin(request, step)
+
+    def _begin(self, request: ProfileRequest, step: int) -> None:
+        try:
+            self._recording = _Recording(self._folder, self._model, request, step)
+        except Exception as error:
+            self._tell(_failed(request, error))
+            return
+        self._tell(self._recording.request)
+
+    def _guarded(self, act: Any) -> None:
+        """Let a recording act; what goes wrong ends it and never the training."""
+        recording = self._recording
+        if recording is None:
+            return
+        try:
+            act(recording)
+        except Exception as error:
+            recording.abandon()
+            recording.request = _failed(recording.request, error)
+        if not recording.request.state.open:
+            self._recording = None
+            self._tell(recording.request)
+            self._keep(recording.request)
+
+    def _keep(self, request: ProfileRequest) -> None:
+        """Remove the oldest traces by schedule where there are too many; those that were asked for stay."""
+        if request.scheduled and request.file:
+            self._scheduled.append(request.file)
+        while len(self._scheduled) > KEPT:
+            with contextlib.suppress(OSError):
+                (self._folder / PROFILE / self._scheduled.pop(0)).unlink(missing_ok=True)
+
+    def _tell(self, request: ProfileRequest) -> None:
+        try:
+            write(self._folder, request)
+        except OSError as error:
+            print(f"what became of the profile cannot be written: {error}", flush=True)
+        if request.message:
+            print(request.message, flush=True)
+        self._seen_ns = asked_ns(self._folder)
+
+
+class _Recording:
+    """One profile: a warm-up step, then those that were asked for."""
+
+    def __init__(self, folder: Path, model: nn.Module, request: ProfileRequest, step: int) -> None:
+        self._place = folder / PROFILE
+        self._draft = self._place / ".recording"
+        self._hooks = contextlib.ExitStack()
+        self._done = 0
+        self._running = False
+        plan = schedule(wait=0, warmup=_WARM_UP, active=request.steps, repeat=1)
+
+        def planned(number: int) -> ProfilerAction:
+            action: ProfilerAction = plan(max(0, number - step - 1))
+            return action
+
+        shutil.rmtree(self._draft, ignore_errors=True)
+        self._profiler = profile(
+            schedule=planned,
+            on_trace_ready=torch.profiler.tensorboard_trace_handler(
+                str(self._draft), use_gzip=True
+            ),
+            record_shapes=True,
+            profile_memory=True,
+        )
+        self._profiler.step_num = step + 1  # the steps in the trace are those of the training
+        first = step + 1 + _WARM_UP
+        self.request = replace(request, state=ProfileState.RECORDING, first_step=first)
+        self._hooks.enter_context(ranges(model))
+        try:
+            self._profiler.start()
+        except BaseException:
+            self._hooks.close()
+            raise
+        self._running = True
+
+    def step(self) -> None:
+        self._done += 1
+        self._profiler.step()
+        if self._done == _WARM_UP + self.request.steps:
+            self._stop()
+            self._finish("")
+
+    def cut_short(self) -> None:
+        """End early: what was recorded is written, unless it is nothing."""
+        recorded = self._done - _WARM_UP
+        if recorded > 0:
+            self._stop()
+            asked = self.request.steps
+            self._finish(
+                f"The run ended after {recorded} of the {asked} steps; the trace holds those."
+            )
+            return
+        self.abandon()
+        message = "The run ended before a step was profiled; there is no trace."
+        self.request = replace(self.request, state=ProfileState.FAILED, message=message)
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self._hooks.close()
+        self._profiler.on_trace_ready = None
+        with contextlib.suppress(Exception):
+            self._stop()
+        shutil.rmtree(self._draft, ignore_errors=True)
+
+    def _stop(self) -> None:
+        """Stop the profiler once: a second time would write the trace again, from memory that it has given back."""
+        if self._running:
+            self._running = False
+            self._profiler.stop()
+
+    def _finish(self, message: str) -> None:
+        """Publish the trace, whole, under the name that the handler gave it."""
+        self._hooks.close()
+        (trace,) = self._draft.iterdir()
+        goal = self._place / trace.name
+        trace.replace(goal)
+        self._draft.rmdir()
+        self.request = replace(
+            self.request,
+            state=ProfileState.WRITTEN,
+            recorded=self._done - _WARM_UP,
+            file=goal.name,
+            size_bytes=goal.stat().st_size,
+            message=message,
+        )
+
+
+@contextlib.contextmanager
+def ranges(model: nn.Module) -> Iterator[None]:
+    """Let the profiler see the forward of each component as ``component: PATH``, such as ``stage.0.mamba2``.
+
+    A model that does not name its components (``slots``) has no ranges.
+    """
+    slots = getattr(model, "slots", None)
+    with contextlib.ExitStack() as hooks:
+        for path, slot in slots() if slots is not None else ():
+            begun: list[Any] = []
+
+            def begin(module: nn.Module, given: Any, path: str = path, begun: Any = begun) -> None:
+                entered = record_function(f"{RANGE}{path}")
+                entered.__enter__()  # type: ignore[no-untyped-call]
+                begun.append(entered)
+
+            def end(module: nn.Module, given: Any, came: Any, begun: Any = begun) -> None:
+                begun.pop().__exit__(None, None, None)
+
+            hooks.callback(slot.register_forward_pre_hook(begin).remove)
+            hooks.callback(slot.register_forward_hook(end, always_call=True).remove)
+        yield
+
+
+def _failed(request: ProfileRequest, error: BaseException) -> ProfileRequest:
+    message = f"The profile could not be made: {type(error).__name__}: {why(error)}"
+    return replace(request, state=ProfileState.FAILED, message=message)

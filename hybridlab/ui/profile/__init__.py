@@ -1,0 +1,1 @@
+"""The page on which a profile or a trace is looked at."""

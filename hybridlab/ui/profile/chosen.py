@@ -1,0 +1,39 @@
+"""Which component is looked at, in every view of a profile, and the way from it to the designer."""
+
+from __future__ import annotations
+
+import re
+
+from hybridlab.ui import shell, state
+from hybridlab.ui.profile.opened import Opened
+from hybridlab.ui.profile.overview import CHOSEN
+
+_REPEAT = re.compile(r"\.\d+(?=\.|$)")
+
+
+def choose(component: str) -> None:
+    """Look at a component; the overview's network shows it selected."""
+    state.put(CHOSEN, _REPEAT.sub("", component))
+
+
+def chosen() -> str:
+    """Return the path of ids of the component that is looked at; empty where none is."""
+    return state.keep(CHOSEN, "")
+
+
+def node_of(opened: Opened, component: str) -> str | None:
+    """Return the address of a component's node in the profiled design; None where the task supplied it."""
+    architecture = state.parsed(opened.architecture)[0]
+    if architecture is None:
+        return None
+    ids = _REPEAT.sub("", component)
+    return next((address for address, path, _ in architecture.walk() if path == ids), None)
+
+
+def design(opened: Opened, component: str) -> None:
+    """Open the profiled design in the designer with a component's node selected."""
+    current = state.design()
+    if current is None or current.text != opened.architecture:
+        current = state.open_design(opened.architecture, f"profile {opened.name}")
+    current.selected = node_of(opened, component)
+    shell.go(shell.DESIGN)

@@ -1,0 +1,142 @@
+"""How the views of a profile show a figure or a table: with a row of downloads under it."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+import streamlit as st
+
+from hybridlab.ui.profile.opened import Opened
+from hybridlab.views import standalone
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_NOT_IN_FILES = re.compile(r"[^\w.-]+")
+
+
+def figure(
+    opened: Opened,
+    name: str,
+    title: str,
+    plot: go.Figure,
+    table: pd.DataFrame | None = None,
+    *,
+    on_select: Callable[[], None] | None = None,
+) -> None:
+    """Show a figure, and under it the figure as HTML and its numbers as CSV and Parquet; its own bar saves SVG.
+
+    Args:
+        opened: whose figure it is.
+        name: unique among the figures of what is open; files and the widget (``widget_key``) are called by it.
+        title: what it shows, for those who cannot see it.
+        plot: the figure, as a view drew it.
+        table: the numbers behind it.
+        on_select: called when points are clicked or drawn round; they are under ``widget_key`` in the session's state.
+    """
+    st.plotly_chart(
+        plot,
+        key=widget_key(opened, name),
+        config=standalone.tools(file_name(opened, name, "")),
+        on_select=on_select or "ignore",
+        selection_mode="points",
+        alt=title,
+    )
+    with st.container(horizontal=True, gap="small"):
+        _button(
+            opened,
+            name,
+            "HTML",
+            lambda: standalone.page(plot, file_name(opened, name, "")),
+            "html",
+            "text/html",
+            "The figure in one file that opens without a network. The camera in the figure saves an SVG.",
+        )
+        if table is not None:
+            _tables(opened, name, table)
+
+
+def show_table(
+    opened: Opened,
+    name: str,
+    frame: pd.DataFrame,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    height: int | Literal["auto", "content", "stretch"] = "auto",
+    title: str = "",
+) -> None:
+    """Show a table whose headings sort, and under it the same as CSV and Parquet.
+
+    Args:
+        opened: whose table it is.
+        name: unique among the tables of what is open.
+        frame: the rows; not changed.
+        columns: Streamlit's settings for columns, by name.
+        height: of the table, in pixels or in Streamlit's words.
+        title: what it shows, for those who cannot see it.
+    """
+    st.dataframe(
+        frame,
+        key=widget_key(opened, name),
+        hide_index=True,
+        height=height,
+        column_config=dict(columns or {}),
+        alt=title or None,
+    )
+    with st.container(horizontal=True, gap="small"):
+        _tables(opened, name, frame)
+
+
+def widget_key(opened: Opened, name: str) -> str:
+    """Return the key of a figure or table in the session's state."""
+    return f"{opened.key}.{name}"
+
+
+def file_name(opened: Opened, name: str, ending: str) -> str:
+    """Return a name for a file made of what is open, harmless on any system."""
+    stem = _NOT_IN_FILES.sub("-", f"{opened.name} {name}").strip("-.")[:80]
+    return f"{stem}.{ending}" if ending else stem
+
+
+def _tables(opened: Opened, name: str, frame: pd.DataFrame) -> None:
+    _button(opened, name, "CSV", lambda: frame.to_csv(index=False), "csv", "text/csv")
+    _button(
+        opened,
+        name,
+        "Parquet",
+        lambda: _parquet(frame),
+        "parquet",
+        "application/vnd.apache.parquet",
+    )
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _button(
+    opened: Opened,
+    name: str,
+    label: str,
+    data: Callable[[], str] | Callable[[], bytes],
+    ending: str,
+    mime: str,
+    help: str | None = None,
+) -> None:
+    st.download_button(
+        label,
+        data,
+        file_name(opened, name, ending),
+        mime,
+        key=f"{widget_key(opened, name)}.{ending}",
+        icon=":material/download:",
+        type="tertiary",
+        on_click="ignore",
+        help=help,
+    )

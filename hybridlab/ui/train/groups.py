@@ -1,0 +1,185 @@
+"""Weights that are optimised in another way than all others: a table of groups, and groups that are known to help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from pydantic import ValidationError
+
+from hybridlab.training.group_spec import (
+    DEFAULTS,
+    OPTIMISERS,
+    SUGGESTIONS,
+    GroupSpec,
+    Suggestion,
+)
+from hybridlab.ui import shell, state
+from hybridlab.validation import problems_from
+
+_COLUMNS = (
+    "name",
+    "match",
+    "use",
+    "kind",
+    "weights",
+    "optimiser",
+    "rate",
+    "learning_rate",
+    "schedule",
+    "warmup_steps",
+    "weight_decay",
+    "clip_norm",
+    "frozen",
+)
+_WHOLE = ("warmup_steps",)
+_KINDS = ("input", "token_mixer", "channel_mixer", "norm", "merge", "router", "head")
+_VERSION = "train.groups.version"
+
+
+def groups(changed: Mapping[str, Any], change: Callable[[str, Any], None]) -> None:
+    """Show the groups of the settings as a table that can be changed, with suggestions; ``change`` takes new ones."""
+    now = [dict(group) for group in changed.get("groups", ())]
+    label = f"Component rates ({len(now)})" if now else "Component rates"
+    with st.expander(label, icon=":material/speed:", key="train.groups"):
+        st.caption(
+            "Rows take weights from top to bottom: the first that fits has them, all others go by the settings above. "
+            "Paths and names may hold * and several may stand with | between them."
+        )
+        _defaults()
+        _suggestions(now, change)
+        version = state.keep(_VERSION, 0)
+        edited = st.data_editor(
+            _frame(now),
+            key=f"train.groups.table.{version}",
+            num_rows="dynamic",
+            hide_index=True,
+            column_config=_configured(),
+            alt="Table of groups of weights",
+        )
+        taken = _taken(edited, now)
+        if taken != now:
+            change("groups", taken)
+        for place, group in enumerate(taken):
+            try:
+                GroupSpec.model_validate(group)
+            except ValidationError as error:
+                shell.problems(problems_from(error, f"groups[{place}]"))
+
+
+def _defaults() -> None:
+    """Say how weights are optimised that no group takes, and why."""
+    with st.popover("What happens without groups", icon=":material/help:"):
+        for each in DEFAULTS:
+            source = f" [Paper]({each.source})" if each.source else ""
+            st.markdown(f"**{each.what}:** {each.how}. {each.reason}{source}")
+
+
+def _suggestions(now: list[dict[str, Any]], change: Callable[[str, Any], None]) -> None:
+    """Offer groups that are known to help, each with its reason."""
+    there = {group.get("name") for group in now}
+    with st.container(horizontal=True):
+        for offer in SUGGESTIONS:
+            source = f" Source: {offer.source}" if offer.source else ""
+            st.button(
+                offer.title,
+                key=f"train.groups.{offer.group.name}",
+                icon=":material/add:",
+                disabled=offer.group.name in there,
+                help=offer.reason + source,
+                on_click=_add,
+                args=(now, offer, change),
+            )
+
+
+def _add(now: list[dict[str, Any]], offer: Suggestion, change: Callable[[str, Any], None]) -> None:
+    """Put a suggestion at the end; the table starts anew from what there is then."""
+    change("groups", [*now, offer.group.model_dump(exclude_defaults=True)])
+    show_anew()
+
+
+def show_anew() -> None:
+    """Let the table start anew from the settings: they were changed elsewhere than in it."""
+    state.put(_VERSION, state.keep(_VERSION, 0) + 1)
+
+
+def take_rate(
+    now: list[dict[str, Any]], name: str, rate: float, change: Callable[[str, Any], None]
+) -> bool:
+    """Give the group of a name a learning rate of its own; say whether there is such a group."""
+    found = [
+        {**{k: v for k, v in group.items() if k != "rate"}, "learning_rate": rate}
+        if group.get("name") == name
+        else group
+        for group in now
+    ]
+    change("groups", found)
+    state.put(_VERSION, state.keep(_VERSION, 0) + 1)
+    return any(group.get("name") == name for group in now)
+
+
+def _frame(now: list[dict[str, Any]]) -> pd.DataFrame:
+    defaults = {name: field.default for name, field in GroupSpec.model_fields.items()}
+    rows = [{**defaults, **group} for group in now]
+    columns = {name: [row.get(name) for row in rows] for name in _COLUMNS}
+    frame = pd.DataFrame(columns)
+    for name in ("rate", "learning_rate", "warmup_steps", "weight_decay", "clip_norm"):
+        frame[name] = pd.to_numeric(frame[name]).astype("float64")
+    for name in ("name", "match", "use", "kind", "weights", "optimiser", "schedule"):
+        frame[name] = frame[name].astype("object")
+    frame["frozen"] = frame["frozen"].astype("bool")
+    return frame
+
+
+def _taken(edited: pd.DataFrame, now: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows as settings, only what differs from the defaults; settings that have no column stay."""
+    hidden = {
+        str(group.get("name")): {k: v for k, v in group.items() if k not in _COLUMNS}
+        for group in now
+    }
+    defaults = {name: field.default for name, field in GroupSpec.model_fields.items()}
+    found = []
+    for row in edited.to_dict("records"):
+        given = {
+            str(name): int(value) if name in _WHOLE else value
+            for name, value in row.items()
+            if not (value is None or (not isinstance(value, str) and pd.isna(value)) or value == "")
+        }
+        if not given.get("name"):
+            continue
+        kept = {name: value for name, value in given.items() if value != defaults.get(name)}
+        found.append({**kept, **hidden.get(str(given["name"]), {})})
+    return found
+
+
+def _configured() -> dict[str, Any]:
+    config, fields = st.column_config, GroupSpec.model_fields
+
+    def told(name: str) -> str:
+        return str(fields[name].description)
+
+    return {
+        "name": config.TextColumn("Name", required=True, max_chars=40, help=told("name")),
+        "match": config.TextColumn("Components", default="*", help=told("match")),
+        "use": config.TextColumn("Of this name", help=told("use")),
+        "kind": config.SelectboxColumn("Of this family", options=list(_KINDS), help=told("kind")),
+        "weights": config.TextColumn("Weights", default="*", help=told("weights")),
+        "optimiser": config.SelectboxColumn(
+            "Optimiser", options=list(OPTIMISERS), default="adamw", help=told("optimiser")
+        ),
+        "rate": config.NumberColumn("Rate ×", default=1.0, min_value=0.0, help=told("rate")),
+        "learning_rate": config.NumberColumn(
+            "Rate", min_value=0.0, format="%.2e", help=told("learning_rate")
+        ),
+        "schedule": config.SelectboxColumn(
+            "Schedule", options=["cosine", "constant"], help=told("schedule")
+        ),
+        "warmup_steps": config.NumberColumn(
+            "Warm-up", min_value=0, step=1, help=told("warmup_steps")
+        ),
+        "weight_decay": config.NumberColumn("Decay", min_value=0.0, help=told("weight_decay")),
+        "clip_norm": config.NumberColumn("Clip", min_value=0.0, help=told("clip_norm")),
+        "frozen": config.CheckboxColumn("Frozen", default=False, help=told("frozen")),
+    }

@@ -1,0 +1,123 @@
+"""Profiling a training that is under way: ask for its next steps, take the trace, open it in TensorBoard."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from hybridlab.errors import HybridLabError, Problem
+from hybridlab.runs.launcher import ensure_supervisor
+from hybridlab.runs.profile_request import (
+    MOST_STEPS,
+    ProfileRequest,
+    ProfileState,
+    ask,
+    look,
+    traces,
+)
+from hybridlab.runs.record import Run
+from hybridlab.runs.traces import add_from_run
+from hybridlab.ui import shell, state
+from hybridlab.ui.live.reader import reader
+from hybridlab.ui.train import tensorboard
+from hybridlab.units import format_bytes
+
+_EVERY_S = 1.0
+_STEPS = 20
+_NOTICE = "profile_notice"
+
+
+def profiling(run: Run) -> None:
+    """Offer a profile of the next steps while the run goes on, and the traces that it has."""
+    if not run.state.active and not traces(run.id) and look(run) is None:
+        return
+    every = _EVERY_S if run.state.active else None
+    with st.container(border=True):
+        st.markdown("**Profile**")
+        if run.state.active:
+            _ask(run)
+        st.fragment(_came, run_every=every)(run.id, len(traces(run.id)))
+        tensorboard.button(run.id)
+
+
+def _ask(run: Run) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        steps = st.number_input(
+            "Steps",
+            min_value=1,
+            max_value=MOST_STEPS,
+            value=_STEPS,
+            key="train.profile_steps",
+            width=120,
+        )
+        st.button(
+            f"Profile the next {steps} steps",
+            icon=":material/monitoring:",
+            on_click=_request,
+            args=(run.id, int(steps)),
+            help="torch.profiler records them in the running training, which goes on with the same numbers.",
+        )
+
+
+def _request(run_id: str, steps: int) -> None:
+    """Ask, as a callback; errors are told on the page."""
+    notice: list[Problem] = []
+    try:
+        ask(run_id, steps)
+        ensure_supervisor()
+    except HybridLabError as error:
+        notice = list(error.problems)
+    state.put(_NOTICE, notice)
+
+
+def _came(run_id: str, drawn: int) -> None:
+    """Show how far the profile has come, and the newest trace to take away; a new one draws the page again."""
+    shell.problems(state.keep(_NOTICE, []))
+    state.put(_NOTICE, [])
+    try:
+        found = look(reader(run_id).look())
+    except HybridLabError as error:
+        shell.problems(error.problems)
+        return
+    if found is not None:
+        _tell(found)
+    there = traces(run_id)
+    if len(there) != drawn and (found is None or not found.state.open):
+        st.rerun()
+    if there:
+        newest = there[0]
+        st.download_button(
+            "Trace (Kineto JSON, gzip)",
+            newest.read_bytes,
+            newest.name,
+            "application/gzip",
+            icon=":material/download:",
+            on_click="ignore",
+            key="train.trace",
+            help="TensorBoard with torch-tb-profiler, Perfetto and chrome://tracing open it.",
+        )
+        if st.button(
+            "Look at the trace",
+            icon=":material/monitoring:",
+            key="train.look",
+            help="Opens it on the Profile page: steps, components, timeline, operators, memory.",
+        ):
+            with shell.told():
+                shell.go(shell.PROFILE, trace=add_from_run(run_id, newest.name).id)
+
+
+def _tell(found: ProfileRequest) -> None:
+    if found.state is ProfileState.ASKED:
+        st.caption(f":material/hourglass_top: Asked for the next {found.steps} steps …")
+    elif found.state is ProfileState.RECORDING:
+        st.caption(
+            f":material/radio_button_checked: Recording {found.steps} steps from step "
+            f"{found.first_step:,} on …"
+        )
+    elif found.state is ProfileState.WRITTEN and found.first_step is not None:
+        last = found.first_step + found.recorded - 1
+        st.caption(
+            f":material/check: Steps {found.first_step:,} to {last:,} are in the trace, "
+            f"{format_bytes(found.size_bytes)}. {shell.escaped(found.message)}"
+        )
+    else:
+        st.warning(shell.escaped(found.message), icon=":material/warning:")

@@ -1,0 +1,156 @@
+"""Memory of a trace over time: a curve a device, or bytes by category from a raw memory timeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from hybridlab.units import format_bytes
+from hybridlab.views import style
+from hybridlab.views.bars import time_unit
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_CATEGORY_TITLES = {
+    "parameter": "Parameters",
+    "optimizer_state": "Optimiser state",
+    "input": "Inputs",
+    "temporary": "Temporary",
+    "activation": "Activations",
+    "gradient": "Gradients",
+    "autograd_detail": "Autograd",
+    "unknown": "Unknown",
+}
+
+
+def _byte_unit(largest: float) -> tuple[float, str]:
+    """Return the bytes in a unit that suits a size, and the unit's name."""
+    power = 0
+    while largest >= 1024 and power < len(_UNITS) - 1:
+        largest /= 1024
+        power += 1
+    return float(1024**power), _UNITS[power]
+
+
+@dataclass(frozen=True)
+class MemoryInfo:
+    """Bytes on one device over time.
+
+    ``absolute`` says whether they are totals; if not, they count from the beginning of the trace.
+    """
+
+    device: str
+    time: tuple[float, ...]
+    unit: str
+    allocated_bytes: tuple[float, ...]
+    reserved_bytes: tuple[float, ...] | None
+    absolute: bool
+
+    @property
+    def peak_bytes(self) -> float:
+        """The most that was taken."""
+        return max(self.allocated_bytes, default=0.0)
+
+
+def memory_info(table: pd.DataFrame, device: str, absolute: bool) -> MemoryInfo:
+    """Return one device's curve of a report's table ``memory``."""
+    mine = table[table["device"] == device]
+    divisor, unit = time_unit(float(mine["time_us"].max()))
+    reserved = mine["reserved_bytes"]
+    return MemoryInfo(
+        device,
+        tuple((mine["time_us"] / divisor).tolist()),
+        unit,
+        tuple(mine["allocated_bytes"].astype(float).tolist()),
+        None if reserved.isna().all() else tuple(reserved.tolist()),
+        absolute,
+    )
+
+
+def memory_plot(info: MemoryInfo) -> go.Figure:
+    """Draw what is in use, and what the allocator holds where that is known."""
+    figure = go.Figure()
+    divisor, unit = _byte_unit(max(info.peak_bytes, *(info.reserved_bytes or (0.0,))))
+    series: list[tuple[str, tuple[float, ...], str, str | None]] = [
+        ("in use", info.allocated_bytes, style.SERIES_COLOURS[0], "tozeroy")
+    ]
+    if info.reserved_bytes is not None:
+        series.append(("held by the allocator", info.reserved_bytes, style.NEUTRAL, None))
+    for name, values, colour, fill in series:
+        figure.add_trace(
+            go.Scatter(
+                x=list(info.time),
+                y=[value / divisor for value in values],
+                name=name,
+                mode="lines",
+                fill=fill,
+                fillcolor=style.with_alpha(colour, 0.18),
+                line={"shape": "hv", "width": 1.5, "color": colour},
+                customdata=[format_bytes(value) for value in values],
+                hovertemplate=f"%{{x:.4~g}} {info.unit}: %{{customdata}}<extra>{name}</extra>",
+                showlegend=len(series) > 1,
+            )
+        )
+    since = "" if info.absolute else ", from the beginning of the trace on"
+    figure.update_layout(
+        **style.layout(
+            f"{style.plain(info.device)}: {format_bytes(info.peak_bytes)} at most{since} (measured)",
+            height=320,
+            xaxis={"title": {"text": f"time since the beginning of the trace, {info.unit}"}},
+            yaxis={"title": {"text": f"memory, {unit}"}, "rangemode": "tozero"},
+        )
+    )
+    return figure
+
+
+@dataclass(frozen=True)
+class MemoryCategoriesInfo:
+    """Bytes by category over time, in the order in which they are stacked."""
+
+    time_ms: tuple[float, ...]
+    categories: dict[str, tuple[float, ...]]
+
+    @property
+    def peak_bytes(self) -> float:
+        """The largest sum over categories."""
+        return max((sum(row) for row in zip(*self.categories.values(), strict=True)), default=0.0)
+
+
+def memory_categories_info(table: pd.DataFrame) -> MemoryCategoriesInfo:
+    """Return the curves of a report's table ``memory_categories``; empty categories are left out."""
+    found = {
+        name: tuple(table[f"{name}_bytes"].astype(float).tolist())
+        for name in _CATEGORY_TITLES
+        if table[f"{name}_bytes"].any()
+    }
+    return MemoryCategoriesInfo(tuple((table["time_us"] / 1e3).tolist()), found)
+
+
+def memory_categories_plot(info: MemoryCategoriesInfo) -> go.Figure:
+    """Draw the categories stacked over time."""
+    figure = go.Figure()
+    divisor, unit = _byte_unit(info.peak_bytes)
+    for at, (name, values) in enumerate(info.categories.items()):
+        figure.add_trace(
+            go.Scatter(
+                x=list(info.time_ms),
+                y=[value / divisor for value in values],
+                name=_CATEGORY_TITLES[name],
+                mode="lines",
+                stackgroup="all",
+                line={"shape": "hv", "width": 0.5, "color": style.series_colour(at)},
+                customdata=[format_bytes(value) for value in values],
+                hovertemplate="%{x:.4~g} ms: %{customdata}<extra>"
+                + f"{_CATEGORY_TITLES[name]}</extra>",
+            )
+        )
+    figure.update_layout(
+        **style.layout(
+            f"{format_bytes(info.peak_bytes)} at most (measured)",
+            height=420,
+            xaxis={"title": {"text": "time, ms"}},
+            yaxis={"title": {"text": f"memory, {unit}"}, "rangemode": "tozero"},
+        )
+    )
+    return figure
