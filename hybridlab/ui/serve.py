@@ -17,6 +17,7 @@ from hybridlab.errors import HybridLabError
 from hybridlab.places import app_file
 from hybridlab.ui import predictions
 from hybridlab.ui.canvas import ahead
+from hybridlab.ui.kept_files import keep_downloads
 
 _NEW_OBJECTS = 20_000
 """Garbage is looked for after so many new objects; at Python's 700 that is many times while a page is drawn."""
@@ -32,6 +33,7 @@ def serve(options: Sequence[str] = ()) -> None:
     gc.set_threshold(_NEW_OBJECTS, 10, 10)
     PagesManager.uses_pages_directory = False
     ahead.Desks.served = True
+    keep_downloads()
     sys.argv = [str(app_file())]  # Streamlit looks for its settings beside it
     app = App(app_file(), routes=[ahead.ROUTE], lifespan=_warm)
     app.run(config=dict(map(_option, options)))
