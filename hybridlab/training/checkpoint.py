@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybridlab.errors import Problem, RunError
 from hybridlab.training.weights import cannot_write, read_tensors, sync, write_tensors
 
 FORMAT = 1
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+OWN = "objective:"
+"""What the names of tensors begin with that are learnt beside the model; no path has a colon."""
 _NAME = re.compile(r"step-(\d{8,})")
 _log = logging.getLogger(__name__)
 
@@ -126,6 +128,18 @@ def clean(folder: Path) -> None:
         for path in folder.iterdir():
             if path.name.startswith((".new-", ".old-")):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def beside(model: nn.Module, own: nn.Module | None) -> dict[str, Tensor]:
+    """Return a model's tensors, with those of what is learnt beside it under names of their own."""
+    more = own.state_dict() if own is not None else {}
+    return model.state_dict() | {OWN + name: tensor for name, tensor in more.items()}
+
+
+def apart(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return what ``beside`` joined: the model's tensors, and those of what is learnt beside it."""
+    own = {name.removeprefix(OWN): one for name, one in tensors.items() if name.startswith(OWN)}
+    return {name: one for name, one in tensors.items() if not name.startswith(OWN)}, own
 
 
 def pack_optimiser(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

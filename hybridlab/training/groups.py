@@ -119,14 +119,18 @@ def _takes_nothing(place: int, group: GroupSpec, every: Sequence[Member]) -> Pro
     )
 
 
-def optimiser(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
+def optimiser(
+    model: nn.Module, spec: TrainSpec, beside: Sequence[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
     """Return what updates a model's weights: AdamW over all where no groups are asked for; frozen ones are let alone.
+
+    ``beside`` are weights that are learnt beside the model: AdamW, the settings' own rate, no decay.
 
     Raises:
         SpecError: a group takes nothing, or two have one name, or all weights are frozen.
     """
     if not spec.groups:
-        return adamw(model, spec)
+        return adamw(model, spec, beside)
     found = assigned(model, spec.groups)
     parts: list[torch.optim.Optimizer] = []
     for group in (*spec.groups, None):
@@ -139,6 +143,9 @@ def optimiser(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
         parts += _parts(trained, group, spec, spared(model))
     if not parts:
         raise SpecError(Problem("groups", "freeze every weight", fix="leave one group to learn"))
+    if beside:
+        alone = {"params": list(beside), "weight_decay": 0.0, GROUP: OTHERS}
+        parts.append(_adamw([alone], None, spec))
     return Together(parts)
 
 

@@ -23,7 +23,7 @@ from hybridlab.training.component_metrics import ComponentMetrics
 from hybridlab.training.evaluation import better, evaluate, reached
 from hybridlab.training.groups import clip_all, optimiser, set_rates
 from hybridlab.training.meter import Meter, OnMetrics
-from hybridlab.training.objective import add_gradients
+from hybridlab.training.objective import Objective
 from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import numerics
 from hybridlab.training.progress import Progress
@@ -113,8 +113,10 @@ class _Training:
         self.before_checkpoint = before_checkpoint
         for path in start(model, spec):
             _log.warning("%s has no last map that could start smaller; it starts as drawn", path)
-        self.optimiser = optimiser(model, spec)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.objective = Objective(model, task, self.numerics)
+        beside = list(self.objective.own.parameters()) if self.objective.own is not None else []
+        self.optimiser = optimiser(model, spec, beside)
+        self.parameters = [p for p in (*model.parameters(), *beside) if p.requires_grad]
         self.scaler = self.numerics.scaler()
         self.progress = Progress()
         self.meter = Meter(on_metrics, every=spec.log_every, device=self.numerics.device)
@@ -155,13 +157,13 @@ class _Training:
         batch = self.task.train_batch(step, spec.batch, spec.seed)
         measured = self.components.begin(step + 1)
         with self.components.looking():
-            loss = add_gradients(
-                self.model, self.task, self.numerics, batch, spec.accumulation, self.scaler
-            )
+            loss = self.objective.add_gradients(batch, spec.accumulation, self.scaler)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimiser)
         norm = gradient_norm(self.parameters)
         self.meter.step(step + 1, loss, norm if self.scaler is None else loss, rates, spec.batch)
+        if (step + 1) % spec.log_every == 0 and (told := self.objective.told()):
+            self.meter.components(step + 1, told)
         if measured:
             self.components.before_update()
         clip_all(self.optimiser, self.parameters, norm, spec)
@@ -219,11 +221,12 @@ class _Training:
             "optimiser": groups,
             "scaler": self.scaler.state_dict() if self.scaler is not None else None,
             "spec": self.spec.model_dump(mode="json"),
+            "objective": self.objective.state(),
         }
         checkpoint.save(
             self.folder / CHECKPOINTS,
             progress.step,
-            self.model.state_dict(),
+            checkpoint.beside(self.model, self.objective.own),
             tensors | random_state.capture(self.numerics.device),
             state,
             keep=self.spec.keep_checkpoints,
@@ -236,7 +239,11 @@ class _Training:
         found = checkpoint.latest(self.folder / CHECKPOINTS)
         if found is None:
             return False
-        load_weights(self.model, found.model(), found.path)
+        theirs, own = checkpoint.apart(found.model())
+        load_weights(self.model, theirs, found.path)
+        if self.objective.own is not None:
+            load_weights(self.objective.own, own, found.path)
+        self.objective.restore(found.content.get("objective", {}))
         tensors = found.optimiser()
         checkpoint.unpack_optimiser(self.optimiser, tensors, found.content["optimiser"])
         if self.scaler is not None and found.content["scaler"] is not None:

@@ -42,9 +42,15 @@ def spared(model: nn.Module) -> Callable[[nn.Parameter], bool]:
     return judge
 
 
-def adamw(model: nn.Module, spec: TrainSpec) -> torch.optim.AdamW:
-    """Return AdamW (https://arxiv.org/abs/1711.05101) over the model, in its fused form where the device has one."""
+def adamw(
+    model: nn.Module, spec: TrainSpec, beside: Sequence[nn.Parameter] = ()
+) -> torch.optim.AdamW:
+    """Return AdamW (https://arxiv.org/abs/1711.05101) over the model, in its fused form where the device has one.
+
+    ``beside`` are more weights, not decayed.
+    """
     with_decay, without = decayed(model)
+    without += beside
     groups = [
         {"params": with_decay, "weight_decay": spec.weight_decay},
         {"params": without, "weight_decay": 0.0},
