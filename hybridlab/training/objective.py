@@ -15,9 +15,9 @@ from hybridlab.training.precision import Numerics
 class Objective:
     """What a training makes small on each batch: here the task's loss, and those of experts and early exits.
 
-    A way of training with a loss of its own (a teacher's, several tasks') is a subclass. What it learns beside the model
-    (projections to a teacher's width, weights of tasks) is in ``own``: the loop optimises it at the run's rate without
-    decay and keeps it in checkpoints, not among the model's weights.
+    A way of training with a loss of its own (a teacher's, several tasks') is a subclass. What it learns beside the
+    model (projections to a teacher's width, weights of tasks) is in ``own``: the loop optimises it at the run's rate
+    without decay and keeps it in checkpoints, not among the model's weights.
     """
 
     own: nn.Module | None = None
