@@ -93,6 +93,10 @@ class Supervisor:
         if kill:
             for run in self._known:
                 processes.send(run.pid, run.birth, signal.SIGKILL)
+            # a last look may have found a store that was empty already
+            for child in self._children.values():
+                if born := processes.birth(child.pid):
+                    processes.send(child.pid, born, signal.SIGKILL)
 
     def _look_at(self, run: Run) -> bool:
         """Judge a running run's worker and act on it; say whether the run goes on."""

@@ -32,7 +32,7 @@ from hybridlab.runs.verdict import EXIT_DISK_FULL, is_disk_full, verdict
 Verb = Callable[[RunContext], Mapping[str, Any] | None]
 Verbs = Mapping[str, "Verb | str"]
 
-EXIT_FAILED = 1
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 128 + signal.SIGTERM
 FINISH_SECONDS = 6.0
 LOG_NAME = "log.txt"
 
@@ -171,6 +171,8 @@ def _end(
         return EXIT_LEASE_LOST
     if full:
         return EXIT_DISK_FULL
+    if state is RunState.INTERRUPTED:
+        return EXIT_INTERRUPTED
     return EXIT_FAILED if state is RunState.FAILED else 0
 
 

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 DEAD_SHARE_OF_SQUARE = 1e-6
-"""A unit is dead whose values vary by less than a thousandth of the layer's root mean square over a whole batch."""
+"""A unit is dead whose values vary by less than a thousandth of the layer's root mean square over a batch."""
+MOST_ROWS = 512
+"""Positions of a batch that are looked at, evenly spread over it; all of them would cost a quarter of a step."""
 LEAST_ROWS = 16
 """With fewer positions, units that seem to say the same may do so by chance."""
 FLAT_SLOPE = 0.05
@@ -115,17 +117,17 @@ class Look(TorchFunctionMode):
         count = seen.looks[func] = seen.looks.get(func, 0) + 1
         if count > FIRST_LOOKS and count % EVERY_LOOK:
             return
-        y = y.detach()
+        rows_TF = _rows(y)
         if func in _BENDS:
-            rows_TF = _rows(y)
             if len(rows_TF) >= LEAST_ROWS:
                 var_F, mean_F = torch.var_mean(rows_TF, 0, correction=0)
                 seen.hidden.append((_dead(var_F, mean_F).sum(), var_F.numel()))
         elif func in _SIGMOIDS:
             low, high = SIGMOID_ENDS
-            seen.gates.append((((y < low) | (y > high)).sum(), y.numel()))
+            flat = ((rows_TF < low) | (rows_TF > high)).sum()
+            seen.gates.append((flat, rows_TF.numel()))
         else:
-            seen.gates.append(((y.abs() > TANH_END).sum(), y.numel()))
+            seen.gates.append(((rows_TF.abs() > TANH_END).sum(), rows_TF.numel()))
 
     @torch.no_grad()
     def _attention(
@@ -170,8 +172,13 @@ class Look(TorchFunctionMode):
 
 
 def _rows(y: Tensor) -> Tensor:
-    """Return values as rows of units (T, F), the last dimension's."""
-    return y.detach().flatten(0, -2).float() if y.ndim > 1 else y.detach().float()[None]
+    """Return values as rows of units (T, F), the last dimension's, at most about ``MOST_ROWS`` of them.
+
+    Every n-th is taken, n odd, so that samples whose length is a power of two are not all seen at the same places.
+    """
+    rows_TF = y.detach().flatten(0, -2) if y.ndim > 1 else y.detach()[None]
+    every = -(-len(rows_TF) // MOST_ROWS) | 1
+    return (rows_TF[::every] if len(rows_TF) > MOST_ROWS else rows_TF).float()
 
 
 def _dead(var_F: Tensor, mean_F: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -89,9 +90,14 @@ def save(
     return final
 
 
-def latest(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint that is whole, or None; damaged ones are passed over with a warning in the log."""
+def latest(folder: Path, last: float = math.inf) -> Checkpoint | None:
+    """Return the newest checkpoint up to a step that is whole, or None.
+
+    Damaged ones are passed over with a warning in the log.
+    """
     for step, path in sorted(_found(folder), reverse=True):
+        if step > last:
+            continue
         try:
             return load(path)
         except RunError as error:
@@ -120,6 +126,12 @@ def load(path: Path) -> Checkpoint:
         if digest != content["files"][name]:
             raise RunError(Problem(str(path / name), "is damaged: its checksum does not match"))
     return Checkpoint(path, int(content["step"]), content["state"])
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps."""
+    for _, path in sorted((one for one in _found(folder) if one[0] > step), reverse=True):
+        _discard(path)
 
 
 def clean(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -13,12 +13,17 @@ from hybridlab.training.precision import Numerics
 
 
 def evaluate(
-    model: nn.Module, task: Task, splits: Sequence[str], numerics: Numerics, largest: int
+    model: nn.Module,
+    task: Task,
+    splits: Sequence[str],
+    numerics: Numerics,
+    largest: int,
+    before_each: Callable[[], object] = lambda: None,
 ) -> dict[str, float]:
     """Return the metric of each split by its name, such as ``val_accuracy``; draws no random numbers.
 
     At most ``largest`` samples are in memory at once. The model is put into evaluation mode and back. Sums stay on the
-    device until the split is through.
+    device until the split is through. ``before_each`` is called before each forward; what it raises ends the scoring.
     """
     metrics = {}
     training = model.training
@@ -29,6 +34,7 @@ def evaluate(
                 sums, answers = [], 0
                 for batch in task.evaluation(split):
                     for piece in batch.split(math.ceil(len(batch.inputs) / largest)):
+                        before_each()
                         answers += int(piece.mask.sum())
                         there = piece.to(numerics.device)
                         with numerics.autocast():

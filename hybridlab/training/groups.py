@@ -259,10 +259,12 @@ def of_group(spec: TrainSpec, name: str) -> TrainSpec:
     return spec.model_copy(update=changed)
 
 
-def set_rates(found: torch.optim.Optimizer, spec: TrainSpec, step: int) -> dict[str, float]:
-    """Give every group its rate for the update that follows ``step`` updates; return the rates by name."""
+def set_rates(
+    found: torch.optim.Optimizer, spec: TrainSpec, step: int, factor: float = 1.0
+) -> dict[str, float]:
+    """Give every group its rate, times a factor, for the update that follows ``step`` updates; return them by name."""
     names = dict.fromkeys(str(group.get(GROUP, OTHERS)) for group in found.param_groups)
-    rates = {name: learning_rate(of_group(spec, name), step) for name in names}
+    rates = {name: learning_rate(of_group(spec, name), step) * factor for name in names}
     for group in found.param_groups:
         group["lr"] = rates[str(group.get(GROUP, OTHERS))]
     return rates

@@ -12,10 +12,11 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor, nn
 
-from hybridlab.errors import DeviceError
+from hybridlab.errors import DeviceError, RunError
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.base import Task
 from hybridlab.training import checkpoint, memory, random_state
@@ -23,12 +24,14 @@ from hybridlab.training.component_metrics import ComponentMetrics
 from hybridlab.training.evaluation import better, evaluate, reached
 from hybridlab.training.groups import clip_all, optimiser, set_rates
 from hybridlab.training.meter import Meter, OnMetrics
+from hybridlab.training.non_finite import NotFiniteError, Place, locate
 from hybridlab.training.objective import Objective
 from hybridlab.training.optimiser import gradient_norm
-from hybridlab.training.precision import numerics
+from hybridlab.training.precision import deterministic, numerics
 from hybridlab.training.progress import Progress
 from hybridlab.training.result import State, StopReason, TrainResult
 from hybridlab.training.spec import TrainSpec
+from hybridlab.training.spikes import Spike, SpikeError, SpikeWatch
 from hybridlab.training.start import start
 from hybridlab.training.together import Together, averaged, to_averages
 from hybridlab.training.weights import load_weights, weights_sha256, write_weights
@@ -41,7 +44,16 @@ CHECKPOINTS, WEIGHTS, BEST, RESULT = (
 )
 ShouldStop = Callable[[], str | None]
 _STATES: dict[str, State] = {"cancel": "cancelled", "interrupt": "interrupted"}
+_WISHES: dict[str, Literal["cancel", "interrupt"]] = {"cancel": "cancel", "interrupt": "interrupt"}
 _log = logging.getLogger(__name__)
+
+
+class _Asked(Exception):  # noqa: N818  (it is no error)
+    """Somebody wishes that the training stops."""
+
+    def __init__(self, wish: Literal["cancel", "interrupt"]) -> None:
+        super().__init__(wish)
+        self.wish: Literal["cancel", "interrupt"] = wish
 
 
 def train(
@@ -54,6 +66,7 @@ def train(
     should_stop: ShouldStop = lambda: None,
     on_step: Callable[[int], None] = lambda step: None,
     on_restored: Callable[[int], None] = lambda step: None,
+    on_rollback: Callable[[int, str], None] = lambda step, why: None,
     before_checkpoint: Callable[[], object] = lambda: None,
     resume: bool = False,
 ) -> TrainResult:
@@ -72,6 +85,7 @@ def train(
         should_stop: says ``cancel`` or ``interrupt`` to stop after the current step; a checkpoint is written.
         on_step: is told the number of updates after each one.
         on_restored: with ``resume``, is told the step that training goes on from (0: from the start), before it does.
+        on_rollback: is told the step that training goes back to by itself, and why.
         before_checkpoint: is called before each checkpoint, so that no metric is younger than it.
         resume: whether to look for a checkpoint.
 
@@ -80,12 +94,14 @@ def train(
         DeviceError: the device is not there, or the batch does not fit into its memory.
     """
     training = _Training(model, task, spec, folder, on_metrics, before_checkpoint)
+    training.on_rollback, training.should_stop = on_rollback, should_stop
     if resume:
         training.restore()
         on_restored(training.progress.step)
     failed = False
     try:
-        stopped = training.run(should_stop, on_step)
+        with deterministic(spec.deterministic):
+            stopped = training.run(on_step)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -121,39 +137,104 @@ class _Training:
         self.progress = Progress()
         self.meter = Meter(on_metrics, every=spec.log_every, device=self.numerics.device)
         self.components = ComponentMetrics(model, spec)
+        self.meter.on_spike = self.judge
+        self.on_rollback: Callable[[int, str], None] = lambda step, why: None
         self.best: dict[str, Tensor] | None = None
         self.began = time.perf_counter()
-        self.saved_step: int | None = None
+        self.saved: tuple[int, bool] | None = None
+        """The step of the newest checkpoint, and whether its validation is still due."""
+        self.should_stop: ShouldStop = lambda: None
         random_state.seed_everything(spec.seed)
         checkpoint.clean(folder / CHECKPOINTS)
         memory.foresee(model, task, spec, self.numerics)
 
-    def run(self, should_stop: ShouldStop, on_step: Callable[[int], None]) -> StopReason:
+    def run(self, on_step: Callable[[int], None]) -> StopReason:
         """Update the weights until there is a reason to stop; return it."""
-        progress, spec = self.progress, self.spec
         self.model.train()
         self.meter.pause()
-        self.began = time.perf_counter() - progress.seconds
-        while progress.ended is None:
-            wish = should_stop()
-            if wish in ("cancel", "interrupt"):
+        self.began = time.perf_counter() - self.progress.seconds
+        while self.progress.ended is None or self.progress.unscored:
+            try:
+                self.heed()
+                self.advance(on_step)
+            except _Asked as asked:
                 self.save()
-                return "cancel" if wish == "cancel" else "interrupt"
+                return asked.wish
+            except (NotFiniteError, SpikeError) as error:
+                self.go_back(error)
+        return self.progress.ended
+
+    def heed(self) -> None:
+        """Stop here if somebody wishes it."""
+        if wish := _WISHES.get(self.should_stop() or ""):
+            raise _Asked(wish)
+
+    def advance(self, on_step: Callable[[int], None]) -> None:
+        """Make one update, and what is due after it; a validation that was cut short comes first."""
+        progress, spec = self.progress, self.spec
+        if not progress.unscored:
             self.update()
             progress.step += 1
             on_step(progress.step)
             if progress.step == spec.steps:
                 progress.ended = "steps"
-            if progress.step % spec.eval_every == 0 or progress.ended:
-                self.validate()
-            if progress.step % spec.checkpoint_every == 0 or progress.ended:
-                self.save()
-        return progress.ended
+            progress.unscored = progress.step % spec.eval_every == 0 or progress.ended is not None
+        if progress.unscored:
+            self.validate()
+            progress.unscored = False
+        if progress.step % spec.checkpoint_every == 0 or progress.ended:
+            self.save()
+
+    def judge(self, spike: Spike) -> None:
+        """Go back where a loss shot up, if that is allowed and there is a checkpoint from before."""
+        allowed = self.progress.rollbacks < self.spec.rollbacks
+        if allowed and checkpoint.latest(self.folder / CHECKPOINTS, spike.good) is not None:
+            raise SpikeError(spike)
+
+    def go_back(self, error: NotFiniteError | SpikeError) -> None:
+        """Go back to the last good checkpoint with lower rates.
+
+        Raises:
+            RunError: it has gone back as often as it may, or there is no checkpoint; it names the component that began.
+        """
+        told = RunError(error.problems)
+        last = math.inf
+        if isinstance(error, SpikeError):
+            last = error.good
+        else:
+            told = error.found(self.place(error))
+        before, lost = self.progress, self.progress.step
+        if before.rollbacks >= self.spec.rollbacks or not self.restore(last):
+            raise told from None
+        progress = self.progress
+        checkpoint.forget_after(self.folder / CHECKPOINTS, progress.step)
+        progress.rollbacks = before.rollbacks + 1
+        progress.rate_factor = before.rate_factor * self.spec.rollback_rate
+        progress.best, progress.best_step = before.best, before.best_step
+        self.optimiser.zero_grad(set_to_none=True)
+        _log.warning("back to step %d of %d: %s", progress.step, lost, told)
+        self.on_rollback(progress.step, str(told))
+        self.meter.tell(
+            progress.step + 1,  # a resumed run makes that step anew, and may have to go back anew
+            {"rollbacks": float(progress.rollbacks), "rate_factor": progress.rate_factor},
+        )
+
+    def place(self, error: NotFiniteError) -> Place | None:
+        """Return which component began it, where the step can be computed once more: no weight has moved since."""
+        if error.step != self.progress.step + 1:
+            return None
+        random_state.restore(self.drawn, self.numerics.device)
+        batch = self.task.train_batch(self.progress.step, self.spec.batch, self.spec.seed)
+        for piece in batch.split(self.spec.accumulation):
+            if found := locate(self.model, self.objective, piece.to(self.numerics.device)):
+                return found
+        return None
 
     def update(self) -> None:
         """Make one update of the weights from one batch, in as many parts as the spec says."""
         step, spec = self.progress.step, self.spec
-        rates = set_rates(self.optimiser, spec, step)
+        rates = set_rates(self.optimiser, spec, step, self.progress.rate_factor)
+        self.drawn = random_state.capture(self.numerics.device)
         batch = self.task.train_batch(step, spec.batch, spec.seed)
         measured = self.components.begin(step + 1)
         with self.components.looking():
@@ -163,7 +244,7 @@ class _Training:
         norm = gradient_norm(self.parameters)
         self.meter.step(step + 1, loss, norm if self.scaler is None else loss, rates, spec.batch)
         if (step + 1) % spec.log_every == 0 and (told := self.objective.told()):
-            self.meter.components(step + 1, told)
+            self.meter.tell(step + 1, told)
         if measured:
             self.components.before_update()
         clip_all(self.optimiser, self.parameters, norm, spec)
@@ -176,7 +257,7 @@ class _Training:
         if after_update is not None:
             after_update()
         if measured:
-            self.meter.components(step + 1, self.components.after_update())
+            self.meter.tell(step + 1, self.components.after_update())
         self.optimiser.zero_grad(set_to_none=True)
 
     def validate(self) -> None:
@@ -200,16 +281,17 @@ class _Training:
     def scores(self, splits: tuple[str, ...]) -> dict[str, float]:
         """Score splits; without gradients, four times the samples of an update's part take less memory than it did."""
         at_once = 4 * math.ceil(self.spec.batch / self.spec.accumulation)
-        return evaluate(self.model, self.task, splits, self.numerics, at_once)
+        return evaluate(self.model, self.task, splits, self.numerics, at_once, self.heed)
 
     def save(self) -> None:
         """Write a checkpoint, and the best weights if they are newer than those on disk."""
         progress = self.progress
-        if self.saved_step == progress.step:
+        if self.saved == (progress.step, progress.unscored):
             return
         self.meter.flush()
         self.before_checkpoint()
         progress.seconds = time.perf_counter() - self.began
+        progress.recent = self.meter.watch.state()
         if self.best is not None:
             about = {"step": str(progress.best_step), "value": repr(progress.best)}
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -231,12 +313,12 @@ class _Training:
             state,
             keep=self.spec.keep_checkpoints,
         )
-        self.saved_step = self.meter.checkpoint_step = progress.step
+        self.saved, self.meter.checkpoint_step = (progress.step, progress.unscored), progress.step
         self.meter.pause()
 
-    def restore(self) -> bool:
-        """Go back to the newest whole checkpoint; say whether there is one."""
-        found = checkpoint.latest(self.folder / CHECKPOINTS)
+    def restore(self, last: float = math.inf) -> bool:
+        """Go back to the newest whole checkpoint up to a step; say whether there is one."""
+        found = checkpoint.latest(self.folder / CHECKPOINTS, last)
         if found is None:
             return False
         theirs, own = checkpoint.apart(found.model())
@@ -250,7 +332,10 @@ class _Training:
             self.scaler.load_state_dict(found.content["scaler"])
         random_state.restore(tensors, self.numerics.device)
         self.progress = Progress.from_dict(found.content["progress"])
-        self.saved_step = self.meter.checkpoint_step = found.step
+        self.meter.forget()
+        self.meter.watch = SpikeWatch(self.progress.recent)
+        self.saved = found.step, self.progress.unscored
+        self.meter.checkpoint_step = found.step
         _log.info("resuming from the checkpoint of step %d", found.step)
         return True
 
@@ -267,8 +352,11 @@ class _Training:
         to_averages(self.optimiser)
         metrics = dict(progress.metrics)
         if reason not in _STATES:
-            metrics |= self.scores(self.task.test_splits)
-            self.meter.scores(progress.step, metrics, self.model)
+            try:
+                metrics |= self.scores(self.task.test_splits)
+                self.meter.scores(progress.step, metrics, self.model)
+            except _Asked as asked:
+                reason = asked.wish
         best = (
             {}
             if progress.best is None or not math.isfinite(progress.best)

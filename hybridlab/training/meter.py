@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from hybridlab.errors import Problem, RunError
+from hybridlab.training.non_finite import NotFiniteError
+from hybridlab.training.spikes import Spike, SpikeWatch
 
 OnMetrics = Callable[[int, dict[str, float]], None]
 DELAY_SECONDS = 0.04
@@ -31,6 +32,9 @@ class Meter:
         self._waiting: list[tuple[int, Mapping[str, float], Tensor, Tensor]] = []
         self._flushed = self._rated = time.monotonic()
         self._samples = 0
+        self.watch = SpikeWatch()
+        self.on_spike: Callable[[Spike], None] = lambda spike: None
+        """Is told of a loss that shot up; what it raises ends the step."""
         self.checkpoint_step: int | None = None
         """The step of the last checkpoint, for the message about a loss that is not finite."""
 
@@ -47,7 +51,7 @@ class Meter:
         """Hand on what waits.
 
         Raises:
-            RunError: a loss or gradient was not finite; it names the step.
+            NotFiniteError: a loss or gradient was not finite; it names the step.
         """
         self._flushed = time.monotonic()
         if not self._waiting:
@@ -60,7 +64,10 @@ class Meter:
             values = [(loss, norm) for loss, norm in torch.stack(pairs).tolist()]
         for (step, rates, _, _), (loss, norm) in zip(waiting, values, strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise self._not_finite(step, max(rates.values()), loss, norm)
+                raise NotFiniteError(step, max(rates.values()), loss, norm, self.checkpoint_step)
+            if spike := self.watch.note(step, loss):
+                self._on_metrics(step, {"loss_spike": spike.now / spike.before})
+                self.on_spike(spike)
             if step % self._every == 0:
                 self._on_metrics(step, {"loss": loss, "grad_norm": norm, **_named(rates)})
         elapsed = self._flushed - self._rated
@@ -68,8 +75,12 @@ class Meter:
             self._on_metrics(waiting[-1][0], {"samples_per_s": self._samples / elapsed})
             self._samples, self._rated = 0, self._flushed
 
-    def components(self, step: int, metrics: dict[str, float]) -> None:
-        """Hand on what was measured of the components at a step, after the step's own metrics."""
+    def forget(self) -> None:
+        """Drop what waits: the training goes back to before it."""
+        self._waiting.clear()
+
+    def tell(self, step: int, metrics: dict[str, float]) -> None:
+        """Hand on what else is to be told of a step, after its own metrics: what components do, what happened."""
         self.flush()
         self._on_metrics(step, metrics)
 
@@ -82,20 +93,6 @@ class Meter:
         self.flush()
         self._on_metrics(step, {**metrics, **told(model)})
         self.pause()
-
-    def _not_finite(self, step: int, rate: float, loss: float, norm: float) -> RunError:
-        what, value = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
-        name = "not a number" if math.isnan(value) else "infinite"
-        kept = "there is no checkpoint"
-        if self.checkpoint_step is not None:
-            kept = f"the last checkpoint is of step {self.checkpoint_step}"
-        return RunError(
-            Problem(
-                f"step {step}",
-                f"the {what} became {name} at learning rate {rate:.3g}; {kept}",
-                fix="lower learning_rate, lengthen warmup_steps, or lower clip_norm",
-            )
-        )
 
 
 def _named(rates: Mapping[str, float]) -> dict[str, float]:

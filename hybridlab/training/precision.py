@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -31,6 +33,38 @@ class Numerics:
         if self.dtype is not torch.float16:
             return None
         return torch.amp.GradScaler(self.device.type)
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Let only algorithms run in here that give the same bits each time, where that is wanted.
+
+    https://docs.pytorch.org/docs/stable/notes/randomness.html; cuBLAS needs its workspace set before its first use.
+
+    Raises:
+        DeviceError: an operation has no such algorithm; it names it.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        what = str(error).split(" does not have", 1)[0].split(" ", 1)[0]
+        fix = "set deterministic to false, or use another component"
+        problem = Problem("deterministic", f"{what} has no deterministic form here", fix=fix)
+        raise DeviceError(problem) from None
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def numerics(spec: TrainSpec) -> Numerics:

@@ -21,6 +21,14 @@ class Progress:
     """Validations since the best one."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The last validation metrics."""
+    unscored: bool = False
+    """Whether the last update is still to be followed by a validation that a wish to stop cut short."""
+    rollbacks: int = 0
+    """How often the training went back to an earlier checkpoint by itself."""
+    rate_factor: float = 1.0
+    """What all learning rates are multiplied with since then."""
+    recent: list[float] = field(default_factory=list)
+    """What the watch for spikes needs to go on."""
     ended: StopReason | None = None
 
     def as_dict(self) -> dict[str, Any]:

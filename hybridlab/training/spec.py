@@ -120,6 +120,22 @@ class TrainSpec(BaseModel):
     keep_checkpoints: Annotated[int, Field(strict=True)] = _setting(
         "Newest checkpoints to keep; two survive the loss of one.", 2, "checkpoints", ge=1, le=1_000
     )
+    rollbacks: Annotated[int, Field(strict=True)] = _setting(
+        "How often the training may go back to its last good checkpoint by itself, with lower rates, where the loss "
+        "shoots up or a number is not finite; 0 tells of the former and ends at the latter.",
+        0,
+        "times",
+        ge=0,
+        le=100,
+    )
+    rollback_rate: float = _setting(
+        "What all learning rates are multiplied with after going back.", 0.5, gt=0, le=1
+    )
+    deterministic: bool = _setting(
+        "Use only algorithms that give the same bits each time, also on an accelerator; slower there, and an operation "
+        "that has none ends the run with a sentence.",
+        False,
+    )
     log_every: Annotated[int, Field(strict=True)] = _setting(
         "Steps between points of the live curves.", 1, "steps", ge=1, le=1_000_000
     )

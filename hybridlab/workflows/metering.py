@@ -80,6 +80,10 @@ class RunEnergy:
         """Note the step that this attempt goes on from."""
         self._from = step
 
+    def goes_back(self, steps: int) -> None:
+        """Count steps that are made once more: they used energy too."""
+        self._from -= max(0, steps)
+
     def keep(self, step: int) -> list[dict[str, Any]]:
         """Write what was used up to a step, and return it attempt by attempt."""
         window = self._window()

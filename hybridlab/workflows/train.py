@@ -74,6 +74,12 @@ def run(context: RunContext) -> dict[str, Any]:
         context.progress(step, spec.steps)
         profiler.after_step(step)
 
+    def went_back(step: int, why: str) -> None:
+        energy.goes_back(context.step - step)
+        context.truncate_metrics(step)
+        context.progress(step, spec.steps)
+        print(f"going back to the checkpoint of step {step:,} with lower rates: {why}", flush=True)
+
     def flush() -> None:
         energy.keep(context.step)
         with contextlib.suppress(StoreError):  # it is tried again; a checkpoint is worth more now
@@ -90,6 +96,7 @@ def run(context: RunContext) -> dict[str, Any]:
                 should_stop=context.stop_requested,
                 on_step=done,
                 on_restored=restored,
+                on_rollback=went_back,
                 before_checkpoint=flush,
                 resume=context.resumed,
             )

@@ -1,130 +1,39 @@
-"""Kill a real training at random moments: no checkpoint unreadable, no run lost, the same weights to the bit."""
+"""Kill real trainings at random moments: no checkpoint unreadable, no run lost, the same weights to the bit."""
 
-import mmap
 import os
 import random
 import signal
-import struct
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hybridlab.runs import supervisor
-from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.record import Run, RunState
-from hybridlab.runs.slots import Capacity
-from hybridlab.runs.store import open_store
-from hybridlab.training import checkpoint
+from tests.faults.trainings import (
+    IN_SAVE,
+    SAVE_NS,
+    STRATEGIES,
+    UPDATES,
+    Trainings,
+    checkpoints,
+    has_ended,
+    train_unbroken,
+    until,
+)
 
 KILLS = int(os.environ.get("HYBRIDLAB_KILLS", "25"))
-"""How often a training is killed; ``make faults``, which CI runs too, kills 200 times and takes some minutes."""
-PARTS = max(1, KILLS // 50)
-"""Trainings that are killed beside each other, each so often that all together make ``KILLS``."""
-ZYGOTE = Path(__file__).parent / "zygote.py"
-IN_SAVE, SAVE_NS, UPDATES = 0, 8, 16
-SPEC = {
-    "architecture": (
-        "name: mini\nwidth: 16\nnodes:\n"
-        "  - {use: lstm}\n  - {use: attention, heads: 2}\n  - {use: swiglu}\n"
-    ),
-    "training": {
-        "task": "parity",
-        "task_params": {"length": 8, "longer": 12},
-        "steps": 24,
-        "batch": 8,
-        "warmup_steps": 5,
-        "eval_every": 8,
-        "checkpoint_every": 1,
-        "keep_checkpoints": 2,
-        "device": "cpu",
-        "seed": 3,
-    },
-    "preset": None,
-}
+"""How many kills there are; ``make faults``, which CI runs too, kills 1,000 times and takes some minutes."""
 
 
-class Watcher(supervisor.Supervisor):
-    """The product's supervisor, except that the test starts the workers."""
-
-    def _start(self, run: Run, granted: str) -> bool:
-        return False
-
-
-class Trainings:
-    """Workers forked from one warm process, and a supervisor that looks after they were killed."""
-
-    def __init__(self, folder: Path) -> None:
-        marks = folder / "marks"
-        marks.write_bytes(bytes(24))
-        with marks.open("r+b") as file:
-            self._marks = mmap.mmap(file.fileno(), 0)
-        self._zygote = subprocess.Popen(
-            [sys.executable, str(ZYGOTE), str(marks)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        assert self._answer() == "ready"
-        self.store = open_store()
-        self.watcher = Watcher(self.store, given=Capacity(1, 1), command=["false"])
-
-    def mark(self, place: int) -> int:
-        return struct.unpack_from("q", self._marks, place)[0]
-
-    def submit(self) -> Run:
-        return self.store.create("train", "kill me", SPEC, home=home_id())
-
-    def begin(self, run: Run) -> int:
-        struct.pack_into("q", self._marks, IN_SAVE, 0)
-        return int(self._answer(run.id))
-
-    def end(self) -> int:
-        return int(self._answer(""))
-
-    def _answer(self, line: str | None = None) -> str:
-        if line is not None:
-            self._zygote.stdin.write(line + "\n")
-            self._zygote.stdin.flush()
-        return self._zygote.stdout.readline().strip()
-
-    def close(self) -> None:
-        self._zygote.communicate(timeout=30)
-        self._marks.close()
-        self.store.close()
+def plan(kills: int) -> list[tuple[str, int, int]]:
+    """Share the kills out: to all strategies equally, at most 50 to a training; a few go to the plain one alone."""
+    strategies = list(STRATEGIES) if kills >= 25 * len(STRATEGIES) else ["plain"]
+    each = -(-kills // len(strategies))
+    parts = -(-each // 50)
+    return [(one, -(-each // parts), part) for one in strategies for part in range(parts)]
 
 
-@pytest.fixture
-def trainings(tmp_path, monkeypatch):
-    monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("HYBRIDLAB_STORE", raising=False)
-    made = Trainings(tmp_path)
-    yield made
-    made.close()
-
-
-def checkpoints(run: Run) -> list[int]:
-    """Read every checkpoint whole and return their steps; an unreadable one raises."""
-    folder = run_folder(run.id) / "checkpoints"
-    found = [checkpoint.load(path) for path in sorted(folder.glob("step-*"))]
-    for one in found:
-        assert one.model()
-        assert one.optimiser()
-    return [one.step for one in found]
-
-
-def curve(trainings: Trainings, run: Run) -> list[tuple[int, float]]:
-    return list(zip(*trainings.store.metrics(run.id).series("loss"), strict=True))
-
-
-def weights(run: Run) -> bytes:
-    return (run_folder(run.id) / "weights.safetensors").read_bytes()
+PARTS = plan(KILLS)
+"""Trainings that are killed beside each other, all strategies equally often."""
 
 
 def kill_once(trainings: Trainings, run: Run, chance: random.Random) -> bool:
@@ -146,50 +55,13 @@ def kill_once(trainings: Trainings, run: Run, chance: random.Random) -> bool:
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
-def has_ended(pid: int) -> bool:
-    """Say whether a worker is through, and only waits to be collected."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.0005)
-
-
-@dataclass
-class Unbroken:
-    """What a training comes to when nobody disturbs it."""
-
-    result: Mapping[str, Any]
-    curve: list[tuple[int, float]]
-    weights: bytes
-
-    def check(self, trainings: Trainings, run: Run) -> None:
-        assert run.state is RunState.DONE, run.error
-        assert run.result["weights_sha256"] == self.result["weights_sha256"]
-        assert run.result["metrics"] == self.result["metrics"]
-        assert weights(run) == self.weights
-        assert curve(trainings, run) == self.curve
-
-
-def train_unbroken(trainings: Trainings) -> Unbroken:
-    run = trainings.submit()
-    trainings.begin(run)
-    assert trainings.end() == 0
-    ended = trainings.store.get(run.id)
-    assert [step for step, _ in curve(trainings, ended)] == list(range(1, 25))
-    return Unbroken(ended.result, curve(trainings, ended), weights(ended))
-
-
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("part", range(PARTS))
-def test_killed_at_random_moments(trainings, part):
-    kills = -(-KILLS // PARTS)
-    chance = random.Random(f"{KILLS} {part}")
-    unbroken = train_unbroken(trainings)
+@pytest.mark.parametrize(("strategy", "kills", "part"), PARTS)
+def test_killed_at_random_moments(trainings, strategy, kills, part):
+    chance = random.Random(f"{kills} {strategy} {part}")
+    unbroken = train_unbroken(trainings, strategy)
     died = inside = moved = finished = 0
-    run = trainings.submit()
+    run = trainings.submit(strategy)
     while died < kills or (inside < 0.3 * kills and died < 2 * kills):
         updates, steps = trainings.mark(UPDATES), checkpoints(run)
         if kill_once(trainings, run, chance):
@@ -209,13 +81,13 @@ def test_killed_at_random_moments(trainings, part):
         ):  # it got through before the kill, or just after its end was written
             unbroken.check(trainings, now)
             finished += 1
-            run = trainings.submit()
+            run = trainings.submit(strategy)
     trainings.begin(run)
     assert trainings.end() == 0
     unbroken.check(trainings, trainings.store.get(run.id))
 
     print(
-        f"{died} kills, {inside} inside a save, {moved} after an update; {finished} runs got through"
+        f"{strategy}: {died} kills, {inside} inside a save, {moved} after an update; {finished} runs got through"
     )
     assert moved >= 0.6 * died, "steps really ran between kills"
     assert inside >= 0.3 * kills, "kills really fell inside saves"

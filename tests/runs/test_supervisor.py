@@ -20,7 +20,9 @@ from hybridlab.runs.home import prepare_home, run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.lock import is_locked
 from hybridlab.runs.record import Run, RunState
+from hybridlab.runs.slots import Capacity
 from hybridlab.runs.store import open_store
+from hybridlab.runs.supervisor import Supervisor
 
 SCRIPT = Path(__file__).parent / "verbs.py"
 LOCK = "supervisor.lock"
@@ -271,6 +273,18 @@ def test_a_supervisor_whose_home_is_deleted_ends_its_workers_and_itself(lab):
         time.sleep(0.05)
     assert not processes.is_alive(alive.pid, alive.birth)
     assert not lab.home.exists()
+
+
+def test_workers_end_with_their_home_though_the_store_was_found_empty(lab):
+    """A look between the home's end and the supervisor's finds no run in a store made anew."""
+    watcher = Supervisor(lab.store, given=Capacity(1, 1), command=["false"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    watcher._children["lease"] = child
+    assert watcher._known == []
+    watcher.close()
+    assert child.poll() is None, "workers outlive a supervisor"
+    watcher.close(kill=True)
+    assert child.wait(10) == -signal.SIGKILL
 
 
 def test_a_worker_that_cannot_start_has_failed_with_its_words_in_the_log(lab):

@@ -120,7 +120,7 @@ def test_sigterm_interrupts_and_the_run_goes_on_exactly(store):
     process = start(run)
     until(lambda: store.get(run.id).step > 3)
     process.send_signal(signal.SIGTERM)
-    finish(process)
+    assert finish(process) == 128 + signal.SIGTERM
     stopped = store.get(run.id)
     assert stopped.state is RunState.INTERRUPTED
     assert "asked the worker to stop" in stopped.error

@@ -18,6 +18,15 @@ from hybridlab.training.spec import TrainSpec, make
 Tiny = Callable[..., GraphModel]
 
 
+def after(updates: int, wish: str) -> dict[str, Callable[..., Any]]:
+    """Return the arguments of ``train`` with which somebody wishes that it stops after so many updates."""
+    made: list[int] = []
+    return {
+        "on_step": made.append,
+        "should_stop": lambda: wish if len(made) == updates else None,
+    }
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)

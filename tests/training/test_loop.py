@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from hybridlab.training.loop import CHECKPOINTS, train
 from hybridlab.training.precision import numerics
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.weights import read_tensors, weights_sha256
-from tests.training.conftest import Tiny
+from tests.training.conftest import Tiny, after
 
 Settings = Callable[..., TrainSpec]
 
@@ -101,14 +101,9 @@ def test_the_best_validation_is_kept_beside_the_final_weights(
         parity,
         settings(steps=30, learning_rate=0.3),
         folder=tmp_path / "again",
-        should_stop=_at(step),
+        **after(step, "cancel"),
     )
     assert weights_sha256(best) == weights_sha256(again)
-
-
-def _at(step: int) -> Callable[[], str | None]:
-    calls: Iterator[int] = iter(range(10**6))
-    return lambda: "cancel" if next(calls) == step else None
 
 
 @pytest.mark.parametrize("parts", [2, 3, 6])
@@ -211,15 +206,14 @@ def test_the_target_must_be_reached_on_every_validation_split(
 def test_a_wish_to_stop_leaves_a_checkpoint_and_no_test_score(
     tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task, wish: str, state: str
 ) -> None:
-    calls = iter(range(100))
     order: list[str] = []
     result = train(
         tiny(parity),
         parity,
         settings(checkpoint_every=100),
         folder=tmp_path,
-        should_stop=lambda: wish if next(calls) == 7 else None,
         before_checkpoint=lambda: order.append("flush"),
+        **after(7, wish),
     )
     assert (result.state, result.stop_reason, result.steps) == (state, wish, 7)
     assert not [name for name in result.metrics if name.startswith("test")]

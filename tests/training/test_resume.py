@@ -21,7 +21,8 @@ from hybridlab.training.defaults import prepare
 from hybridlab.training.loop import CHECKPOINTS, train
 from hybridlab.training.result import TrainResult
 from hybridlab.training.spec import TrainSpec
-from tests.training.conftest import Noisy, Tiny
+from hybridlab.training.weights import read_tensors
+from tests.training.conftest import Noisy, Tiny, after
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 Settings = Callable[..., TrainSpec]
@@ -92,14 +93,13 @@ def test_stopped_on_request_and_resumed(
     spec = settings()
     wanted = train(tiny(parity), parity, spec, folder=tmp_path / "whole")
     for stop in (3, 2, 5):  # steps of each attempt
-        calls = iter(range(100))
         train(
             tiny(parity),
             parity,
             spec,
             folder=tmp_path / "broken",
-            should_stop=lambda calls=calls, stop=stop: wish if next(calls) == stop else None,
             resume=True,
+            **after(stop, wish),
         )
     found = latest(tmp_path / "broken" / CHECKPOINTS)
     assert found is not None and found.step == 10
@@ -107,6 +107,63 @@ def test_stopped_on_request_and_resumed(
     result = train(tiny(parity), parity, spec, folder=tmp_path / "broken", resume=True)
     _same(wanted, result)
     assert result.seconds > seconds > 0, "earlier attempts count"
+
+
+@pytest.mark.parametrize("forwards", [1, 2, 3])
+def test_stopped_in_the_middle_of_a_validation_it_is_made_up_for(
+    tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task, forwards: int
+) -> None:
+    spec = settings(batch=16, accumulation=16)  # so that a validation takes many forwards
+    told: list[tuple[int, str]] = []
+    wanted = train(tiny(parity), parity, spec, folder=tmp_path / "whole")
+    made: list[int] = []
+    asked = [0]
+
+    def wish() -> str | None:
+        asked[0] += len(made) == 5  # once before the validation of step 5 was begun, then inside it
+        return "interrupt" if asked[0] == forwards + 1 else None
+
+    first = train(
+        tiny(parity), parity, spec, folder=tmp_path / "b", on_step=made.append, should_stop=wish
+    )
+    assert (first.state, first.steps, first.metrics) == ("interrupted", 5, {})
+    result = train(
+        tiny(parity),
+        parity,
+        spec,
+        folder=tmp_path / "b",
+        on_metrics=lambda step, metrics: told.extend((step, name) for name in metrics),
+        resume=True,
+    )
+    _same(wanted, result)
+    assert told[0] == (5, "val_accuracy")
+    best = [read_tensors(tmp_path / one / "best.safetensors") for one in ("whole", "b")]
+    assert all(torch.equal(one, best[1][name]) for name, one in best[0].items())
+
+
+def test_stopped_while_the_test_splits_are_scored_it_goes_on_with_them(
+    tiny: Tiny, settings: Settings, tmp_path: Path, parity: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = settings()
+    wanted = train(tiny(parity), parity, spec, folder=tmp_path / "whole")
+    testing: list[str] = []
+    evaluation = parity.evaluation
+
+    def noted(split: str):  # type: ignore[no-untyped-def]
+        testing.append(split)
+        yield from evaluation(split)
+
+    monkeypatch.setattr(parity, "evaluation", noted)
+    first = train(
+        tiny(parity),
+        parity,
+        spec,
+        folder=tmp_path / "b",
+        should_stop=lambda: "interrupt" if any(one.startswith("test") for one in testing) else None,
+    )
+    assert first.state == "interrupted"
+    assert not (tmp_path / "b" / "weights.safetensors").exists()
+    _same(wanted, train(tiny(parity), parity, spec, folder=tmp_path / "b", resume=True))
 
 
 def test_metrics_after_the_resume_are_those_of_the_whole_run(
@@ -233,7 +290,7 @@ def test_a_checkpoint_of_the_first_release_is_still_continued(tmp_path: Path) ->
     old = latest(GOLDEN)
     assert old is not None and old.content["progress"]["best_step"] == 3
     before = old.model()
-    for name, after in model.state_dict().items():
-        assert 0 < (after - before[name]).abs().max() < 0.2, (
+    for name, now in model.state_dict().items():
+        assert 0 < (now - before[name]).abs().max() < 0.2, (
             f"{name} was not taken over, or not trained on"
         )

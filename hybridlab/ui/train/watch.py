@@ -22,6 +22,7 @@ from hybridlab.ui.train.network import network
 from hybridlab.ui.train.panels import panels
 from hybridlab.ui.train.profiling import profiling
 from hybridlab.ui.train.result import result
+from hybridlab.ui.train.setbacks import setbacks
 from hybridlab.ui.train.usage import usage
 from hybridlab.units import format_seconds
 
@@ -94,6 +95,7 @@ def _refresh(run_id: str, drawn: RunState, titles: list[str]) -> None:
         st.rerun()
     if run.state is not RunState.DONE:
         _progress(run)
+    setbacks(source, _training(run))
     task = predictions.task(str(_training(run).get("task", "")))
     shown = panels(task, source.names())
     if [

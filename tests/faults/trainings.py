@@ -1,0 +1,159 @@
+"""Real trainings in forked workers, which tests kill or ask to stop, and what an undisturbed one comes to."""
+
+import mmap
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybridlab.runs import supervisor
+from hybridlab.runs.home import home_id, run_folder
+from hybridlab.runs.record import Run, RunState
+from hybridlab.runs.slots import Capacity
+from hybridlab.runs.store import open_store
+from hybridlab.training import checkpoint
+
+ZYGOTE = Path(__file__).parent / "zygote.py"
+IN_SAVE, SAVE_NS, UPDATES = 0, 8, 16
+STEPS = 24
+SHORT: dict[str, Any] = {
+    "task": "parity",
+    "task_params": {"length": 8, "longer": 12},
+    "steps": STEPS,
+    "batch": 8,
+    "warmup_steps": 5,
+    "eval_every": 8,
+    "checkpoint_every": 1,
+    "keep_checkpoints": 2,
+    "device": "cpu",
+    "seed": 3,
+}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rates": {
+        "groups": [
+            {"name": "recurrent", "use": "lstm", "rate": 0.3, "optimiser": "lion"},
+            {"name": "matrices", "use": "attention", "optimiser": "muon", "warmup_steps": 9},
+            {"name": "rest", "use": "swiglu", "optimiser": "adafactor", "clip_norm": 0.5},
+        ]
+    },
+    "averages": {"groups": [{"name": "all", "optimiser": "schedule_free"}]},
+    "accumulated": {"accumulation": 2, "component_metrics_every": 5, "residual_init": "zero"},
+}
+"""The ways of training; each is killed as often as the others."""
+ARCHITECTURE = (
+    "name: mini\nwidth: 16\nnodes:\n"
+    "  - {use: lstm}\n  - {use: attention, heads: 2}\n  - {use: swiglu}\n"
+)
+
+
+class Watcher(supervisor.Supervisor):
+    """The product's supervisor, except that the test starts the workers."""
+
+    def _start(self, run: Run, granted: str) -> bool:
+        return False
+
+
+class Trainings:
+    """Workers forked from one warm process, and a supervisor that looks after they were killed."""
+
+    def __init__(self, folder: Path) -> None:
+        marks = folder / "marks"
+        marks.write_bytes(bytes(24))
+        with marks.open("r+b") as file:
+            self._marks = mmap.mmap(file.fileno(), 0)
+        self._zygote = subprocess.Popen(
+            [sys.executable, str(ZYGOTE), str(marks)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert self._answer() == "ready"
+        self.store = open_store()
+        self.watcher = Watcher(self.store, given=Capacity(1, 1), command=["false"])
+
+    def mark(self, place: int) -> int:
+        return struct.unpack_from("q", self._marks, place)[0]
+
+    def submit(self, strategy: str = "plain") -> Run:
+        training = SHORT | STRATEGIES[strategy]
+        spec = {"architecture": ARCHITECTURE, "training": training, "preset": None}
+        return self.store.create("train", "kill me", spec, home=home_id())
+
+    def begin(self, run: Run) -> int:
+        struct.pack_into("q", self._marks, IN_SAVE, 0)
+        return int(self._answer(run.id))
+
+    def end(self) -> int:
+        return int(self._answer(""))
+
+    def _answer(self, line: str | None = None) -> str:
+        if line is not None:
+            self._zygote.stdin.write(line + "\n")
+            self._zygote.stdin.flush()
+        return self._zygote.stdout.readline().strip()
+
+    def close(self) -> None:
+        self._zygote.communicate(timeout=30)
+        self._marks.close()
+        self.store.close()
+
+
+def checkpoints(run: Run) -> list[int]:
+    """Read every checkpoint whole and return their steps; an unreadable one raises."""
+    folder = run_folder(run.id) / "checkpoints"
+    found = [checkpoint.load(path) for path in sorted(folder.glob("step-*"))]
+    for one in found:
+        assert one.model()
+        assert one.optimiser()
+    return [one.step for one in found]
+
+
+def curve(trainings: Trainings, run: Run) -> list[tuple[int, float]]:
+    return list(zip(*trainings.store.metrics(run.id).series("loss"), strict=True))
+
+
+def weights(run: Run) -> bytes:
+    return (run_folder(run.id) / "weights.safetensors").read_bytes()
+
+
+def has_ended(pid: int) -> bool:
+    """Say whether a worker is through, and only waits to be collected."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.0005)
+
+
+@dataclass
+class Unbroken:
+    """What a training comes to when nobody disturbs it."""
+
+    result: Mapping[str, Any]
+    curve: list[tuple[int, float]]
+    weights: bytes
+
+    def check(self, trainings: Trainings, run: Run) -> None:
+        assert run.state is RunState.DONE, run.error
+        assert run.result["weights_sha256"] == self.result["weights_sha256"]
+        assert run.result["metrics"] == self.result["metrics"]
+        assert weights(run) == self.weights
+        assert curve(trainings, run) == self.curve
+
+
+def train_unbroken(trainings: Trainings, strategy: str = "plain") -> Unbroken:
+    run = trainings.submit(strategy)
+    trainings.begin(run)
+    assert trainings.end() == 0
+    ended = trainings.store.get(run.id)
+    assert [step for step, _ in curve(trainings, ended)] == list(range(1, STEPS + 1))
+    return Unbroken(ended.result, curve(trainings, ended), weights(ended))
