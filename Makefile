@@ -74,7 +74,7 @@ bench: dev
 	if [ -n "$$failed" ]; then echo "lines not met:$$failed"; exit 1; fi
 
 faults: dev
-	HYBRIDLAB_KILLS=1000 HYBRIDLAB_SIGTERMS=200 $(BIN)/pytest tests/faults -n 2 -rP $(PYTEST_FLAGS)
+	HYBRIDLAB_KILLS=1000 HYBRIDLAB_SIGTERMS=200 HYBRIDLAB_OOMS=100 $(BIN)/pytest tests/faults -n 2 -rP $(PYTEST_FLAGS)
 
 dev: $(VENV)/.dev-installed
 

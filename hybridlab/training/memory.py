@@ -55,20 +55,29 @@ def bytes_per_sample(model: nn.Module, task: Task, numerics: Numerics, seed: int
 
 
 def _kept_bytes(model: nn.Module, task: Task, numerics: Numerics, seed: int, samples: int) -> int:
-    weights = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
+    """Return the bytes that a forward keeps.
 
-    def keep(tensor: Tensor) -> Tensor:
+    Autograd is handed nothing to keep, as no backward follows: a result that its own operation keeps through a hook
+    would never be let go. What it would keep is held here, so that no storage takes the place of an earlier one.
+    """
+    weights = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+            kept[storage.data_ptr()] = storage
 
     batch = task.train_batch(0, samples, seed).to(numerics.device)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), numerics.autocast():
-        loss = task.loss(model(batch.inputs), batch)
-    del loss
-    return sum(kept.values())
+    with torch.autograd.graph.saved_tensors_hooks(keep, _not_kept), numerics.autocast():
+        task.loss(model(batch.inputs), batch)
+    total = sum(storage.nbytes() for storage in kept.values())
+    kept.clear()  # the hooks, and so this, may outlive the call
+    return total
+
+
+def _not_kept(_: None) -> Tensor:
+    raise RuntimeError("a forward that is only measured was asked for its backward")
 
 
 def foresee(model: nn.Module, task: Task, spec: TrainSpec, numerics: Numerics) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
@@ -106,6 +107,20 @@ def test_measuring_changes_nothing(tiny: Tiny, settings: Settings, parity: Task)
     assert memory.bytes_per_sample(model, parity, numerics(settings()), 0) > 0
     assert torch.equal(state, torch.get_rng_state()) and weights_sha256(model) == before
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_measuring_leaves_nothing_behind(tiny: Tiny, settings: Settings, parity: Task) -> None:
+    """A norm's operation keeps its own result: through a hook that hands it back it would hold itself for ever."""
+    model = tiny(parity, "use: attention, heads: 2", "use: swiglu, residual: pre")
+
+    def living() -> int:
+        gc.collect()
+        return sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
+
+    memory.bytes_per_sample(model, parity, numerics(settings()), 0)
+    before = living()
+    memory.bytes_per_sample(model, parity, numerics(settings()), 0)
+    assert living() == before
 
 
 @pytest.mark.parametrize(("free", "fitting"), [(10_000, 32), (1_000_000, 256), (2_300, 8)])
