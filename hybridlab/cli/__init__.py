@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from hybridlab.cli import designs, machine, models, profile, rates, runs, traces, training
+from hybridlab.cli import data, designs, machine, models, profile, rates, runs, traces, training
 from hybridlab.cli.output import say, say_errors
 from hybridlab.errors import HybridLabError, Problem, StoreError
 
@@ -29,6 +29,7 @@ for group in (machine, designs, models, training, rates, profile):
 app.add_typer(models.import_app, name="import")
 app.add_typer(models.export_app, name="export")
 app.add_typer(runs.app, name="runs")
+app.add_typer(data.app, name="data")
 app.add_typer(traces.app, name="trace")
 
 

@@ -64,9 +64,13 @@ class Task(ABC):
     title: ClassVar[str]
     summary: ClassVar[str]
     source: ClassVar[str]
+    tests: ClassVar[str] = ""
+    """What a model shows that does well, in a sentence for the data card."""
     measure: ClassVar[Measure] = "accuracy"
     needs_causal: ClassVar[bool] = False
     """True where the inputs hold the answers further on, as in language modelling."""
+    needs_own_head: ClassVar[bool] = False
+    """True where the head is what makes it hard: another one would see what is to be answered."""
 
     def __init__(self, params: Any) -> None:
         """Keep the parameters; data is read or made when first asked for."""
@@ -109,6 +113,15 @@ class Task(ABC):
     @abstractmethod
     def default_training(cls) -> dict[str, Any]:
         """Return the training settings that suit this task, by the names of ``TrainSpec``'s fields."""
+
+    @property
+    def train_size(self) -> int | None:
+        """How many different training samples there are; None where each step draws its own."""
+        return None
+
+    def spelled(self, token: int) -> str:
+        """Return a token of the inputs or answers as people read it."""
+        return str(token)
 
     @property
     def val_splits(self) -> tuple[str, ...]:
@@ -156,13 +169,16 @@ _REGISTRY: dict[str, type[Task]] = {}
 _T = TypeVar("_T", bound=type[Task])
 
 
-def task(name: str, *, title: str, summary: str, source: str) -> Callable[[_T], _T]:
+def task(
+    name: str, *, title: str, summary: str, source: str, tests: str = ""
+) -> Callable[[_T], _T]:
     """Register a task under the name that settings use; ``source`` says where the data is from."""
 
     def register(cls: _T) -> _T:
         if name in _REGISTRY and _REGISTRY[name].__qualname__ != cls.__qualname__:
             raise ValueError(f"two tasks are called {name!r}")
         cls.name, cls.title, cls.summary, cls.source = name, title, summary, source
+        cls.tests = tests
         _REGISTRY[name] = cls
         return cls
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from hybridlab.components.base import Params, field
 from hybridlab.components.types import TensorType
 from hybridlab.tasks.base import Batch, Task, logits_type, stream
+from hybridlab.tasks.epochs import epoch_indices
 
 SOURCE = (
     "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits "
@@ -68,12 +69,6 @@ def _raw() -> tuple[NDArray[Any], NDArray[Any]]:
     return data.images, data.target
 
 
-@functools.lru_cache(maxsize=8)
-def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order in which an epoch visits ``count`` samples: a permutation derived from (seed, epoch)."""
-    return stream("digits", "order", seed, epoch).permutation(count)
-
-
 def shifted(images: Tensor, offsets: NDArray[np.int64]) -> Tensor:
     """Return images (B, 8, 8) moved by offsets (B, 2) in -1..1 pixels; what enters is background (-1)."""
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1), value=-1.0)
@@ -98,6 +93,11 @@ class Digits(Task):
     def _inputs(self, images: Tensor) -> Tensor:
         raise NotImplementedError
 
+    @property
+    def train_size(self) -> int | None:
+        """How many training samples there are."""
+        return len(split_indices()["train"])
+
     def head_node(self) -> dict[str, Any]:
         """Return a classifier of ten digits."""
         return {"use": "classifier", "classes": CLASSES}
@@ -109,14 +109,7 @@ class Digits(Task):
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return the step's samples in the order of their epoch; a batch may reach into the next epoch."""
         images, labels = digits("train")
-        count = len(labels)
-        first = step * batch
-        index = np.empty(batch, dtype=np.int64)
-        for epoch in range(first // count, (first + batch - 1) // count + 1):
-            start, end = max(first, epoch * count), min(first + batch, (epoch + 1) * count)
-            order = epoch_order(count, seed, epoch)
-            index[start - first : end - first] = order[start - epoch * count : end - epoch * count]
-        chosen = torch.from_numpy(index)
+        chosen = torch.from_numpy(epoch_indices("digits", len(labels), step, batch, seed))
         picked = images[chosen]
         if self.params.augment:
             offsets = stream("digits", "shift", seed, step).integers(-1, 2, (batch, 2))

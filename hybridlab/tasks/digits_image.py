@@ -18,6 +18,7 @@ PATCH = 2
     title="Digits, as images",
     summary="Name a handwritten digit seen as an 8×8 image, cut into patches of 2×2.",
     source=SOURCE,
+    tests="Whether a model sees what is in a small picture.",
 )
 class DigitsImage(Digits):
     """1,797 handwritten digits as images (B, 1, 8, 8); 70 % train, 10 % validation, 20 % test, stratified."""

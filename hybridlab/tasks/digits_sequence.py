@@ -16,6 +16,7 @@ from hybridlab.tasks.digits_data import SIDE, SOURCE, Digits
     title="Digits, pixel by pixel",
     summary="Name a handwritten digit after reading its 64 pixels one after the other.",
     source=SOURCE,
+    tests="Whether a model gathers a picture that comes pixel by pixel.",
 )
 class DigitsSequence(Digits):
     """1,797 handwritten digits as series (B, 64, 1); 70 % train, 10 % validation, 20 % test, stratified."""

@@ -32,7 +32,7 @@ def fit(architecture: Architecture, task: Task) -> Architecture:
     inference = infer(completed, task.input_type(), length=task.length)
     if inference.errors:
         raise SpecError(_as_given(inference.errors, architecture, completed))
-    problems = [*_wrong_output(completed, inference, task)]
+    problems = [*_wrong_output(completed, inference, task)] or [*_wrong_head(completed, task)]
     if task.needs_causal:
         problems += _sees_ahead(inference)
     if problems:
@@ -93,6 +93,18 @@ def _wrong_output(completed: Architecture, inference: Inference, task: Task) -> 
         if _only_length_differs(given, wanted)
         else f"use {_written(task.head_node())}, or remove the head and the task supplies it",
     )
+
+
+def _wrong_head(completed: Architecture, task: Task) -> Iterator[Problem]:
+    wanted, last = task.head_node(), completed.nodes[-1]
+    if task.needs_own_head and last.use != wanted["use"]:
+        yield Problem(
+            f"nodes[{len(completed.nodes) - 1}]",
+            f"{task.name} is about what its own head can tell; another one sees the answers",
+            str(wanted["use"]),
+            str(last.use or "a group of nodes"),
+            f"use {_written(wanted)}, or remove the head and the task supplies it",
+        )
 
 
 def _matches(given: TensorType, wanted: TensorType) -> bool:

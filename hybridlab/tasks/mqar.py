@@ -48,6 +48,7 @@ class MqarParams(Params):
     title="Associative recall",
     summary="After 8 pairs of key and value, answer each key with its value wherever it comes again.",
     source="Generated, after the task of https://arxiv.org/abs/2312.04927",
+    tests="Whether a model looks up what it was shown, at any distance; a fixed-size state has to choose what to keep.",
 )
 class Mqar(Task):
     """Keys and values alternate, then every key comes again, equally often and at random places, blanks between.

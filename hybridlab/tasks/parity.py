@@ -30,6 +30,7 @@ class ParityParams(Params):
     title="Parity",
     summary="Say at every position whether the bits so far hold an odd number of ones; tested on longer ones too.",
     source="Generated. The state-tracking test of https://arxiv.org/abs/2404.08819 and https://arxiv.org/abs/2411.12537",
+    tests="Whether a model keeps a state that every input can turn round, and carries it to new lengths.",
 )
 class Parity(Task):
     """Target t is the exclusive or of bits 0 to t, scored at every position; half of all answers are 1."""

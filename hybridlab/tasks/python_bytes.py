@@ -84,6 +84,7 @@ class PythonBytesParams(Params):
     title="Python source, byte by byte",
     summary="Predict each next byte of the Python standard library's own source code.",
     source="The running Python's standard library (PSF-2.0), read from disk; https://docs.python.org/3/license.html",
+    tests="What a model learns of real text: spelling, structure and long-range agreement.",
 )
 class PythonBytes(Task):
     """Next-byte prediction; files, not bytes, are split, so no test file is ever trained on.
@@ -137,6 +138,10 @@ class PythonBytes(Task):
         first answer in a window has one byte to go by, as the bigram has. zlib -9 compresses those bytes as one stream.
         """
         return dict(_baselines(self.length))
+
+    def spelled(self, token: int) -> str:
+        """Return a byte as it is written."""
+        return chr(token) if 32 <= token < 127 else f"\\x{token:02x}"
 
     def _evaluation_starts(self, split: str) -> NDArray[np.int64]:
         available = (len(corpus()[split]) - 1) // self.length

@@ -46,7 +46,7 @@ everyone = pytest.mark.parametrize("name", NAMES)
 def on_sequences(name: str) -> bool:
     """Say whether a component takes and gives one value per position."""
     info = palette()[name]
-    others = ("classifier", "regressor", *CHANGE_RATE)
+    others = ("classifier", "regressor", "sequence_decoder", *CHANGE_RATE)
     return TensorKind.IMAGE not in info.cls.accepts and name not in others
 
 
@@ -56,7 +56,7 @@ def expected_shape(module: Component, batch: int, length: int) -> tuple[int, ...
         return (batch, (8 // params.patch) * (12 // params.patch), width)
     if module.info.name in ("classifier", "regressor"):
         return (batch, params.classes if module.info.name == "classifier" else params.outputs)
-    if module.info.name == "lm_head":
+    if module.info.name in ("lm_head", "sequence_decoder"):
         return (batch, length, params.vocab)
     if module.info.name == "downsample":
         return (batch, -(-length // params.stride), width)

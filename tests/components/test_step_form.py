@@ -29,7 +29,7 @@ def _can_step(module: Component) -> bool:
     return alone or module.causal(module.params) is True
 
 
-POOLED = {"classifier", "regressor"}
+POOLED = {"classifier", "regressor", "sequence_decoder"}
 CHANGE_RATE = {"downsample", "upsample"}
 
 

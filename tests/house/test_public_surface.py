@@ -47,6 +47,9 @@ SIGNATURES = {
 VERBS = {
     "app": {"--port", "--address", "--json"},
     "components": {"--json"},
+    "data": {"--json"},
+    "data add": {"--label", "--input", "--as", "--shape", "--dry-run", "--json"},
+    "data list": {"--json"},
     "demo": {"--seed", "--json"},
     "diff": {"--json"},
     "doctor": {"--device", "--again", "--json"},

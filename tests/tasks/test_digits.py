@@ -37,7 +37,7 @@ def test_no_test_image_is_in_the_training_split() -> None:
 def test_they_are_read_as_scikit_learn_reads_them_without_importing_it() -> None:
     code = (
         "import sys; from hybridlab.tasks.registry import catalogue; assert catalogue(); "
-        "print(sorted({'sklearn', 'scipy', 'pandas'} & set(sys.modules)))"
+        "print(sorted({'sklearn', 'scipy', 'pandas', 'sktime'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
