@@ -80,9 +80,7 @@ def _all(puts: Sequence[Callable[[float], object]]) -> Callable[[float], object]
     return lambda opening: [put(opening) for put in puts]
 
 
-def opened(
-    found: Sequence[Gate], place: int, began: Sequence[int], step: int, last: int
-) -> bool:
+def opened(found: Sequence[Gate], place: int, began: Sequence[int], step: int, last: int) -> bool:
     """Set how far branches are open in the update that follows ``step`` updates; say whether all are, wholly.
 
     A branch is closed before its stage and opens evenly from that stage's first update, by ``last`` at the latest, the

@@ -14,9 +14,7 @@ from hybridlab.training.stage_spec import StageSpec
 
 def added(ids: str, stages: Sequence[StageSpec]) -> int:
     """Return how many repeats stages add to the group at a path of ids, such as ``stage``."""
-    return sum(
-        count for stage in stages for match, count in stage.grow.items() if fits(ids, match)
-    )
+    return sum(count for stage in stages for match, count in stage.grow.items() if fits(ids, match))
 
 
 def grown(architecture: Architecture, stages: Sequence[StageSpec]) -> Architecture:

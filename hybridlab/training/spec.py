@@ -79,8 +79,8 @@ class TrainSpec(BaseModel):
         max_length=64,
     )
     stages: tuple[StageSpec, ...] = _setting(
-        "Stages one after the other, from easy to hard: the task's difficulty, and which form of the model learns. Empty "
-        "trains the whole model on the task as it is.",
+        "Stages one after the other, from easy to hard: the task's difficulty, and which form of the model learns. "
+        "Empty trains the whole model on the task as it is.",
         (),
         max_length=64,
     )

@@ -16,8 +16,8 @@ from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import task as make_task
 from hybridlab.training.gates import gate_problems
 from hybridlab.training.group_spec import fits
-from hybridlab.training.growth import growth_problems
 from hybridlab.training.grown import grown
+from hybridlab.training.growth import growth_problems
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.stage_spec import StageSpec
 
@@ -47,13 +47,13 @@ def check_stages(model: nn.Module, task: Task, spec: TrainSpec) -> None:
 def _stage_problems(model: nn.Module, task: Task, spec: TrainSpec) -> Iterator[Problem]:
     for place, stage in enumerate(spec.stages):
         here = f"stages[{place}]"
-        if stage.until is not None and stage.until.train_accuracy is not None:
-            if task.measure != "accuracy":
-                yield Problem(
-                    f"{here}.until.train_accuracy",
-                    f"{task.name} is not measured by accuracy",
-                    fix="set train_loss instead",
-                )
+        counted = stage.until is not None and stage.until.train_accuracy is not None
+        if counted and task.measure != "accuracy":
+            yield Problem(
+                f"{here}.until.train_accuracy",
+                f"{task.name} is not measured by accuracy",
+                fix="set train_loss instead",
+            )
         try:
             mine = stage_task(task, spec, stage)
         except TaskError as error:

@@ -33,9 +33,7 @@ class Until(BaseModel):
         description="Steps of the stage; with other conditions the most it may take.",
         json_schema_extra={"unit": "steps"},
     )
-    metric: float | None = _setting(
-        "Move on once the first validation metric is this good.", None
-    )
+    metric: float | None = _setting("Move on once the first validation metric is this good.", None)
     metric_of: Literal["run", "stage"] = _setting(
         "Which task that metric is scored on: the run's own, or the stage's.", "run"
     )

@@ -99,7 +99,9 @@ def curves_info(
     if len(curves) > MOST:
         raise ValueError(f"{len(curves)} runs on one chart; at most {MOST}")
     higher = "accuracy" in metric if higher_is_better is None else higher_is_better
-    return CurvesInfo(metric, axis, higher, tuple(_thinned(curve) for curve in curves), tuple(borders))
+    return CurvesInfo(
+        metric, axis, higher, tuple(_thinned(curve) for curve in curves), tuple(borders)
+    )
 
 
 def borders_of(

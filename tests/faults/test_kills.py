@@ -24,11 +24,11 @@ from hybridlab.training import checkpoint
 
 KILLS = int(os.environ.get("HYBRIDLAB_KILLS", "25"))
 """How often a training is killed; ``make faults``, which CI runs too, kills 200 times and takes some minutes."""
-PARTS = max(1, KILLS // 50)
-"""Trainings that are killed beside each other, each so often that all together make ``KILLS``."""
+PARTS = max(1, KILLS // 100)
+"""Trainings of each way that are killed beside each other, each so often that all together make ``KILLS``."""
 ZYGOTE = Path(__file__).parent / "zygote.py"
 IN_SAVE, SAVE_NS, UPDATES = 0, 8, 16
-SPEC = {
+SPEC: dict[str, Any] = {
     "architecture": (
         "name: mini\nwidth: 16\nnodes:\n"
         "  - {use: lstm}\n  - {use: attention, heads: 2}\n  - {use: swiglu}\n"
@@ -47,6 +47,29 @@ SPEC = {
     },
     "preset": None,
 }
+
+
+GROWING: dict[str, Any] = {
+    "architecture": (
+        "name: grows\nwidth: 16\nnodes:\n"
+        "  - {id: stage, nodes: [{use: attention, heads: 2}, {use: swiglu}]}\n  - {use: lstm}\n"
+    ),
+    "training": SPEC["training"]
+    | {
+        "stages": [
+            {"name": "easy", "until": {"steps": 8}, "task_params": {"length": 4}},
+            {
+                "name": "larger",
+                "until": {"steps": 9, "train_loss": 5.0, "window": 8},
+                "grow": {"stage": 1},
+            },
+            {"name": "largest", "grow": {"stage": 2}, "freeze": "lstm"},
+        ]
+    },
+    "preset": None,
+}
+"""Its stages begin after 8 and after 16 steps, so that kills fall into all of them and on their borders."""
+WAYS = {"plain": SPEC, "growing": GROWING}
 
 
 class Watcher(supervisor.Supervisor):
@@ -78,8 +101,8 @@ class Trainings:
     def mark(self, place: int) -> int:
         return struct.unpack_from("q", self._marks, place)[0]
 
-    def submit(self) -> Run:
-        return self.store.create("train", "kill me", SPEC, home=home_id())
+    def submit(self, way: str) -> Run:
+        return self.store.create("train", "kill me", WAYS[way], home=home_id())
 
     def begin(self, run: Run) -> int:
         struct.pack_into("q", self._marks, IN_SAVE, 0)
@@ -119,8 +142,8 @@ def checkpoints(run: Run) -> list[int]:
     return [one.step for one in found]
 
 
-def curve(trainings: Trainings, run: Run) -> list[tuple[int, float]]:
-    return list(zip(*trainings.store.metrics(run.id).series("loss"), strict=True))
+def curve(trainings: Trainings, run: Run, name: str = "loss") -> list[tuple[int, float]]:
+    return list(zip(*trainings.store.metrics(run.id).series(name), strict=True))
 
 
 def weights(run: Run) -> bytes:
@@ -163,6 +186,7 @@ class Unbroken:
 
     result: Mapping[str, Any]
     curve: list[tuple[int, float]]
+    stages: list[tuple[int, float]]
     weights: bytes
 
     def check(self, trainings: Trainings, run: Run) -> None:
@@ -171,25 +195,29 @@ class Unbroken:
         assert run.result["metrics"] == self.result["metrics"]
         assert weights(run) == self.weights
         assert curve(trainings, run) == self.curve
+        assert curve(trainings, run, "stage") == self.stages
 
 
-def train_unbroken(trainings: Trainings) -> Unbroken:
-    run = trainings.submit()
+def train_unbroken(trainings: Trainings, way: str) -> Unbroken:
+    run = trainings.submit(way)
     trainings.begin(run)
     assert trainings.end() == 0
     ended = trainings.store.get(run.id)
     assert [step for step, _ in curve(trainings, ended)] == list(range(1, 25))
-    return Unbroken(ended.result, curve(trainings, ended), weights(ended))
+    stages = curve(trainings, ended, "stage")
+    assert stages == ([(8, 1.0), (16, 2.0)] if way == "growing" else [])
+    return Unbroken(ended.result, curve(trainings, ended), stages, weights(ended))
 
 
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_killed_at_random_moments(trainings, part):
-    kills = -(-KILLS // PARTS)
+def test_killed_at_random_moments(trainings, part, way):
+    kills = -(-KILLS // (PARTS * len(WAYS)))
     chance = random.Random(f"{KILLS} {part}")
-    unbroken = train_unbroken(trainings)
+    unbroken = train_unbroken(trainings, way)
     died = inside = moved = finished = 0
-    run = trainings.submit()
+    run = trainings.submit(way)
     while died < kills or (inside < 0.3 * kills and died < 2 * kills):
         updates, steps = trainings.mark(UPDATES), checkpoints(run)
         if kill_once(trainings, run, chance):
@@ -209,7 +237,7 @@ def test_killed_at_random_moments(trainings, part):
         ):  # it got through before the kill, or just after its end was written
             unbroken.check(trainings, now)
             finished += 1
-            run = trainings.submit()
+            run = trainings.submit(way)
     trainings.begin(run)
     assert trainings.end() == 0
     unbroken.check(trainings, trainings.store.get(run.id))

@@ -82,7 +82,9 @@ def test_outputs_stay_and_all_that_is_new_can_learn(design: str, new: str) -> No
     assert fresh and not old & {id(p) for p in fresh}
     assert old < {id(p) for p in model.parameters()}, "old weights are the same objects"
     judge = torch.optim.SGD(model.parameters(), lr=0.05)
-    for step in range(2):  # the zeros get a gradient at once, what stands before them after an update
+    for step in range(
+        2
+    ):  # the zeros get a gradient at once, what stands before them after an update
         batch = what.train_batch(step, 8, 0)
         model.train()
         judge.zero_grad()
@@ -273,5 +275,3 @@ def test_growing_beyond_what_a_model_may_be_is_told(settings: Settings) -> None:
     stages = ({"name": "a", "until": 2}, {"name": "b", "grow": {"stage": 200}})
     with pytest.raises(SpecError, match="600 repeats"):
         check_stages(model, what, settings(stages=stages))
-
-

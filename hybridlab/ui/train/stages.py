@@ -80,9 +80,9 @@ def _suggestion(
             icon=":material/add:",
             key="train.stages.suggest",
             disabled=bool(now) or full < _SHARES[0] or steps < len(_SHARES),
-            help="A quarter, a half and all of it. Each of the first two takes a quarter of the steps at most, and ends "
-            "once 9 of 10 answers are right, where answers are counted; a start to be compared with a training without "
-            "it.",
+            help="A quarter, a half and all of it. Each of the first two takes a quarter of the steps at "
+            "most, and ends once 9 of 10 answers are right, where answers are counted; a start to be "
+            "compared with a training without it.",
             on_click=_suggest,
             args=(name, full, steps, task["measure"] == "accuracy", change),
         )
@@ -157,7 +157,7 @@ def _taken(
                 except ValueError:
                     path = f"stages[{len(found)}].{name}"
                     problems.append(
-                        Problem(path, "cannot be read", "pairs: 2, length: 32", given[name])
+                        Problem(path, "cannot be read", "pairs: 2, length: 32", str(given[name]))
                     )
         found.append({**kept, **given, **({"until": until} if until else {})})
     return found, problems
