@@ -229,14 +229,19 @@ def compare(runs: Sequence[TrainedRun], metric: str = "loss") -> go.Figure:
     Raises:
         ValueError: there are more than eight runs.
     """
-    from hybridlab.views.curves import Curve, curves_info, curves_plot
+    from hybridlab.training.stage_spec import stage_names
+    from hybridlab.views.curves import Curve, borders_of, curves_info, curves_plot
 
-    curves = []
+    curves, borders = [], []
     for trained in runs:
         columns = open_store().metrics(trained.id, names=[metric])
         points = tuple(columns.step), tuple(columns.seconds), tuple(columns.value)
         curves.append(Curve(trained.id, trained.run.name, *points))
-    return curves_plot(curves_info(curves, metric))
+        if names := stage_names(trained.run.spec.get("training")):
+            columns = open_store().metrics(trained.id, names=["stage"])
+            begun = zip(columns.step, columns.seconds, columns.value, strict=True)
+            borders += borders_of(trained.id, list(begun), names)
+    return curves_plot(curves_info(curves, metric, borders=borders))
 
 
 def list_runs(limit: int = 50) -> pd.DataFrame:

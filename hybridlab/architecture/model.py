@@ -81,12 +81,16 @@ class Slot(nn.Module):
         if plan.lora:
             adapted(self.body, plan.lora, self.body.adapts())
         self.norm = _norm(norm, norm_eps, plan) if plan.residual != "none" else None
+        self.opening = 1.0
+        """A factor on what the component gives: 0 while a training keeps it closed."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute x + f(norm(x)), norm(x + f(x)) or f(x), as the residual says."""
         return self._around(self.body, *inputs)
 
     def _around(self, body: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        if self.opening != 1.0:
+            body = _opened(body, self.opening)
         if self.norm is None:
             return body(*inputs)
         x, *others = inputs
@@ -111,6 +115,10 @@ class Slot(nn.Module):
             return self._around(body, *inputs), after
         except StepError as error:
             raise StepError(Problem(self.path, error.problems[0].message)) from error
+
+
+def _opened(body: Callable[..., Tensor], opening: float) -> Callable[..., Tensor]:
+    return lambda *inputs: body(*inputs) * opening
 
 
 def _norm(name: str, eps: float | None, plan: SlotPlan) -> Component:

@@ -188,6 +188,22 @@ class Component(nn.Module):
         """
         return [name for name, _ in self.named_parameters() if name.startswith("project_out.")]
 
+    def adds(self) -> bool:
+        """Say whether the output is the plain sum of the inputs, whatever the weights."""
+        return False
+
+    def let_in(self, branch: int, share: float) -> bool:
+        """Open a gate for a branch from 0, closed, to 1, as wide as its weights say; False where there are no gates."""
+        return False
+
+    def use_experts(self, count: int | None) -> bool:
+        """Let only the first so many experts be chosen, None: all; False where there are no experts to choose among.
+
+        Raises:
+            ValueError: so few do not go with the component's parameters; the text says why.
+        """
+        return False
+
     @classmethod
     def lends(cls, params: Any) -> Mapping[str, str]:
         """Return which weights other components may share: a name to ask for, and the weight's path in here."""

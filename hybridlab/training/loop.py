@@ -10,10 +10,11 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from hybridlab.errors import DeviceError, RunError
@@ -21,6 +22,7 @@ from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.base import Task
 from hybridlab.training import checkpoint, memory, random_state
 from hybridlab.training.component_metrics import ComponentMetrics
+from hybridlab.training.curriculum import STAGE, Curriculum
 from hybridlab.training.evaluation import better, evaluate, reached
 from hybridlab.training.groups import clip_all, optimiser, set_rates
 from hybridlab.training.meter import Meter, OnMetrics
@@ -130,6 +132,7 @@ class _Training:
         for path in start(model, spec):
             _log.warning("%s has no last map that could start smaller; it starts as drawn", path)
         self.objective = Objective(model, task, self.numerics)
+        self.curriculum = Curriculum(model, task, spec, self.objective)
         beside = list(self.objective.own.parameters()) if self.objective.own is not None else []
         self.optimiser = optimiser(model, spec, beside)
         self.parameters = [p for p in (*model.parameters(), *beside) if p.requires_grad]
@@ -146,7 +149,9 @@ class _Training:
         self.should_stop: ShouldStop = lambda: None
         random_state.seed_everything(spec.seed)
         checkpoint.clean(folder / CHECKPOINTS)
-        memory.foresee(model, task, spec, self.numerics)
+        for largest, learnt in self.curriculum.largest():
+            memory.foresee(largest, learnt, spec, self.numerics)
+        self.curriculum.begin()
 
     def run(self, on_step: Callable[[int], None]) -> StopReason:
         """Update the weights until there is a reason to stop; return it."""
@@ -182,6 +187,10 @@ class _Training:
         if progress.unscored:
             self.validate()
             progress.unscored = False
+        if self.curriculum.over(progress.step) and not progress.ended:
+            self.take(self.curriculum.enter_next(progress.step, self.optimiser))
+            self.meter.tell(progress.step, {STAGE: float(self.curriculum.place)})
+            self.meter.watch = SpikeWatch()  # a harder task has a higher loss
         if progress.step % spec.checkpoint_every == 0 or progress.ended:
             self.save()
 
@@ -204,7 +213,7 @@ class _Training:
         else:
             told = error.found(self.place(error))
         before, lost = self.progress, self.progress.step
-        if before.rollbacks >= self.spec.rollbacks or not self.restore(last):
+        if before.rollbacks >= self.spec.rollbacks or not self.restore(last, back=True):
             raise told from None
         progress = self.progress
         checkpoint.forget_after(self.folder / CHECKPOINTS, progress.step)
@@ -224,7 +233,7 @@ class _Training:
         if error.step != self.progress.step + 1:
             return None
         random_state.restore(self.drawn, self.numerics.device)
-        batch = self.task.train_batch(self.progress.step, self.spec.batch, self.spec.seed)
+        batch = self.objective.task.train_batch(self.progress.step, self.spec.batch, self.spec.seed)
         for piece in batch.split(self.spec.accumulation):
             if found := locate(self.model, self.objective, piece.to(self.numerics.device)):
                 return found
@@ -235,10 +244,12 @@ class _Training:
         step, spec = self.progress.step, self.spec
         rates = set_rates(self.optimiser, spec, step, self.progress.rate_factor)
         self.drawn = random_state.capture(self.numerics.device)
-        batch = self.task.train_batch(step, spec.batch, spec.seed)
+        self.curriculum.before_update(step)
+        batch = self.objective.task.train_batch(step, spec.batch, spec.seed)
         measured = self.components.begin(step + 1)
         with self.components.looking():
             loss = self.objective.add_gradients(batch, spec.accumulation, self.scaler)
+        self.curriculum.learned(loss)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimiser)
         norm = gradient_norm(self.parameters)
@@ -266,6 +277,10 @@ class _Training:
         with averaged(self.optimiser):
             progress.metrics = self.scores(splits)
             self.meter.scores(progress.step, progress.metrics, self.model)
+            if told := self.curriculum.scored(progress.metrics, self.scores):
+                self.meter.tell(progress.step, told)
+            if not self.curriculum.whole:
+                return
             value = progress.metrics[self.task.metric_name(splits[0])]
             if better(self.task, value, progress.best):
                 progress.best, progress.best_step, progress.stale = value, progress.step, 0
@@ -278,10 +293,17 @@ class _Training:
         elif spec.patience is not None and progress.stale >= spec.patience:
             progress.ended = progress.ended or "patience"
 
-    def scores(self, splits: tuple[str, ...]) -> dict[str, float]:
+    def scores(self, splits: Sequence[str], task: Task | None = None) -> dict[str, float]:
         """Score splits; without gradients, four times the samples of an update's part take less memory than it did."""
         at_once = 4 * math.ceil(self.spec.batch / self.spec.accumulation)
-        return evaluate(self.model, self.task, splits, self.numerics, at_once, self.heed)
+        return evaluate(self.model, task or self.task, splits, self.numerics, at_once, self.heed)
+
+    def take(self, optimiser: torch.optim.Optimizer) -> None:
+        """Go on with a stage's optimiser, which is another one where the model has grown."""
+        if optimiser is not self.optimiser:
+            self.optimiser = optimiser
+            self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        self.components = ComponentMetrics(self.model, self.spec)
 
     def save(self) -> None:
         """Write a checkpoint, and the best weights if they are newer than those on disk."""
@@ -304,6 +326,7 @@ class _Training:
             "scaler": self.scaler.state_dict() if self.scaler is not None else None,
             "spec": self.spec.model_dump(mode="json"),
             "objective": self.objective.state(),
+            "curriculum": self.curriculum.state(),
         }
         checkpoint.save(
             self.folder / CHECKPOINTS,
@@ -316,11 +339,15 @@ class _Training:
         self.saved, self.meter.checkpoint_step = (progress.step, progress.unscored), progress.step
         self.meter.pause()
 
-    def restore(self, last: float = math.inf) -> bool:
-        """Go back to the newest whole checkpoint up to a step; say whether there is one."""
+    def restore(self, last: float = math.inf, *, back: bool = False) -> bool:
+        """Go to the newest whole checkpoint up to a step; say whether there is one.
+
+        ``back`` says that this training is under way: it does not go back over the border of a stage.
+        """
         found = checkpoint.latest(self.folder / CHECKPOINTS, last)
-        if found is None:
+        if found is None or (back and not self.curriculum.holds(found.content)):
             return False
+        self.take(self.curriculum.restore(found.content.get("curriculum", {}), self.optimiser))
         theirs, own = checkpoint.apart(found.model())
         load_weights(self.model, theirs, found.path)
         if self.objective.own is not None:
@@ -344,7 +371,7 @@ class _Training:
         if isinstance(self.optimiser, Together):
             self.optimiser.forget()
         self.optimiser.state.clear()
-        return memory.explain(self.model, self.task, self.spec, self.numerics)
+        return memory.explain(self.model, self.objective.task, self.spec, self.numerics)
 
     def finish(self, reason: StopReason) -> TrainResult:
         """Score the test splits once if the training is through; write the weights and the result."""

@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from hybridlab.errors import Problem, SpecError
 from hybridlab.training.group_spec import GroupSpec
+from hybridlab.training.stage_spec import StageSpec, misfits
 from hybridlab.validation import problems_from, shown
 
 MAX_BYTES = 64 * 1024
@@ -74,6 +75,12 @@ class TrainSpec(BaseModel):
     )
     groups: tuple[GroupSpec, ...] = _setting(
         "Weights that are optimised in another way than all others; the first group that fits takes a weight.",
+        (),
+        max_length=64,
+    )
+    stages: tuple[StageSpec, ...] = _setting(
+        "Stages one after the other, from easy to hard: the task's difficulty, and which form of the model learns. "
+        "Empty trains the whole model on the task as it is.",
         (),
         max_length=64,
     )
@@ -196,6 +203,8 @@ class TrainSpec(BaseModel):
             raise ValueError(
                 f"accumulation {self.accumulation} is more than the batch of {self.batch} samples"
             )
+        if wrong := list(misfits(self.stages, self.steps)):
+            raise ValueError("; ".join(wrong))
         for group in self.groups:
             if group.optimiser == "schedule_free" and group.betas is None and not self.betas[0]:
                 raise ValueError(

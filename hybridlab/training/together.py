@@ -66,6 +66,10 @@ class Together(torch.optim.Optimizer):
             begun += count
         self._join()
 
+    def gather(self) -> None:
+        """Take up the groups and the state of the parts, after these were changed."""
+        self._join()
+
     def _join(self) -> None:
         self.param_groups = [group for part in self.parts for group in part.param_groups]
         self._gather()

@@ -44,6 +44,16 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Border:
+    """Where a stage of a run begins."""
+
+    run: str
+    step: int
+    seconds: float
+    name: str
+
+
+@dataclass(frozen=True)
 class CurvesInfo:
     """What a chart of one metric shows."""
 
@@ -51,6 +61,7 @@ class CurvesInfo:
     axis: Axis
     higher_is_better: bool
     curves: tuple[Curve, ...]
+    borders: tuple[Border, ...] = ()
 
     @property
     def leader(self) -> Curve | None:
@@ -78,8 +89,9 @@ def curves_info(
     *,
     axis: Axis = "step",
     higher_is_better: bool | None = None,
+    borders: Sequence[Border] = (),
 ) -> CurvesInfo:
-    """Return a chart's content: at most eight runs, each thinned to what a screen can show.
+    """Return a chart's content: at most eight runs, each thinned to what a screen can show, and borders of stages.
 
     Raises:
         ValueError: there are more than eight runs.
@@ -87,7 +99,20 @@ def curves_info(
     if len(curves) > MOST:
         raise ValueError(f"{len(curves)} runs on one chart; at most {MOST}")
     higher = "accuracy" in metric if higher_is_better is None else higher_is_better
-    return CurvesInfo(metric, axis, higher, tuple(_thinned(curve) for curve in curves))
+    return CurvesInfo(
+        metric, axis, higher, tuple(_thinned(curve) for curve in curves), tuple(borders)
+    )
+
+
+def borders_of(
+    run: str, points: Sequence[tuple[int, float, float]], names: Sequence[str]
+) -> list[Border]:
+    """Return where a run's stages begin, from its points (step, seconds, place) and the names of all its stages."""
+    return [
+        Border(run, step, seconds, names[int(place)])
+        for step, seconds, place in points
+        if 0 <= place < len(names)
+    ]
 
 
 def curves_plot(info: CurvesInfo, colours: Mapping[str, int] | None = None) -> go.Figure:
@@ -107,6 +132,7 @@ def curves_plot(info: CurvesInfo, colours: Mapping[str, int] | None = None) -> g
                 hovertemplate="%{y:.4g}<extra>%{fullData.name}</extra>",
             )
         )
+    _draw_borders(figure, info, colours or {})
     word = info.metric.replace("_", " ")
     unit = _UNITS.get(info.metric) or _unit_in(info.metric)
     figure.update_layout(**style.layout(_title(info, word), height=420))
@@ -114,6 +140,23 @@ def curves_plot(info: CurvesInfo, colours: Mapping[str, int] | None = None) -> g
     figure.update_xaxes(title_text="step" if info.axis == "step" else "running time (s)")
     figure.update_yaxes(title_text=f"{word} ({unit})" if unit else word)
     return figure
+
+
+def _draw_borders(figure: go.Figure, info: CurvesInfo, colours: Mapping[str, int]) -> None:
+    """Draw a dashed line where each stage begins, in its run's colour; names where there is one run."""
+    alone = len(info.curves) == 1
+    places = {curve.run: colours.get(curve.run, index) for index, curve in enumerate(info.curves)}
+    for border in info.borders:
+        figure.add_vline(
+            x=border.step if info.axis == "step" else border.seconds,
+            line={
+                "color": style.NEUTRAL if alone else style.series_colour(places[border.run]),
+                "width": 1,
+                "dash": "dash",
+            },
+            annotation_text=style.plain(border.name, 40) if alone else None,
+            annotation_position="top right",
+        )
 
 
 def _unit_in(metric: str) -> str:

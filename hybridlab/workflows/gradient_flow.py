@@ -13,6 +13,7 @@ from hybridlab.runs.store import open_store
 from hybridlab.tasks.registry import fit, task
 from hybridlab.training.flow import Flow, flow
 from hybridlab.training.flow_findings import FlowFinding
+from hybridlab.training.grown import trained_text
 from hybridlab.training.remedies import applied
 from hybridlab.training.spec import make
 from hybridlab.workflows.launch import start_training
@@ -32,7 +33,7 @@ def flow_of(run: Run) -> tuple[Flow, Architecture]:
                 f"run {run.id}", "has no gradients", "a training", f"a run of kind {run.kind!r}"
             )
         )
-    architecture = loads(str(run.spec.get("architecture", "")))
+    architecture = loads(trained_text(run.spec))
     spec = make(dict(run.spec.get("training") or {}))
     whole = fit(architecture, task(spec.task, **spec.task_params))
     columns = open_store().metrics(run.id)

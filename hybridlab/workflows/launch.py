@@ -13,6 +13,7 @@ from hybridlab.runs.record import Run
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.training.groups import assigned
+from hybridlab.training.stage_checks import check_stages
 from hybridlab.training.start import start, starts_otherwise
 
 
@@ -30,10 +31,11 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     task, spec = prepare(settings)
     completed = fit(architecture, task)
     choose(spec.device)
-    if spec.groups or starts_otherwise(spec):
+    if spec.groups or spec.stages or starts_otherwise(spec):
         model = build(completed, task.input_type(), device="meta")
         assigned(model, spec.groups)
         start(model, spec)
+        check_stages(model, task, spec)
     return {
         "name": f"{architecture.name} on {task.name}",
         "training": spec.model_dump(mode="json"),

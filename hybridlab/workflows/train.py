@@ -15,6 +15,7 @@ from hybridlab.hardware.devices import choose
 from hybridlab.hardware.meters.here import instruments
 from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.tasks.registry import fit, task
+from hybridlab.training.grown import grown_text
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
 from hybridlab.training.step_profile import StepProfiler
@@ -47,7 +48,7 @@ def run(context: RunContext) -> dict[str, Any]:
     what = task(spec.task, **spec.task_params)
     architecture = fit(loads(text), what)
     model = build(architecture, what.input_type(), seed=spec.seed)
-    write_whole(context.folder / "architecture.yaml", text)
+    write_whole(context.folder / "architecture.yaml", grown_text(text, spec.stages))
     write_whole(
         context.folder / "training.json", json.dumps(spec.model_dump(mode="json"), indent=2) + "\n"
     )

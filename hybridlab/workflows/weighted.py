@@ -15,6 +15,7 @@ from hybridlab.runs.home import run_folder
 from hybridlab.runs.store import open_store
 from hybridlab.tasks.registry import fit
 from hybridlab.tasks.registry import task as make_task
+from hybridlab.training.grown import trained_text
 from hybridlab.training.loop import WEIGHTS
 from hybridlab.training.spec import make
 from hybridlab.training.weights import load_weights, read_tensors, write_weights
@@ -53,7 +54,7 @@ def weighted(
         weights = final_weights(run)
         spec = make(dict(record.spec["training"]))
         task, params = spec.task, dict(spec.task_params)
-        architecture = architecture or loads(str(record.spec["architecture"]))
+        architecture = architecture or loads(trained_text(record.spec))
     at = None if weights is None else Path(weights)
     published = read_file(at / "config.json") if at is not None and at.is_dir() else None
     if published is not None:

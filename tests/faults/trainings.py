@@ -33,6 +33,10 @@ SHORT: dict[str, Any] = {
     "device": "cpu",
     "seed": 3,
 }
+GROWS = (
+    "name: grows\nwidth: 16\nnodes:\n"
+    "  - {id: stage, nodes: [{use: attention, heads: 2}, {use: swiglu}]}\n  - {use: lstm}\n"
+)
 STRATEGIES: dict[str, dict[str, Any]] = {
     "plain": {},
     "rates": {
@@ -42,10 +46,23 @@ STRATEGIES: dict[str, dict[str, Any]] = {
             {"name": "rest", "use": "swiglu", "optimiser": "adafactor", "clip_norm": 0.5},
         ]
     },
+    "stages": {
+        "stages": [
+            {"name": "easy", "until": {"steps": 8}, "task_params": {"length": 4}},
+            {
+                "name": "larger",
+                "until": {"steps": 9, "train_loss": 5.0, "window": 8},
+                "grow": {"stage": 1},
+            },
+            {"name": "largest", "grow": {"stage": 2}, "freeze": "lstm"},
+        ]
+    },
     "averages": {"groups": [{"name": "all", "optimiser": "schedule_free"}]},
     "accumulated": {"accumulation": 2, "component_metrics_every": 5, "residual_init": "zero"},
 }
 """The ways of training; each is killed as often as the others."""
+BORDERS = {"stages": [(8, 1.0), (16, 2.0)]}
+"""After which steps stages begin, so that kills fall into all of them and on their borders."""
 ARCHITECTURE = (
     "name: mini\nwidth: 16\nnodes:\n"
     "  - {use: lstm}\n  - {use: attention, heads: 2}\n  - {use: swiglu}\n"
@@ -83,7 +100,8 @@ class Trainings:
 
     def submit(self, strategy: str = "plain") -> Run:
         training = SHORT | STRATEGIES[strategy]
-        spec = {"architecture": ARCHITECTURE, "training": training, "preset": None}
+        text = GROWS if strategy in BORDERS else ARCHITECTURE
+        spec = {"architecture": text, "training": training, "preset": None}
         return self.store.create("train", "kill me", spec, home=home_id())
 
     def begin(self, run: Run) -> int:
@@ -115,8 +133,8 @@ def checkpoints(run: Run) -> list[int]:
     return [one.step for one in found]
 
 
-def curve(trainings: Trainings, run: Run) -> list[tuple[int, float]]:
-    return list(zip(*trainings.store.metrics(run.id).series("loss"), strict=True))
+def curve(trainings: Trainings, run: Run, name: str = "loss") -> list[tuple[int, float]]:
+    return list(zip(*trainings.store.metrics(run.id).series(name), strict=True))
 
 
 def weights(run: Run) -> bytes:
@@ -140,6 +158,7 @@ class Unbroken:
 
     result: Mapping[str, Any]
     curve: list[tuple[int, float]]
+    stages: list[tuple[int, float]]
     weights: bytes
 
     def check(self, trainings: Trainings, run: Run) -> None:
@@ -148,6 +167,7 @@ class Unbroken:
         assert run.result["metrics"] == self.result["metrics"]
         assert weights(run) == self.weights
         assert curve(trainings, run) == self.curve
+        assert curve(trainings, run, "stage") == self.stages
 
 
 def train_unbroken(trainings: Trainings, strategy: str = "plain") -> Unbroken:
@@ -156,4 +176,6 @@ def train_unbroken(trainings: Trainings, strategy: str = "plain") -> Unbroken:
     assert trainings.end() == 0
     ended = trainings.store.get(run.id)
     assert [step for step, _ in curve(trainings, ended)] == list(range(1, STEPS + 1))
-    return Unbroken(ended.result, curve(trainings, ended), weights(ended))
+    stages = curve(trainings, ended, "stage")
+    assert stages == BORDERS.get(strategy, [])
+    return Unbroken(ended.result, curve(trainings, ended), stages, weights(ended))

@@ -11,6 +11,7 @@ from torch import nn
 
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import GraphModel, build
+from hybridlab.tasks import mqar as tasks_mqar
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit, task
 from hybridlab.training.spec import TrainSpec, make
@@ -35,6 +36,14 @@ def one_thread() -> None:
 @pytest.fixture
 def parity() -> Task:
     return task("parity", length=8, longer=12)
+
+
+@pytest.fixture
+def mqar(monkeypatch: pytest.MonkeyPatch) -> Task:
+    """Return the task, scored on a few samples."""
+    monkeypatch.setattr(tasks_mqar, "_EVALUATION_BATCH", 8)
+    monkeypatch.setattr(tasks_mqar, "_EVALUATION_BATCHES", {"val": 1, "test": 1})
+    return task("mqar", pairs=4, length=16, vocab=16)
 
 
 @pytest.fixture

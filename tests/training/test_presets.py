@@ -58,8 +58,14 @@ def test_every_preset_trains_twenty_steps(entry: Entry, tmp_path: Path) -> None:
     "path", sorted((sample_configs() / "training").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_every_sample_of_settings_trains(path: Path, tmp_path: Path) -> None:
-    what, spec = prepare({**read_settings(path), "steps": 2, "eval_every": 2, "device": "cpu"})
-    mixers = "  - {use: attention, heads: 2}\n  - {use: mamba2, heads: 2, head_dim: 4, state: 4}\n"
-    small = loads(f"name: x\nwidth: 8\nnodes:\n{mixers}")
+    settings = read_settings(path)
+    stages = [dict(stage) for stage in settings.get("stages", ())]
+    for stage in stages[:-1]:
+        stage["until"] = 1
+    steps = max(2, len(stages))
+    changed = {"stages": stages, "steps": steps, "eval_every": steps, "device": "cpu"}
+    what, spec = prepare({**settings, **changed})
+    mixers = "{use: attention, heads: 2}, {use: mamba2, heads: 2, head_dim: 4, state: 4}"
+    small = loads(f"name: x\nwidth: 8\nnodes:\n  - {{id: stage, nodes: [{mixers}]}}\n")
     model = build(fit(small, what), what.input_type(), seed=0)
-    assert train(model, what, spec, folder=tmp_path).steps == 2
+    assert train(model, what, spec, folder=tmp_path).steps == steps

@@ -147,6 +147,8 @@ class MixtureOfExperts(Component):
     params: Params
     selection_bias: Tensor | None
     load_since_update: Tensor | None
+    active: int | None = None
+    """How many experts can be chosen, the first ones; None: all."""
 
     def __init__(self, params: Params, context: BuildContext) -> None:
         """Create the router and the experts, each uniform within 1 / sqrt(fan-in)."""
@@ -194,6 +196,8 @@ class MixtureOfExperts(Component):
         wide = float_dtype(x_BLD)
         with torch.autocast(x_BLD.device.type, enabled=False):
             logits_BLE = F.linear(x_BLD.to(wide), self.router.weight.to(wide))
+        if self.active is not None:
+            logits_BLE = logits_BLE.masked_fill(self._idle(logits_BLE), float("-inf"))
         sigmoid = self.params.routing == "sigmoid"
         scores_BLE = logits_BLE.sigmoid() if sigmoid else logits_BLE.softmax(-1)
         shares_BLE = scores_BLE.detach()
@@ -206,7 +210,7 @@ class MixtureOfExperts(Component):
         """Let each position choose its k experts; in training these may be full."""
         params = self.params
         weights_BLk, chosen_BLk = best_experts(
-            scores_BLE, self.selection_bias, params.top_k, params.groups, params.top_groups
+            scores_BLE, self._bias(scores_BLE), params.top_k, params.groups, params.top_groups
         )
         if params.weights == "normalised" or (params.weights == "auto" and params.top_k > 1):
             weights_BLk = weights_BLk / weights_BLk.sum(-1, keepdim=True)
@@ -226,6 +230,19 @@ class MixtureOfExperts(Component):
             y_BLkD = y_TkD.view(*chosen_BLk.shape, -1)
         return torch.einsum("blk,blkd->bld", weights_BLk.to(y_BLkD.dtype), y_BLkD)
 
+    def _idle(self, scores_BLE: Tensor) -> Tensor:
+        """Return which experts (E) cannot be chosen."""
+        return torch.arange(self.params.experts, device=scores_BLE.device) >= (self.active or 0)
+
+    def _bias(self, scores_BLE: Tensor) -> Tensor | None:
+        """Return what has a say in the choice beside the scores (E): minus infinity for experts that are idle."""
+        if self.active is None:
+            return self.selection_bias
+        bias_E = scores_BLE.new_zeros(self.params.experts)
+        if self.selection_bias is not None:
+            bias_E = bias_E + self.selection_bias.to(bias_E.dtype)
+        return bias_E.masked_fill(self._idle(scores_BLE), float("-inf"))
+
     def _note(self, scores_BLE: Tensor, chosen_BLk: Tensor) -> None:
         """Keep the load, and the balance loss of it where one is asked for."""
         experts_E = torch.arange(self.params.experts, device=chosen_BLk.device)
@@ -234,7 +251,7 @@ class MixtureOfExperts(Component):
         self._told["load"] = load_E
         if self.params.routing == "softmax":
             mean_E = scores_BLE.flatten(0, 1).mean(0)
-            self._balance = self.params.experts * (load_E * mean_E).sum()
+            self._balance = (self.active or self.params.experts) * (load_E * mean_E).sum()
         elif self.training and self.load_since_update is not None:
             self.load_since_update += load_E
 
@@ -300,8 +317,9 @@ class MixtureOfExperts(Component):
     def after_update(self) -> None:
         """Move the bias of sigmoid routing a step against the load since the last update."""
         if self.selection_bias is not None and self.load_since_update is not None:
-            behind_E = self.load_since_update.mean() - self.load_since_update
-            self.selection_bias += self.params.bias_step * behind_E.sign()
+            load_E = self.load_since_update[: self.active]
+            behind_E = load_E.mean() - load_E
+            self.selection_bias[: self.active] += self.params.bias_step * behind_E.sign()
             self.load_since_update.zero_()
 
     def report(self) -> dict[str, float | list[float]]:
@@ -318,6 +336,19 @@ class MixtureOfExperts(Component):
         }
         load = self._told["load"]
         return told | {"max_load": float(load.max()) * load.numel()}
+
+    def use_experts(self, count: int | None) -> bool:
+        """Let the first ``count`` experts alone be chosen; the others neither work nor learn meanwhile."""
+        params = self.params
+        if count is not None and count < params.experts:
+            if params.routing == "expert_choice":
+                raise ValueError("experts that choose for themselves are all at work")
+            if params.groups > 1:
+                raise ValueError("experts in groups are chosen by group, so all must be there")
+            if count < params.top_k:
+                raise ValueError(f"{params.top_k} experts work on each position")
+        self.active = count if count is not None and count < params.experts else None
+        return True
 
     def output_weights(self) -> list[str]:
         """Return the last maps of the chosen experts and of the shared layer."""

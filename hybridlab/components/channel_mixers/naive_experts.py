@@ -38,6 +38,8 @@ def _weights(module: MixtureOfExperts, x_BLD: Tensor) -> Tensor:
     """Return the weight (B, L, E) of every expert at every position, by ranks."""
     params = module.params
     logits_BLE = x_BLD.to(float_dtype(x_BLD)) @ module.router.weight.to(float_dtype(x_BLD)).T
+    idle_E = torch.arange(params.experts) >= (module.active or params.experts)
+    logits_BLE = logits_BLE.masked_fill(idle_E.to(logits_BLE.device), -float("inf"))
     if params.routing == "sigmoid":
         scores_BLE = 1 / (1 + torch.exp(-logits_BLE))
     else:
@@ -49,6 +51,7 @@ def _weights(module: MixtureOfExperts, x_BLD: Tensor) -> Tensor:
     wanted_BLE = scores_BLE.detach()
     if module.selection_bias is not None:
         wanted_BLE = wanted_BLE + module.selection_bias
+    wanted_BLE = wanted_BLE.masked_fill(idle_E.to(wanted_BLE.device), -float("inf"))
     if params.groups > 1:
         counted = 1 if module.selection_bias is None else 2
         parts_BLGe = torch.unflatten(wanted_BLE, -1, (params.groups, -1))

@@ -57,6 +57,10 @@ class Concat(Component):
         products_BLD = [x @ w.T for x, w in zip(inputs, columns, strict=True)]
         return torch.stack(products_BLD).sum(0)
 
+    def output_weights(self) -> list[str]:
+        """Return the projection, where there is one."""
+        return ["projection.weight"] if self.params.project else []
+
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:
         """Yield a problem for each branch of another length."""

@@ -44,6 +44,8 @@ class GatedSum(Component):
         )
 
     params: Params
+    openings: tuple[float, ...] | None = None
+    """How far each branch is let in, None: all are; the shares of those that are sum to one."""
     min_inputs = 2
     max_inputs = None
 
@@ -58,7 +60,7 @@ class GatedSum(Component):
 
     def forward(self, *branches_BLD: Tensor) -> Tensor:
         """Average branches, each (B, L, D)."""
-        shares_ID = self.gates.softmax(0)
+        shares_ID = self._let_in(self.gates.softmax(0))
         if self.scales is not None:
             scales_D = (shares_ID * self.scales).unbind(0)
             parts_BLD = [rms_norm(x, s, EPS) for x, s in zip(branches_BLD, scales_D, strict=True)]
@@ -72,7 +74,7 @@ class GatedSum(Component):
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Compute the formula as written."""
-        weights_ID = self.gates.exp() / self.gates.exp().sum(0)
+        weights_ID = self._let_in(self.gates.exp() / self.gates.exp().sum(0))
         total_BLD = torch.zeros_like(inputs[0])
         for i, x_BLD in enumerate(inputs):
             branch_BLD = x_BLD
@@ -81,6 +83,24 @@ class GatedSum(Component):
                 branch_BLD = x_BLD / (mean_square_BL1 + EPS).sqrt() * self.scales[i]
             total_BLD = total_BLD + weights_ID[i] * branch_BLD
         return total_BLD
+
+    def _let_in(self, shares_ID: Tensor) -> Tensor:
+        """Return the shares of branches that are not all open."""
+        if self.openings is None:
+            return shares_ID
+        open_ID = shares_ID * shares_ID.new_tensor(self.openings).unsqueeze(-1)
+        return open_ID / open_ID.sum(0)
+
+    def let_in(self, branch: int, share: float) -> bool:
+        """Give a branch only so much of its share; the others take what is left."""
+        now = list(self.openings or [1.0] * len(self.gates))
+        now[branch] = share
+        self.openings = None if all(one == 1.0 for one in now) else tuple(now)
+        return True
+
+    def output_weights(self) -> list[str]:
+        """Return the norms' scales, with which the sum scales; without norms there is no last map."""
+        return [] if self.scales is None else ["scales"]
 
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:

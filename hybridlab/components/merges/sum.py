@@ -37,6 +37,10 @@ class Sum(Component):
     min_inputs = 2
     max_inputs = None
 
+    def adds(self) -> bool:
+        """Say whether each branch counts once."""
+        return self.params.scales is None
+
     def forward(self, *branches_BLD: Tensor) -> Tensor:
         """Add branches, each (B, L, D)."""
         if self.params.scales is not None:

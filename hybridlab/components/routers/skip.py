@@ -35,3 +35,7 @@ class Skip(Component):
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Return (B, L, D) as it is."""
         return x_BLD
+
+    def adds(self) -> bool:
+        """Say that it is a sum of one."""
+        return True

@@ -107,7 +107,7 @@ class LiveChart {
       axes: [ { ...axis, label: "step", size: 30, space: 60 },
         { ...axis, label, size: 56, space: height < 180 ? 26 : 36, values: (u, ticks) => ticks.map((t) => (t == null ? "" : number.format(t))) } ],
       cursor: { sync: { key: "hybridlab" }, points: { size: 7 }, drag: { x: false, y: false } },
-      hooks: { setCursor: [(u) => this.say(u, panel, lines, said)] },
+      hooks: { setCursor: [(u) => this.say(u, panel, lines, said)], draw: [(u) => this.borders(u, lines)] },
     };
     return { chart: new uPlot(options, [[]], canvas), panel, lines, canvas, said };
   }
@@ -117,6 +117,32 @@ class LiveChart {
     if (panel.log) return [Math.max(low * 0.8, 1e-12), high * 1.25];
     const room = (high - low || Math.abs(high) || 1) * 0.08;
     return [panel.zero ? 0 : low - room, high + room];
+  }
+  stages(run) { // [step, name] of each stage that has begun
+    if (!run.stages?.length) return [];
+    const curve = this.curve(run.id, "stage"), begun = new Map([[0, 0]]);
+    curve?.x.forEach((step, i) => { if (curve.y[i] != null) begun.set(curve.y[i], step); });
+    return [...begun].map(([place, step]) => [step, run.stages[place] ?? ""]);
+  }
+  borders(u, lines) { // a dashed line where a stage begins, its name beside it as far as there is room
+    const { ctx, bbox } = u, dpr = devicePixelRatio || 1, alone = this.runs.length === 1;
+    for (const run of new Set(lines.map((line) => line.run))) {
+      const begun = this.stages(run);
+      ctx.save();
+      ctx.beginPath(); ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height); ctx.clip();
+      ctx.strokeStyle = ctx.fillStyle = alone ? this.ink() : this.colour(run.colour);
+      ctx.globalAlpha = 0.65; ctx.lineWidth = dpr; ctx.setLineDash([5 * dpr, 4 * dpr]);
+      ctx.font = `${11 * dpr}px sans-serif`; ctx.textBaseline = "top"; ctx.textAlign = "left";
+      begun.forEach(([step, name], i) => {
+        const x = u.valToPos(step, "x", true);
+        const room = (i + 1 < begun.length ? u.valToPos(begun[i + 1][0], "x", true) : bbox.left + bbox.width) - x - 8 * dpr;
+        if (step > 0) { ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke(); }
+        let text = name;
+        while (text && ctx.measureText(text).width > room) text = text.length > 2 ? text.slice(0, -2).trimEnd() + "…" : "";
+        if (alone && text) ctx.fillText(text, x + 4 * dpr, bbox.top + 3 * dpr);
+      });
+      ctx.restore();
+    }
   }
   curve(run, metric) { return this.curves.get(run + "\n" + metric); }
   say(u, panel, lines, said) {
@@ -164,7 +190,8 @@ class LiveChart {
       const full = tables.some((table) => table[0].length);
       chart.setData(full ? (tables.length > 1 ? uPlot.join(tables) : tables[0]) : [[]]);
       this.say(chart, panel, lines, said);
-      canvas.setAttribute("aria-label", `${panel.title}: ${said.textContent}`);
+      const begun = this.runs.length === 1 ? this.stages(this.runs[0]).map(([step, name]) => `, ${name} from step ${step}`).join("") : "";
+      canvas.setAttribute("aria-label", `${panel.title}: ${said.textContent}${begun}`);
     }
     this.place.dataset.points = String([...this.curves.values()].reduce((sum, curve) => sum + curve.x.length, 0));
   }

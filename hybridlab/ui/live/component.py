@@ -51,7 +51,10 @@ class Panel:
 
 
 def chart(channel: str, panels: list[Panel], runs: list[dict[str, Any]]) -> None:
-    """Mount a chart; ``runs`` are ``{"id", "name", "colour"}``, the colour being a place in the theme's colours."""
+    """Mount a chart; ``runs`` are ``{"id", "name", "colour"}``, the colour being a place in the theme's colours.
+
+    Where a run has ``stages``, their names, the steps at which they begin are drawn.
+    """
     data = {"channel": channel, "panels": [asdict(panel) for panel in panels], "runs": runs}
     _chart(key=f"chart.{channel}", data=data, height="content")
 

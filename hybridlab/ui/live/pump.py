@@ -8,6 +8,8 @@ from hybridlab.ui import state
 from hybridlab.ui.live.component import Panel, feed
 from hybridlab.ui.live.reader import reader
 
+BORDERS = "stage"
+"""The metric whose points are the borders of a training's stages, drawn on all of its charts."""
 _MOST_FULL = 800
 _MOST_NEW = 200
 _FULL_MESSAGES = 2
@@ -29,7 +31,7 @@ def send(channel: str, panels: list[Panel], run_ids: list[str]) -> None:
     if generation != sent["generation"]:
         sent["full"] = _FULL_MESSAGES
     full = sent["full"] > 0
-    names = frozenset(name for panel in panels for name in panel.metrics)
+    names = frozenset({BORDERS, *(name for panel in panels for name in panel.metrics)})
     parts: dict[str, Any] = {}
     for run_id in run_ids:
         marks: list[int] = [] if full else sent["sent"].get(run_id, [])

@@ -11,6 +11,7 @@ from hybridlab.errors import HybridLabError
 from hybridlab.runs.launcher import ensure_supervisor, submit
 from hybridlab.runs.record import ACTIVE, Run
 from hybridlab.runs.store import open_store
+from hybridlab.training.grown import trained_text
 from hybridlab.ui import predictions, shell
 from hybridlab.ui.forms import parameters
 from hybridlab.ui.profile.kind import KIND, MOST_STEPS, STEPS
@@ -81,7 +82,7 @@ def of_training(run: Run) -> None:
     ):
         settings = dict(run.spec.get("training") or {})
         spec = {
-            "architecture": str(run.spec.get("architecture", "")),
+            "architecture": trained_text(run.spec),
             "training": settings,
             "preset": run.spec.get("preset"),
             "profile": {"steps": STEPS, "weights_of": run.id},

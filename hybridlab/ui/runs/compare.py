@@ -10,9 +10,18 @@ import streamlit as st
 
 from hybridlab.runs.record import Run
 from hybridlab.runs.store import open_store
+from hybridlab.training.stage_spec import stage_names
 from hybridlab.ui import state
 from hybridlab.ui.runs.one import confirm
-from hybridlab.views.curves import MOST, Axis, Curve, curves_info, curves_plot
+from hybridlab.views.curves import (
+    MOST,
+    Axis,
+    Border,
+    Curve,
+    borders_of,
+    curves_info,
+    curves_plot,
+)
 from hybridlab.views.runs_table import runs_info
 
 
@@ -45,7 +54,9 @@ def compare(runs: Sequence[Run]) -> None:
             if st.button("Delete these runs", icon=":material/delete:", type="tertiary"):
                 confirm([run for run in runs if not run.state.active])
         state.put("compare_metric", metric)
-        info = curves_info([_curve(run, metric) for run in runs], metric, axis=axis)
+        borders = [border for run in runs for border in _borders(run)]
+        curves = [_curve(run, metric) for run in runs]
+        info = curves_info(curves, metric, axis=axis, borders=borders)
         st.plotly_chart(curves_plot(info), key="compare.chart", alt=f"Curves of {metric}")
         st.dataframe(_differences(runs, latest), hide_index=True)
         st.download_button(
@@ -68,6 +79,16 @@ def _curve(run: Run, metric: str) -> Curve:
     return Curve(
         run.id, run.name, tuple(columns.step), tuple(columns.seconds), tuple(columns.value)
     )
+
+
+def _borders(run: Run) -> list[Border]:
+    """Return where the stages of a run begin; the store is asked only where it has some."""
+    names = stage_names(run.spec.get("training"))
+    if not names:
+        return []
+    columns = open_store().metrics(run.id, names=["stage"])
+    points = list(zip(columns.step, columns.seconds, columns.value, strict=True))
+    return borders_of(run.id, points, names)
 
 
 def _differences(runs: Sequence[Run], latest: dict[str, dict[str, float]]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from hybridlab.runs.home import run_folder
 from hybridlab.runs.record import Run
 from hybridlab.training.flow import QUANTITIES, Flow, flow
 from hybridlab.training.flow_findings import FlowFinding, findings
+from hybridlab.training.grown import trained_text
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.profile.figure import figure
@@ -29,7 +30,7 @@ _SIGNS = {
 
 def gradient_flow(run: Run, task: Mapping[str, Any] | None) -> None:
     """Offer the gradient flow of a run; what nobody opens is neither read nor drawn."""
-    if state.parsed(str(run.spec.get("architecture", "")))[0] is None or task is None:
+    if state.parsed(trained_text(run.spec))[0] is None or task is None:
         return
     place = st.expander(
         "Gradient flow",
@@ -77,7 +78,7 @@ def _draw(run: Run, task: Mapping[str, Any]) -> None:
 
 def _flow(run: Run, task: Mapping[str, Any]) -> Flow:
     """Return what the store holds of the run's components."""
-    architecture = state.parsed(str(run.spec.get("architecture", "")))[0]
+    architecture = state.parsed(trained_text(run.spec))[0]
     assert architecture is not None
     kinds = {entry["name"]: str(entry["kind"]) for entry in predictions.components()}
     whole = complete(architecture, task["input_node"], task["head_node"], kinds.get)
@@ -93,7 +94,7 @@ def _silence(run: Run) -> str:
 
 
 def _findings(run: Run, task: Mapping[str, Any], measured: Flow) -> None:
-    architecture = state.parsed(str(run.spec.get("architecture", "")))[0]
+    architecture = state.parsed(trained_text(run.spec))[0]
     assert architecture is not None
     found = findings(measured, architecture)
     if not found:

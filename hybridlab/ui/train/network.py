@@ -11,6 +11,7 @@ from hybridlab.architecture.complete import complete
 from hybridlab.errors import HybridLabError
 from hybridlab.runs.record import Run
 from hybridlab.training import flow
+from hybridlab.training.grown import trained_text
 from hybridlab.ui import predictions, state
 from hybridlab.ui.canvas.measured import values
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
@@ -23,7 +24,7 @@ _EVERY_S = 2.0
 
 def network(run: Run, task: Mapping[str, Any] | None) -> None:
     """Offer the network's diagram with live values; what nobody opens is neither read nor drawn."""
-    architecture = state.parsed(str(run.spec.get("architecture", "")))[0]
+    architecture = state.parsed(trained_text(run.spec))[0]
     if architecture is None or sum(1 for _ in architecture.walk()) > MOST_BOXES:
         return
     place = st.expander(
@@ -55,7 +56,7 @@ def _draw(run: Run, task: Mapping[str, Any] | None, quantity: str) -> None:
     except HybridLabError:  # the rest of the page says why
         return
     step, found = values(source, flow.QUANTITIES)
-    architecture = state.parsed(str(run.spec.get("architecture", "")))[0]
+    architecture = state.parsed(trained_text(run.spec))[0]
     info = _laid_out(run, task)
     if architecture is None or info is None:
         return
@@ -91,7 +92,7 @@ def _silence(run: Run, others: bool, quantity: str) -> str:
 
 
 def _laid_out(run: Run, task: Mapping[str, Any] | None) -> DiagramInfo | None:
-    architecture = state.parsed(str(run.spec.get("architecture", "")))[0]
+    architecture = state.parsed(trained_text(run.spec))[0]
     if architecture is None:
         return None
     known = predictions.components()

@@ -13,6 +13,7 @@ from hybridlab.runs.record import Run
 from hybridlab.training.remedies import Remedy, applied
 from hybridlab.training.spec import TrainSpec
 from hybridlab.ui import shell, state
+from hybridlab.ui.train import stages
 from hybridlab.ui.train.groups import show_anew
 from hybridlab.ui.train.setup import DESIGN, NAME
 
@@ -40,6 +41,7 @@ def set_up(run: Run, task: Mapping[str, Any], remedy: Remedy) -> None:
     state.put(NAME, f"{run.name} · {remedy.title}")
     state.put(_OF, run.name)
     show_anew()
+    stages.show_anew()
     shell.go(shell.TRAIN)
 
 

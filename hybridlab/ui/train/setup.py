@@ -17,10 +17,11 @@ from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import Field, fields
 from hybridlab.ui.train.groups import groups
+from hybridlab.ui.train.stages import stages
 from hybridlab.views.diagram import diagram_info
 
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
-_HIDDEN = ("task", "task_params", "groups")
+_HIDDEN = ("task", "task_params", "groups", "stages")
 DESIGN = "current design"
 NAME = "train_name"
 """Under this the session keeps a name for its next run."""
@@ -124,6 +125,7 @@ def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
         )
     groups(changed, change)
     of_task = fields(task["params_schema"])
+    stages(changed, int(values.get("steps") or 1), task, params, change)
     if of_task:
         with st.expander("The task's own settings", icon=":material/dataset:", key="train.task"):
             forms.parameters(of_task, params, f"{prefix}.task", change_task, columns=2)

@@ -9,6 +9,7 @@ from hybridlab.runs import launcher
 from hybridlab.runs.home import home_id
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
+from hybridlab.training.stage_spec import stage_names
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.live import pump
 from hybridlab.ui.live.component import chart
@@ -23,6 +24,7 @@ from hybridlab.ui.train.panels import panels
 from hybridlab.ui.train.profiling import profiling
 from hybridlab.ui.train.result import result
 from hybridlab.ui.train.setbacks import setbacks
+from hybridlab.ui.train.stages import stage_of
 from hybridlab.ui.train.usage import usage
 from hybridlab.units import format_seconds
 
@@ -74,7 +76,8 @@ def _run(run_id: str) -> Run | None:
         st.fragment(_refresh, run_every=1.0)(run_id, run.state, titles)
     else:
         _refresh(run_id, run.state, titles)
-    chart(channel, shown, [{"id": run.id, "name": run.name, "colour": 0}])
+    stages = stage_names(run.spec.get("training"))
+    chart(channel, shown, [{"id": run.id, "name": run.name, "colour": 0, "stages": stages}])
     return run
 
 
@@ -119,6 +122,8 @@ def _progress(run: Run) -> None:
         if run.steps
         else "Starting: importing and reading data"
     )
+    if stage := stage_of(run):
+        text += f", {stage}"
     left = reader(run.id).seconds_left()
     if run.state is RunState.RUNNING and run.cancel_requested:
         text += ", stopping after this step"

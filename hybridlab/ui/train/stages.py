@@ -1,0 +1,223 @@
+"""Stages of a training: a table of them, a suggestion from easy to hard, and the stage that a run is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from hybridlab.errors import Problem
+from hybridlab.runs.record import Run
+from hybridlab.training.stage_spec import StageSpec, Until, misfits, stage_names
+from hybridlab.ui import shell, state
+from hybridlab.ui.live.reader import reader
+from hybridlab.ui.schema import fields
+from hybridlab.validation import problems_from
+
+_OF_UNTIL = ("steps", "metric", "train_accuracy", "train_loss")
+_MAPPINGS = ("task_params", "grow", "open")
+_WHOLE = ("steps", "experts")
+_COLUMNS = ("name", *_OF_UNTIL, "task_params", "freeze", "unfreeze", "grow", "open", "experts")
+_VERSION = "train.stages.version"
+_SHARES = (4, 2, 1)
+"""A suggestion has a quarter, a half and all of what makes the task hard."""
+
+
+def stages(
+    changed: Mapping[str, Any],
+    steps: int,
+    task: Mapping[str, Any],
+    params: Mapping[str, Any],
+    change: Callable[[str, Any], None],
+) -> None:
+    """Show the stages of the settings as a table that can be changed; ``change`` takes new ones."""
+    now = [dict(stage) for stage in changed.get("stages", ())]
+    label = f"Stages ({len(now)})" if now else "Stages"
+    with st.expander(label, icon=":material/stairs:", key="train.stages"):
+        st.caption(
+            "From top to bottom, each until its steps are over or its conditions hold; the last one goes to the end of "
+            "the training. Scores are always those of the task as it is set above. What a stage says of the task, of "
+            "groups and of branches is written like pairs: 2, length: 32."
+        )
+        _suggestion(now, steps, task, params, change)
+        version = state.keep(_VERSION, 0)
+        edited = st.data_editor(
+            _frame(now),
+            key=f"train.stages.table.{version}",
+            num_rows="dynamic",
+            hide_index=True,
+            column_config=_configured(),
+            alt="Table of stages",
+        )
+        taken, problems = _taken(edited, now)
+        if taken != now and not problems:
+            change("stages", taken)
+        shell.problems([*problems, *_wrong(taken, steps)])
+
+
+def _suggestion(
+    now: list[dict[str, Any]],
+    steps: int,
+    task: Mapping[str, Any],
+    params: Mapping[str, Any],
+    change: Callable[[str, Any], None],
+) -> None:
+    """Offer three stages in which one of the task's parameters, a whole number, goes up to what is set."""
+    known = {field.name: field for field in fields(task["params_schema"])}
+    known = {name: field for name, field in known.items() if type(field.default) is int}
+    if not known:
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox("What gets harder", list(known), width=220, key="train.stages.what")
+        full = int(params.get(name, known[name].default))
+        st.button(
+            "Three stages from easy to hard",
+            icon=":material/add:",
+            key="train.stages.suggest",
+            disabled=bool(now) or full < _SHARES[0] or steps < len(_SHARES),
+            help="A quarter, a half and all of it. Each of the first two takes a quarter of the steps at "
+            "most, and ends once 9 of 10 answers are right, where answers are counted; a start to be "
+            "compared with a training without it.",
+            on_click=_suggest,
+            args=(name, full, steps, task["measure"] == "accuracy", change),
+        )
+
+
+def _suggest(
+    name: str, full: int, steps: int, counted: bool, change: Callable[[str, Any], None]
+) -> None:
+    made: list[dict[str, Any]] = []
+    for share in _SHARES[:-1]:
+        until = {"steps": max(1, steps // 4)} | ({"train_accuracy": 0.9} if counted else {})
+        part = {"task_params": {name: full // share}, "until": until}
+        made.append({"name": f"{name} {full // share}", **part})
+    change("stages", [*made, {"name": f"{name} {full}"}])
+    show_anew()
+
+
+def show_anew() -> None:
+    """Let the table start anew from the settings: they were changed elsewhere than in it."""
+    state.put(_VERSION, state.keep(_VERSION, 0) + 1)
+
+
+def _frame(now: list[dict[str, Any]]) -> pd.DataFrame:
+    rows = [{**stage, **_until(stage)} for stage in now]
+    columns = {name: [_shown(row.get(name)) for row in rows] for name in _COLUMNS}
+    frame = pd.DataFrame(columns)
+    for name in (*_OF_UNTIL, "experts"):
+        frame[name] = pd.to_numeric(frame[name]).astype("float64")
+    for name in ("name", "task_params", "freeze", "unfreeze", "grow", "open"):
+        frame[name] = frame[name].astype("object")
+    return frame
+
+
+def _until(stage: Mapping[str, Any]) -> dict[str, Any]:
+    found = stage.get("until")
+    return {"steps": found} if isinstance(found, int) else dict(found or {})
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_scalar(one)}" for key, one in value.items())
+    return value
+
+
+def _scalar(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _taken(
+    edited: pd.DataFrame, now: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Return the rows as settings and what cannot be read; settings that have no column stay."""
+    hidden = {str(stage.get("name")): stage for stage in now}
+    found: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    for row in edited.to_dict("records"):
+        given = {
+            str(name): int(value) if name in _WHOLE else value
+            for name, value in row.items()
+            if not (value is None or (not isinstance(value, str) and pd.isna(value)) or value == "")
+        }
+        if not given.get("name"):
+            continue
+        before = hidden.get(str(given["name"]), {})
+        kept = {k: v for k, v in before.items() if k not in (*_COLUMNS, "until")}
+        until = {k: v for k, v in _until(before).items() if k not in _OF_UNTIL}
+        until = {name: given.pop(name) for name in _OF_UNTIL if name in given} | until
+        for name in _MAPPINGS:
+            if name in given:
+                try:
+                    given[name] = _mapping(str(given[name]))
+                except ValueError:
+                    path = f"stages[{len(found)}].{name}"
+                    problems.append(
+                        Problem(path, "cannot be read", "pairs: 2, length: 32", str(given[name]))
+                    )
+        found.append({**kept, **given, **({"until": until} if until else {})})
+    return found, problems
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        found = YAML(typ="safe", pure=True).load("{" + text + "}")
+    except YAMLError:
+        raise ValueError(text) from None
+    if not isinstance(found, dict) or not all(
+        isinstance(key, str) and value is not None for key, value in found.items()
+    ):
+        raise ValueError(text)
+    return found
+
+
+def _wrong(taken: list[dict[str, Any]], steps: int) -> list[Problem]:
+    """Return what is wrong with stages; whether they go with task and design is checked at the start."""
+    made, problems = [], []
+    for place, stage in enumerate(taken):
+        try:
+            made.append(StageSpec.model_validate(stage))
+        except ValidationError as error:
+            problems += problems_from(error, f"stages[{place}]", known=list(StageSpec.model_fields))
+    if problems:
+        return problems
+    return [Problem("", sentence) for sentence in misfits(made, steps)]
+
+
+def _configured() -> dict[str, Any]:
+    config = st.column_config
+
+    def told(name: str) -> str:
+        fields = Until.model_fields if name in _OF_UNTIL else StageSpec.model_fields
+        return str(fields[name].description)
+
+    return {
+        "name": config.TextColumn("Name", required=True, max_chars=40, help=told("name")),
+        "steps": config.NumberColumn("Most steps", min_value=1, step=1, help=told("steps")),
+        "metric": config.NumberColumn("Until score", help=told("metric")),
+        "train_accuracy": config.NumberColumn(
+            "Until accuracy", min_value=0.0, max_value=1.0, help=told("train_accuracy")
+        ),
+        "train_loss": config.NumberColumn("Until loss", min_value=0.0, help=told("train_loss")),
+        "task_params": config.TextColumn("Task", help=told("task_params")),
+        "freeze": config.TextColumn("Freeze", help=told("freeze")),
+        "unfreeze": config.TextColumn("Unfreeze", help=told("unfreeze")),
+        "grow": config.TextColumn("Add repeats", help=told("grow")),
+        "open": config.TextColumn("Open", help=told("open")),
+        "experts": config.NumberColumn("Experts", min_value=1, step=1, help=told("experts")),
+    }
+
+
+def stage_of(run: Run) -> str:
+    """Say which stage a run is in, to stand beside its steps; empty where it has none."""
+    names = stage_names(run.spec.get("training"))
+    if not names or not run.step:
+        return ""
+    _, values = reader(run.id).curve("stage")
+    place = next((int(value) for value in reversed(values) if value is not None), 0)
+    place = min(place, len(names) - 1)
+    return f"stage {names[place]} ({place + 1} of {len(names)})"
