@@ -111,6 +111,11 @@ class Task(ABC):
         """Return the training settings that suit this task, by the names of ``TrainSpec``'s fields."""
 
     @property
+    def train_samples(self) -> int | None:
+        """Samples to train on, None where they are generated without end."""
+        return None
+
+    @property
     def val_splits(self) -> tuple[str, ...]:
         """Splits scored while training; the first one is the metric that early stopping watches."""
         return ("val",)

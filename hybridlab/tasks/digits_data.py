@@ -98,6 +98,15 @@ class Digits(Task):
     def _inputs(self, images: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def _targets(self, split: str) -> Tensor:
+        """Return what is asked of each image of a split (n,) int64: the digit."""
+        return digits(split)[1]
+
+    @property
+    def train_samples(self) -> int:
+        """1,257 images."""
+        return len(digits("train")[1])
+
     def head_node(self) -> dict[str, Any]:
         """Return a classifier of ten digits."""
         return {"use": "classifier", "classes": CLASSES}
@@ -108,7 +117,7 @@ class Digits(Task):
 
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return the step's samples in the order of their epoch; a batch may reach into the next epoch."""
-        images, labels = digits("train")
+        images, labels = digits("train")[0], self._targets("train")
         count = len(labels)
         first = step * batch
         index = np.empty(batch, dtype=np.int64)
@@ -125,7 +134,7 @@ class Digits(Task):
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Yield a split in its fixed order."""
-        images, labels = digits(split)
+        images, labels = digits(split)[0], self._targets(split)
         for first in range(0, len(labels), _EVALUATION_BATCH):
             part = slice(first, first + _EVALUATION_BATCH)
             yield Batch(self._inputs(images[part]), labels[part])

@@ -20,14 +20,14 @@ from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.base import Task
 from hybridlab.training import checkpoint, memory, random_state
 from hybridlab.training.component_metrics import ComponentMetrics
-from hybridlab.training.evaluation import better, evaluate, reached
+from hybridlab.training.evaluation import better, reached
 from hybridlab.training.groups import clip_all, optimiser, set_rates
 from hybridlab.training.meter import Meter, OnMetrics
-from hybridlab.training.objective import Objective
 from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import numerics
 from hybridlab.training.progress import Progress
 from hybridlab.training.result import State, StopReason, TrainResult
+from hybridlab.training.several import objective
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.start import start
 from hybridlab.training.together import Together, averaged, to_averages
@@ -113,7 +113,7 @@ class _Training:
         self.before_checkpoint = before_checkpoint
         for path in start(model, spec):
             _log.warning("%s has no last map that could start smaller; it starts as drawn", path)
-        self.objective = Objective(model, task, self.numerics)
+        self.objective = objective(model, task, spec, self.numerics)
         beside = list(self.objective.own.parameters()) if self.objective.own is not None else []
         self.optimiser = optimiser(model, spec, beside)
         self.parameters = [p for p in (*model.parameters(), *beside) if p.requires_grad]
@@ -200,7 +200,7 @@ class _Training:
     def scores(self, splits: tuple[str, ...]) -> dict[str, float]:
         """Score splits; without gradients, four times the samples of an update's part take less memory than it did."""
         at_once = 4 * math.ceil(self.spec.batch / self.spec.accumulation)
-        return evaluate(self.model, self.task, splits, self.numerics, at_once)
+        return self.objective.scores(splits, at_once)
 
     def save(self) -> None:
         """Write a checkpoint, and the best weights if they are newer than those on disk."""

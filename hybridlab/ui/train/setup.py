@@ -17,10 +17,11 @@ from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import Field, fields
 from hybridlab.ui.train.groups import groups
+from hybridlab.ui.train.several import settled, several
 from hybridlab.views.diagram import diagram_info
 
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
-_HIDDEN = ("task", "task_params", "groups")
+_HIDDEN = ("task", "task_params", "tasks", "groups")
 DESIGN = "current design"
 NAME = "train_name"
 """Under this the session keeps a name for its next run."""
@@ -123,6 +124,7 @@ def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
             [f for f in known if f.name not in BASIC], values, prefix, change, columns=2
         )
     groups(changed, change)
+    several(task, changed, change)
     of_task = fields(task["params_schema"])
     if of_task:
         with st.expander("The task's own settings", icon=":material/dataset:", key="train.task"):
@@ -135,7 +137,7 @@ def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
             on_click=_reset,
             args=(task["name"],),
         )
-    return {**changed, "task": task["name"], "task_params": params}
+    return settled({**changed, "task": task["name"], "task_params": params})
 
 
 def kept_settings(task: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[str, Any], None]]:
