@@ -62,7 +62,7 @@ class TaskGradients:
         self._trunk = trunk
         self._weights = trunk.shared if shared_only else [*trunk.shared, *trunk.private]
         self._held: list[list[Tensor | None]] = [[None] * len(self._weights) for _ in range(count)]
-        self._grams: Tensor | None = None
+        self._grams: dict[int, Tensor] = {}
 
     def add(self, place: int, loss: Tensor, keep: bool) -> None:
         """Add the gradient of a task's loss; ``keep`` leaves the graph for another one."""
@@ -74,19 +74,19 @@ class TaskGradients:
             before = held[index]
             if gradient is not None:
                 held[index] = gradient if before is None else before + gradient
-        self._grams = None
+        self._grams.clear()
 
     def gram(self) -> Tensor:
         """Return the inner products of the tasks' gradients over all shared weights (n, n), on the CPU."""
-        return self._each().sum(0)
+        return self._grams_at(range(len(self._trunk.shared))).sum(0)
 
     def last_gram(self) -> Tensor:
         """Return those over the last shared component (n, n): its weights are GradNorm's W."""
-        return self._each()[self._trunk.last].sum(0)
+        return self._grams_at(self._trunk.last).sum(0)
 
     def cosines(self, names: Sequence[str]) -> dict[str, float]:
         """Return the cosine of each pair of tasks at each shared component and over the whole trunk, as metrics."""
-        grams = self._each()
+        grams = self._grams_at(range(len(self._trunk.shared)))
         found: dict[str, float] = {}
         for address, held in self._trunk.places.items():
             near = cosines(grams[held].sum(0))
@@ -111,20 +111,19 @@ class TaskGradients:
                 parameter.grad.add_(gradient.to(parameter.dtype), alpha=factor)
 
     @torch.no_grad()
-    def _each(self) -> Tensor:
-        """Return the inner products at each shared weight (weights, n, n), float64, on the CPU."""
-        if self._grams is None:
-            count = len(self._held)
-            products = []
-            for index, parameter in enumerate(self._trunk.shared):
-                rows = [held[index] for held in self._held]
-                flat = torch.stack(
-                    [
-                        (torch.zeros_like(parameter) if row is None else row).reshape(-1).float()
-                        for row in rows
-                    ]
-                )
-                products.append(flat @ flat.T)
-            empty = torch.zeros(0, count, count)
-            self._grams = (torch.stack(products) if products else empty).cpu().double()
-        return self._grams
+    def _grams_at(self, places: Sequence[int]) -> Tensor:
+        """Return the inner products at some shared weights (weights, n, n), float64, on the CPU."""
+        missing = [place for place in dict.fromkeys(places) if place not in self._grams]
+        products = []
+        for place in missing:
+            zero = torch.zeros_like(self._trunk.shared[place])
+            rows = [zero if held[place] is None else held[place] for held in self._held]
+            flat = torch.stack([row.reshape(-1).float() for row in rows if row is not None])
+            products.append(flat @ flat.T)
+        if products:  # one copy from the device for all
+            self._grams |= dict(
+                zip(missing, torch.stack(products).cpu().double().unbind(), strict=True)
+            )
+        count = len(self._held)
+        found = [self._grams[place] for place in places]
+        return torch.stack(found) if found else torch.zeros(0, count, count, dtype=torch.float64)

@@ -22,10 +22,12 @@ from hybridlab.training.defaults import prepare
 from hybridlab.training.evaluation import evaluate
 from hybridlab.training.loop import train
 from hybridlab.training.precision import numerics
+from hybridlab.training.rate_finder import find_rate
 from hybridlab.training.result import TrainResult
 from hybridlab.training.several import SeveralObjective, objective
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.task_cosines import WHOLE, cosines_of, interval
+from hybridlab.training.weights import weights_sha256
 
 NODES = ["use: attention, heads: 2, causal: false", "use: swiglu"]
 MOE = ["use: attention, heads: 2, causal: false", "use: moe, experts: 3, top_k: 1"]
@@ -217,7 +219,7 @@ def test_killed_and_resumed_bit_by_bit(tmp_path: Path, sampling: str, balancing:
         return made, points
 
     wanted, whole = go("whole")
-    for kill in sorted(random.Random(sampling + balancing).sample(range(1, 12), 2)):
+    for kill in sorted(random.Random(sampling + balancing).sample(range(1, 12), 1)):
         with pytest.raises(Killed):
             go("broken", kill)
     found, late = go("broken")
@@ -428,3 +430,30 @@ def test_one_head_of_its_own_goes_to_the_first_task_and_others_are_supplied() ->
         "head_digits_parity",
         "head_digits_strokes",
     )
+
+
+@pytest.mark.parametrize("sampling", ["joint", "round_robin"])
+def test_a_rate_is_found_for_several_tasks(sampling: str) -> None:
+    model, what, spec = _made(tasks={"sampling": sampling})
+    before = weights_sha256(model)
+    found = find_rate(model, what, spec, steps=20)
+    assert len(found.losses) > 3 and weights_sha256(model) == before
+
+
+def test_a_step_in_half_precision_has_finite_gradients_of_all_tasks() -> None:
+    for balancing in ("pcgrad", "gradnorm"):
+        model, what, spec = _made(tasks={"balancing": balancing}, precision="bfloat16")
+        loss = _objective(model, what, spec).add_gradients(what.train_batch(0, 6, 0))
+        assert loss.isfinite() and loss.dtype is torch.float32
+        assert all(gradient.isfinite().all() for gradient in _gradients(model))
+
+
+def test_gradients_of_a_frozen_trunk_and_of_exits_are_no_obstacle(tmp_path: Path) -> None:
+    model, what, spec = _made(
+        tasks={"balancing": "pcgrad", "cosines_every": 2},
+        groups=[{"name": "all", "match": "swiglu|attention|patch_embedding", "frozen": True}],
+    )
+    assert train(model, what, spec, folder=tmp_path / "frozen").steps == 12
+    nodes = [NODES[0], "use: early_exit, outputs: 10", NODES[1]]
+    model, what, spec = _made(*nodes, tasks={"balancing": "cagrad"})
+    assert train(model, what, spec, folder=tmp_path / "exits").steps == 12
