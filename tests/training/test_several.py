@@ -3,73 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.architecture.document import loads
-from hybridlab.architecture.model import GraphModel, build
-from hybridlab.errors import HybridLabError, SpecError, TaskError
+from hybridlab.architecture.model import GraphModel
 from hybridlab.tasks.base import stream
-from hybridlab.tasks.registry import fit
 from hybridlab.tasks.several import SeveralBatch, SeveralTasks
 from hybridlab.training.balancing import pcgrad
-from hybridlab.training.defaults import prepare
 from hybridlab.training.evaluation import evaluate
 from hybridlab.training.loop import train
 from hybridlab.training.precision import numerics
 from hybridlab.training.rate_finder import find_rate
 from hybridlab.training.result import TrainResult
-from hybridlab.training.several import SeveralObjective, objective
-from hybridlab.training.spec import TrainSpec
-from hybridlab.training.task_cosines import WHOLE, cosines_of, interval
+from hybridlab.training.task_cosines import WHOLE, cosines_of
 from hybridlab.training.weights import weights_sha256
-
-NODES = ["use: attention, heads: 2, causal: false", "use: swiglu"]
-MOE = ["use: attention, heads: 2, causal: false", "use: moe, experts: 3, top_k: 1"]
-IMAGE = {"form": "image"}
-
-
-def _settings(**changes: Any) -> dict[str, Any]:
-    """Return a short training on three questions about digits as images; ``tasks`` are laid over."""
-    tasks = {
-        "of": [
-            {"task": "digits_image"},
-            {"task": "digits_parity", "task_params": IMAGE},
-            {"task": "digits_strokes", "task_params": IMAGE},
-        ],
-        **changes.pop("tasks", {}),
-    }
-    return {
-        "task": "digits_image",
-        "tasks": tasks,
-        "steps": 12,
-        "batch": 6,
-        "learning_rate": 1e-2,
-        "warmup_steps": 3,
-        "eval_every": 6,
-        "checkpoint_every": 4,
-        "device": "cpu",
-        **changes,
-    }
-
-
-def _made(*nodes: str, seed: int = 0, **changes: Any) -> tuple[GraphModel, SeveralTasks, TrainSpec]:
-    what, spec = prepare(_settings(**changes))
-    assert isinstance(what, SeveralTasks)
-    body = "".join(f"  - {{{node}}}\n" for node in nodes or NODES)
-    fitted = fit(loads(f"name: tiny\nwidth: 8\nnodes:\n{body}"), what)
-    return build(fitted, what.input_type(), seed=seed), what, spec
-
-
-def _objective(model: GraphModel, what: SeveralTasks, spec: TrainSpec) -> SeveralObjective:
-    made = objective(model, what, spec, numerics(spec))
-    assert isinstance(made, SeveralObjective)
-    return made
+from tests.training.several_made import IMAGE, MOE, NODES, goal_of, several
 
 
 def _by_hand(model: GraphModel, what: SeveralTasks, batch: SeveralBatch) -> list[list[Tensor]]:
@@ -108,10 +59,10 @@ def test_fixed_weights_give_the_weighted_sum_of_the_tasks_own_gradients(
         {"task": "digits_parity", "task_params": IMAGE},
         {"task": "digits_strokes", "task_params": IMAGE, "weight": 0.5},
     ]
-    model, what, spec = _made(tasks={"of": of, "sampling": sampling}, batch=9)
+    model, what, spec = several(tasks={"of": of, "sampling": sampling}, batch=9)
     batch = what.train_batch(3, 9, 0)
     one, two, three = _by_hand(model, what, batch)
-    loss = _objective(model, what, spec).add_gradients(batch, parts)
+    loss = goal_of(model, what, spec).add_gradients(batch, parts)
     wanted = 2 * _flat(one) + _flat(two) + 0.5 * _flat(three)
     torch.testing.assert_close(_flat(_gradients(model)), wanted, rtol=1e-4, atol=1e-6)
     assert loss.isfinite()
@@ -119,10 +70,10 @@ def test_fixed_weights_give_the_weighted_sum_of_the_tasks_own_gradients(
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_pcgrad_projects_what_is_shared_and_leaves_heads_alone(parts: int) -> None:
-    model, what, spec = _made(tasks={"balancing": "pcgrad"})
+    model, what, spec = several(tasks={"balancing": "pcgrad"})
     batch = what.train_batch(3, 6, 0)
     every = _by_hand(model, what, batch)
-    goal = _objective(model, what, spec)
+    goal = goal_of(model, what, spec)
     names = [name for name, _ in model.named_parameters()]
     shared = [place for place, name in enumerate(names) if "head_" not in name]
     flat = torch.stack([_flat([task[place] for place in shared]) for task in every]).double()
@@ -140,8 +91,8 @@ def test_pcgrad_projects_what_is_shared_and_leaves_heads_alone(parts: int) -> No
 
 
 def test_uncertainty_learns_its_variances_and_divides_by_them() -> None:
-    model, what, spec = _made(tasks={"balancing": "uncertainty"})
-    goal = _objective(model, what, spec)
+    model, what, spec = several(tasks={"balancing": "uncertainty"})
+    goal = goal_of(model, what, spec)
     assert goal.own.log_variances is not None
     with torch.no_grad():
         goal.own.log_variances.copy_(torch.tensor([0.5, -1.0, 0.0]))
@@ -162,7 +113,7 @@ def test_uncertainty_learns_its_variances_and_divides_by_them() -> None:
 
 def test_gradnorm_and_dwa_follow_the_losses(tmp_path: Path) -> None:
     for balancing in ("gradnorm", "dwa"):
-        model, what, spec = _made(
+        model, what, spec = several(
             tasks={"balancing": balancing, "dwa_every": 2, "gradnorm_rate": 0.1}
         )
         seen: dict[int, list[float]] = {}
@@ -211,7 +162,7 @@ def test_killed_and_resumed_bit_by_bit(tmp_path: Path, sampling: str, balancing:
             if done == kill:
                 raise Killed
 
-        model, what, spec = _made(*MOE, tasks=tasks)
+        model, what, spec = several(*MOE, tasks=tasks)
         torch.manual_seed(kill)
         made = train(
             model, what, spec, folder=tmp_path / folder, on_metrics=note, on_step=die, resume=True
@@ -234,15 +185,15 @@ def test_measuring_cosines_changes_nothing(tmp_path: Path) -> None:
     hashes = set()
     for every in (0, 2):
         for sampling in ("joint", "round_robin"):
-            model, what, spec = _made(*MOE, tasks={"cosines_every": every, "sampling": sampling})
+            model, what, spec = several(*MOE, tasks={"cosines_every": every, "sampling": sampling})
             result = train(model, what, spec, folder=tmp_path / f"{every}{sampling}")
             hashes.add((sampling, result.weights_sha256))
     assert len(hashes) == 2, "one for each way of sampling"
 
 
 def test_cosines_are_those_of_the_gradients_by_component() -> None:
-    model, what, spec = _made(tasks={"cosines_every": 4})
-    goal = _objective(model, what, spec)
+    model, what, spec = several(tasks={"cosines_every": 4})
+    goal = goal_of(model, what, spec)
     batch = what.train_batch(3, 6, 0)
     every = _by_hand(model, what, batch)
     goal.add_gradients(batch)
@@ -269,19 +220,8 @@ def test_cosines_are_those_of_the_gradients_by_component() -> None:
     assert not any(name.startswith("gradient_cosine") for name in goal.told())
 
 
-def test_measurements_cost_a_twentieth_at_most() -> None:
-    _, _, spec = _made(steps=10_000)
-    assert spec.tasks is not None
-    assert interval(spec.tasks, spec, 3) == 250
-    short = spec.model_copy(update={"steps": 100})
-    assert (1 + 2 * 3) / 3 / interval(spec.tasks, short, 3) <= 0.05
-    given = spec.tasks.model_copy(update={"balancing": "pcgrad"})
-    assert interval(given, short, 3) == 10, "it has the gradients anyhow"
-    assert interval(given, short.model_copy(update={"log_every": 4}), 3) == 12
-
-
 def test_each_task_is_scored_at_its_own_head(tmp_path: Path) -> None:
-    model, what, spec = _made()
+    model, what, spec = several()
     result = train(model, what, spec, folder=tmp_path)
     metrics = result.metrics
     singles = [metrics[f"test_accuracy_{part.name}"] for part in what.parts]
@@ -293,7 +233,7 @@ def test_each_task_is_scored_at_its_own_head(tmp_path: Path) -> None:
 
 
 def test_all_three_questions_are_learnt_together(tmp_path: Path) -> None:
-    model, what, spec = _made(
+    model, what, spec = several(
         tasks={"balancing": "pcgrad"}, steps=150, batch=64, eval_every=150, checkpoint_every=150
     )
     result = train(model, what, spec, folder=tmp_path)
@@ -303,138 +243,9 @@ def test_all_three_questions_are_learnt_together(tmp_path: Path) -> None:
         assert result.metrics[f"test_accuracy_{part.name}"] > common + 0.1, part.name
 
 
-def test_whose_turn_it_is_follows_the_sizes() -> None:
-    def turns(**tasks: Any) -> Counter[int]:
-        of = [
-            {"task": "digits_image", "size": 900},
-            {"task": "digits_parity", "task_params": IMAGE, "size": 100},
-        ]
-        what, _ = prepare(_settings(tasks={"of": of, **tasks}))
-        assert isinstance(what, SeveralTasks)
-        assert [what.turn(step, 1) for step in range(5)] == [what.turn(s, 1) for s in range(5)]
-        return Counter(what.turn(step, 1)[0] for step in range(4000))
-
-    assert turns(sampling="proportional")[0] / 4000 == pytest.approx(0.9, abs=0.02)
-    assert turns(sampling="temperature", temperature=2.0)[0] / 4000 == pytest.approx(0.75, abs=0.03)
-    assert turns(sampling="round_robin") == {0: 2000, 1: 2000}
-
-
-def test_joint_tasks_have_their_inputs_in_common_through_split_and_device() -> None:
-    _, what, _ = _made()
-    batch = what.train_batch(0, 8, 0)
-    for one in (batch, batch.to(torch.device("cpu")), *batch.split(3)):
-        assert isinstance(one, SeveralBatch)
-        assert len({id(each.inputs) for _, each in one.of}) == 1
-    assert int(batch.mask.sum()) == 24
-    joined = torch.cat([piece.of[2][1].targets for piece in batch.split(3)])  # type: ignore[attr-defined]
-    assert torch.equal(joined, batch.of[2][1].targets)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"tasks": {"of": [{"task": "digits_image"}]}}, "at least 2"),
-        (
-            {"tasks": {"of": [{"task": "digits_image"}, {"task": "digits_image"}]}},
-            "two tasks are called",
-        ),
-        ({"tasks": {"of": [{"task": "mqar"}, {"task": "parity"}]}}, "both must be the same"),
-        ({"tasks": {"sampling": "round_robin", "balancing": "pcgrad"}}, "joint or each"),
-        (
-            {"tasks": {"of": [{"task": "digits_image"}, {"task": "digits_parity"}]}},
-            "reads other inputs",
-        ),
-        (
-            {
-                "tasks": {
-                    "of": [
-                        {"task": "digits_image"},
-                        {"task": "digits_parity", "task_params": {**IMAGE, "augment": True}},
-                    ]
-                }
-            },
-            "other samples",
-        ),
-        (
-            {"tasks": {"of": [{"task": "digits_image"}, {"task": "no_such"}]}},
-            "tasks.of[1]",
-        ),
-        ({"tasks": {"sampling": "each"}, "batch": 2}, "one sample of each"),
-    ],
-)
-def test_what_cannot_be_learnt_together_is_a_sentence(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(HybridLabError) as caught:
-        prepare(_settings(**changes))
-    assert words in str(caught.value)
-
-
-def test_different_measures_have_no_mean_and_no_common_target() -> None:
-    params = {"length": 16}
-    given = {
-        "task": "python_bytes",
-        "task_params": params,
-        "tasks": {
-            "of": [
-                {"task": "python_bytes", "task_params": params},
-                {"task": "python_indentation", "task_params": params},
-            ]
-        },
-    }
-    what, _ = prepare(given)
-    assert what.metric == "test_bits_per_byte" and not what.higher_is_better
-    with pytest.raises(TaskError, match="different measures"):
-        prepare({**given, "target": 1.0})
-    with pytest.raises(TaskError, match="means nothing"):
-        prepare({**given, "tasks": {**given["tasks"], "main": "mean"}})
-
-
-def test_sizes_are_needed_where_shares_are_drawn() -> None:
-    given = {
-        "task": "parity",
-        "tasks": {"of": [{"task": "parity"}, {"task": "parity", "name": "b"}]},
-    }
-    prepare(given)
-    with pytest.raises(TaskError, match="give it a size"):
-        prepare({**given, "tasks": {**given["tasks"], "sampling": "proportional"}})
-
-
-def test_the_heads_of_an_architecture_are_taken_where_tasks_name_them() -> None:
-    of = [
-        {"task": "digits_image", "head": "ten"},
-        {"task": "digits_parity", "task_params": IMAGE, "head": "odd"},
-    ]
-    nodes = [
-        "id: a, use: attention, heads: 2, causal: false",
-        "id: ten, use: classifier, classes: 10",
-        "id: odd, use: classifier, classes: 2, inputs: [a]",
-    ]
-    model, what, spec = _made(*nodes, tasks={"of": of})
-    assert [node.id for node in model.architecture.nodes] == ["patch_embedding", "a", "odd", "ten"]
-    assert _objective(model, what, spec).heads == ("ten", "odd")
-    for wrong, words in (
-        ([{**of[0], "head": "a"}, of[1]], "is no head here"),
-        ([{**of[0], "head": "odd"}, of[1]], "another task"),
-        ([{"task": "digits_image", "head": "odd"}, {**of[1], "head": "ten"}], "does not answer"),
-    ):
-        with pytest.raises((SpecError, TaskError), match=words):
-            _made(*nodes, tasks={"of": wrong})
-    with pytest.raises(TaskError, match="no task says that it learns"):
-        _made(*nodes, tasks={"of": [{k: v for k, v in one.items() if k != "head"} for one in of]})
-
-
-def test_one_head_of_its_own_goes_to_the_first_task_and_others_are_supplied() -> None:
-    nodes = ["id: a, use: attention, heads: 2, causal: false", "use: classifier, classes: 10"]
-    model, what, spec = _made(*nodes)
-    assert _objective(model, what, spec).heads == (
-        "classifier",
-        "head_digits_parity",
-        "head_digits_strokes",
-    )
-
-
 @pytest.mark.parametrize("sampling", ["joint", "round_robin"])
 def test_a_rate_is_found_for_several_tasks(sampling: str) -> None:
-    model, what, spec = _made(tasks={"sampling": sampling})
+    model, what, spec = several(tasks={"sampling": sampling})
     before = weights_sha256(model)
     found = find_rate(model, what, spec, steps=20)
     assert len(found.losses) > 3 and weights_sha256(model) == before
@@ -442,18 +253,18 @@ def test_a_rate_is_found_for_several_tasks(sampling: str) -> None:
 
 def test_a_step_in_half_precision_has_finite_gradients_of_all_tasks() -> None:
     for balancing in ("pcgrad", "gradnorm"):
-        model, what, spec = _made(tasks={"balancing": balancing}, precision="bfloat16")
-        loss = _objective(model, what, spec).add_gradients(what.train_batch(0, 6, 0))
+        model, what, spec = several(tasks={"balancing": balancing}, precision="bfloat16")
+        loss = goal_of(model, what, spec).add_gradients(what.train_batch(0, 6, 0))
         assert loss.isfinite() and loss.dtype is torch.float32
         assert all(gradient.isfinite().all() for gradient in _gradients(model))
 
 
 def test_gradients_of_a_frozen_trunk_and_of_exits_are_no_obstacle(tmp_path: Path) -> None:
-    model, what, spec = _made(
+    model, what, spec = several(
         tasks={"balancing": "pcgrad", "cosines_every": 2},
         groups=[{"name": "all", "match": "swiglu|attention|patch_embedding", "frozen": True}],
     )
     assert train(model, what, spec, folder=tmp_path / "frozen").steps == 12
     nodes = [NODES[0], "use: early_exit, outputs: 10", NODES[1]]
-    model, what, spec = _made(*nodes, tasks={"balancing": "cagrad"})
+    model, what, spec = several(*nodes, tasks={"balancing": "cagrad"})
     assert train(model, what, spec, folder=tmp_path / "exits").steps == 12
