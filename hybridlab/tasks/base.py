@@ -116,7 +116,7 @@ class Task(ABC):
 
     @property
     def train_size(self) -> int | None:
-        """How many different training samples there are; None where each step draws its own."""
+        """How many training samples there are, windows of a text not overlapping; None where each step draws its own."""
         return None
 
     def spelled(self, token: int) -> str:

@@ -98,6 +98,10 @@ class Digits(Task):
         """How many training samples there are."""
         return len(split_indices()["train"])
 
+    def _targets(self, split: str) -> Tensor:
+        """Return what is asked of each image of a split (n,) int64: the digit."""
+        return digits(split)[1]
+
     def head_node(self) -> dict[str, Any]:
         """Return a classifier of ten digits."""
         return {"use": "classifier", "classes": CLASSES}
@@ -108,7 +112,7 @@ class Digits(Task):
 
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return the step's samples in the order of their epoch; a batch may reach into the next epoch."""
-        images, labels = digits("train")
+        images, labels = digits("train")[0], self._targets("train")
         chosen = torch.from_numpy(epoch_indices("digits", len(labels), step, batch, seed))
         picked = images[chosen]
         if self.params.augment:
@@ -118,7 +122,7 @@ class Digits(Task):
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Yield a split in its fixed order."""
-        images, labels = digits(split)
+        images, labels = digits(split)[0], self._targets(split)
         for first in range(0, len(labels), _EVALUATION_BATCH):
             part = slice(first, first + _EVALUATION_BATCH)
             yield Batch(self._inputs(images[part]), labels[part])

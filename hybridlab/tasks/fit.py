@@ -25,27 +25,28 @@ def fit(architecture: Architecture, task: Task) -> Architecture:
         SpecError: the architecture itself has errors; paths are those of the architecture as it was given.
         TaskError: it reads another kind of input, answers with other logits, or sees the answers ahead.
     """
-    completed = complete(architecture, task.input_node(), task.head_node(), _kind_of)
-    unread = list(_wrong_input(completed, task))
+    completed = complete(architecture, task.input_node(), task.head_node(), kind_of)
+    unread = list(wrong_input(completed, task))
     if unread:
-        raise TaskError(_as_given(unread, architecture, completed))
+        raise TaskError(as_given(unread, architecture, completed))
     inference = infer(completed, task.input_type(), length=task.length)
     if inference.errors:
-        raise SpecError(_as_given(inference.errors, architecture, completed))
+        raise SpecError(as_given(inference.errors, architecture, completed))
     problems = [*_wrong_output(completed, inference, task)] or [*_wrong_head(completed, task)]
     if task.needs_causal:
-        problems += _sees_ahead(inference)
+        problems += sees_ahead(inference)
     if problems:
-        raise TaskError(_as_given(problems, architecture, completed))
+        raise TaskError(as_given(problems, architecture, completed))
     return completed
 
 
-def _kind_of(name: str) -> str | None:
+def kind_of(name: str) -> str | None:
+    """Return the family of a component, None for one that is not known."""
     info = palette().get(name)
     return info.kind if info is not None else None
 
 
-def _as_given(
+def as_given(
     problems: Iterable[Problem], given: Architecture, completed: Architecture
 ) -> list[Problem]:
     """Count the nodes as in the architecture that was given, without those that the task supplied."""
@@ -61,7 +62,8 @@ def _as_given(
     return [replace(problem, path=_TOP.sub(path, problem.path, count=1)) for problem in problems]
 
 
-def _wrong_input(completed: Architecture, task: Task) -> Iterator[Problem]:
+def wrong_input(completed: Architecture, task: Task) -> Iterator[Problem]:
+    """Yield the inputs at the top that cannot read what a task gives."""
     given = task.input_type()
     for index, node in enumerate(completed.nodes):
         info = palette().get(node.use or "")
@@ -80,7 +82,7 @@ def _wrong_input(completed: Architecture, task: Task) -> Iterator[Problem]:
 
 def _wrong_output(completed: Architecture, inference: Inference, task: Task) -> Iterator[Problem]:
     wanted, given = task.output_type(), inference.output
-    if given is None or _matches(given, wanted):
+    if given is None or matches(given, wanted):
         return
     last = inference.scope.output if inference.scope is not None else ""
     index = next((i for i, node in enumerate(completed.nodes) if node.id == last), -1)
@@ -91,7 +93,7 @@ def _wrong_output(completed: Architecture, inference: Inference, task: Task) -> 
         str(given),
         "bring it back to every position with upsample"
         if _only_length_differs(given, wanted)
-        else f"use {_written(task.head_node())}, or remove the head and the task supplies it",
+        else f"use {written(task.head_node())}, or remove the head and the task supplies it",
     )
 
 
@@ -103,11 +105,12 @@ def _wrong_head(completed: Architecture, task: Task) -> Iterator[Problem]:
             f"{task.name} is about what its own head can tell; another one sees the answers",
             str(wanted["use"]),
             str(last.use or "a group of nodes"),
-            f"use {_written(wanted)}, or remove the head and the task supplies it",
+            f"use {written(wanted)}, or remove the head and the task supplies it",
         )
 
 
-def _matches(given: TensorType, wanted: TensorType) -> bool:
+def matches(given: TensorType, wanted: TensorType) -> bool:
+    """Say whether logits are of the shape that a task's loss takes; lengths may differ in name."""
     return (
         given.kind is wanted.kind
         and len(given.shape) == len(wanted.shape)
@@ -123,7 +126,8 @@ def _only_length_differs(given: TensorType, wanted: TensorType) -> bool:
     )
 
 
-def _sees_ahead(inference: Inference) -> Iterator[Problem]:
+def sees_ahead(inference: Inference) -> Iterator[Problem]:
+    """Yield the components that see positions further on."""
     told = set()
     for slot in inference.slots.values():
         if slot.info.cls.causal(slot.params) is False and slot.file_path not in told:
@@ -139,5 +143,6 @@ def _sees_ahead(inference: Inference) -> Iterator[Problem]:
             )
 
 
-def _written(node: dict[str, object]) -> str:
+def written(node: dict[str, object]) -> str:
+    """Return a node as it stands in a file."""
     return "{" + ", ".join(f"{key}: {value}" for key, value in node.items()) + "}"

@@ -9,7 +9,7 @@ import sysconfig
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hybridlab.components.base import Params, field
 from hybridlab.components.types import TensorType
 from hybridlab.errors import Problem, TaskError
-from hybridlab.tasks.base import Batch, Task, logits_type, stream, task, tokens_type
+from hybridlab.tasks.base import Batch, Measure, Task, logits_type, stream, task, tokens_type
 
 VOCAB = 256
 SKIPPED = frozenset(
@@ -94,7 +94,7 @@ class PythonBytes(Task):
     """
 
     Params = PythonBytesParams
-    measure = "bits_per_byte"
+    measure: ClassVar[Measure] = "bits_per_byte"
     needs_causal = True
 
     @property
@@ -102,6 +102,11 @@ class PythonBytes(Task):
         """Bytes a sample."""
         length: int = self.params.length
         return length
+
+    @property
+    def train_size(self) -> int | None:
+        """Windows without overlap that the training files hold."""
+        return len(corpus()["train"]) // self.length
 
     def input_node(self) -> dict[str, Any]:
         """Return an embedding of the 256 byte values."""
@@ -122,7 +127,9 @@ class PythonBytes(Task):
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return windows that start at random places of the training files."""
         data = corpus()["train"]
-        starts = stream(self.name, "train", seed, step).integers(0, len(data) - self.length, batch)
+        starts = stream("python_bytes", "train", seed, step).integers(
+            0, len(data) - self.length, batch
+        )
         return self._windows(data, starts)
 
     def evaluation(self, split: str) -> Iterator[Batch]:

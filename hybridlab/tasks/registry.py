@@ -15,7 +15,7 @@ import hybridlab.tasks
 from hybridlab.components.base import nearest
 from hybridlab.errors import Problem, TaskError
 from hybridlab.tasks.base import Task, registered
-from hybridlab.tasks.fit import fit
+from hybridlab.tasks.fit_several import fit
 from hybridlab.validation import problems_from
 
 __all__ = ["catalogue", "fit", "task", "tasks"]

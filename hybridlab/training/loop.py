@@ -23,15 +23,15 @@ from hybridlab.tasks.base import Task
 from hybridlab.training import checkpoint, memory, random_state
 from hybridlab.training.component_metrics import ComponentMetrics
 from hybridlab.training.curriculum import STAGE, Curriculum
-from hybridlab.training.evaluation import better, evaluate, reached
+from hybridlab.training.evaluation import better, reached
 from hybridlab.training.groups import clip_all, optimiser, set_rates
 from hybridlab.training.meter import Meter, OnMetrics
 from hybridlab.training.non_finite import NotFiniteError, Place, locate
-from hybridlab.training.objective import Objective
 from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import deterministic, numerics
 from hybridlab.training.progress import Progress
 from hybridlab.training.result import State, StopReason, TrainResult
+from hybridlab.training.several import objective
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.spikes import Spike, SpikeError, SpikeWatch
 from hybridlab.training.start import start
@@ -131,7 +131,7 @@ class _Training:
         self.before_checkpoint = before_checkpoint
         for path in start(model, spec):
             _log.warning("%s has no last map that could start smaller; it starts as drawn", path)
-        self.objective = Objective(model, task, self.numerics)
+        self.objective = objective(model, task, spec, self.numerics)
         self.curriculum = Curriculum(model, task, spec, self.objective)
         beside = list(self.objective.own.parameters()) if self.objective.own is not None else []
         self.optimiser = optimiser(model, spec, beside)
@@ -275,9 +275,11 @@ class _Training:
         """Score the validation splits; note the best, and whether that ends the training."""
         progress, spec, splits = self.progress, self.spec, self.task.val_splits
         with averaged(self.optimiser):
-            progress.metrics = self.scores(splits)
+            metrics = self.scores(splits)
+            told = self.curriculum.scored(metrics, self.scores)
+            progress.metrics = metrics  # from here on nobody is heeded
             self.meter.scores(progress.step, progress.metrics, self.model)
-            if told := self.curriculum.scored(progress.metrics, self.scores):
+            if told:
                 self.meter.tell(progress.step, told)
             if not self.curriculum.whole:
                 return
@@ -296,7 +298,7 @@ class _Training:
     def scores(self, splits: Sequence[str], task: Task | None = None) -> dict[str, float]:
         """Score splits; without gradients, four times the samples of an update's part take less memory than it did."""
         at_once = 4 * math.ceil(self.spec.batch / self.spec.accumulation)
-        return evaluate(self.model, task or self.task, splits, self.numerics, at_once, self.heed)
+        return self.objective.scores(splits, at_once, task or self.task, self.heed)
 
     def take(self, optimiser: torch.optim.Optimizer) -> None:
         """Go on with a stage's optimiser, which is another one where the model has grown."""

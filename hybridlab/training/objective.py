@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hybridlab.tasks.base import Batch, Task
+from hybridlab.training.evaluation import evaluate
 from hybridlab.training.precision import Numerics
 
 
@@ -64,6 +65,16 @@ class Objective:
             for piece, count in zip(pieces, answers, strict=True)
         ]
         return torch.stack(losses).sum()
+
+    def scores(
+        self,
+        splits: Sequence[str],
+        at_once: int,
+        task: Task,
+        before_each: Callable[[], object] = lambda: None,
+    ) -> dict[str, float]:
+        """Return a task's metrics of splits, at most ``at_once`` samples in memory together; see ``evaluate``."""
+        return evaluate(self.model, task, splits, self.numerics, at_once, before_each)
 
     def told(self) -> dict[str, float]:
         """Return what the last step has to tell beside its loss, as metrics."""

@@ -17,10 +17,10 @@ from hybridlab.errors import Problem, RunError, SpecError
 from hybridlab.tasks.base import Task
 from hybridlab.training import memory, random_state
 from hybridlab.training.groups import clip_all, optimiser, set_rates
-from hybridlab.training.objective import Objective
 from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import Numerics, numerics
 from hybridlab.training.rate_curve import RateCurve, rate_curve
+from hybridlab.training.several import objective
 from hybridlab.training.spec import TrainSpec
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
@@ -121,7 +121,7 @@ def _run(
     random_state.seed_everything(spec.seed)
     model.train()
     found, scaler = optimiser(model, spec), where.scaler()
-    objective = Objective(model, task, where)
+    goal = objective(model, task, spec, where)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     losses: list[float] = []
     lowest = first = math.inf
@@ -129,7 +129,7 @@ def _run(
         moved = set_rates(found, _at(spec, group, rate), step)
         batch = task.train_batch(step, spec.batch, spec.seed)
         if any(moved.values()):
-            loss = float(objective.add_gradients(batch, spec.accumulation, scaler))
+            loss = float(goal.add_gradients(batch, spec.accumulation, scaler))
             if scaler is not None:
                 scaler.unscale_(found)
             clip_all(found, trained, gradient_norm(trained), spec)
@@ -144,7 +144,7 @@ def _run(
             with torch.no_grad():
                 pieces = batch.split(spec.accumulation)
                 counts = [int(piece.mask.sum()) for piece in pieces]
-                told = [objective.loss_of(piece.to(where.device))[0] for piece in pieces]
+                told = [goal.loss_of(piece.to(where.device))[0] for piece in pieces]
                 weighted = zip(told, counts, strict=True)
                 loss = math.fsum(float(one) * count for one, count in weighted)
                 loss /= max(1, sum(counts))

@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from hybridlab.errors import Problem, SpecError
 from hybridlab.training.group_spec import GroupSpec
+from hybridlab.training.several_spec import SeveralSpec
 from hybridlab.training.stage_spec import StageSpec, misfits
 from hybridlab.validation import problems_from, shown
 
@@ -32,6 +33,10 @@ class TrainSpec(BaseModel):
     task: str = Field(description="Name of the task to train on.", min_length=1, max_length=100)
     task_params: dict[str, Any] = _setting(
         "Parameters of the task; what is left out keeps its default.", {}
+    )
+    tasks: SeveralSpec | None = _setting(
+        "Several tasks on one trunk, the task above the first of them; empty trains on that alone.",
+        None,
     )
     steps: Annotated[int, Field(strict=True)] = _setting(
         "Updates of the weights, unless training stops earlier.",
@@ -209,6 +214,13 @@ class TrainSpec(BaseModel):
             if group.optimiser == "schedule_free" and group.betas is None and not self.betas[0]:
                 raise ValueError(
                     f"the group {group.name!r} is schedule_free, which needs a first beta above 0, such as 0.9"
+                )
+        if self.tasks is not None:
+            first = self.tasks.of[0]
+            if (first.task, first.task_params) != (self.task, self.task_params):
+                raise ValueError(
+                    f"the first of tasks is {first.task!r}, the task {self.task!r}; both must be the same, with the "
+                    "same parameters"
                 )
         return self
 

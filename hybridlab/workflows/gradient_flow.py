@@ -10,7 +10,8 @@ from hybridlab.components.registry import palette
 from hybridlab.errors import Problem, RunError
 from hybridlab.runs.record import Run
 from hybridlab.runs.store import open_store
-from hybridlab.tasks.registry import fit, task
+from hybridlab.tasks.registry import fit
+from hybridlab.training.defaults import task_of
 from hybridlab.training.flow import Flow, flow
 from hybridlab.training.flow_findings import FlowFinding
 from hybridlab.training.grown import trained_text
@@ -35,7 +36,7 @@ def flow_of(run: Run) -> tuple[Flow, Architecture]:
         )
     architecture = loads(trained_text(run.spec))
     spec = make(dict(run.spec.get("training") or {}))
-    whole = fit(architecture, task(spec.task, **spec.task_params))
+    whole = fit(architecture, task_of(spec))
     columns = open_store().metrics(run.id)
     curves: dict[str, tuple[list[int], list[float | None]]] = {}
     for step, name, value in zip(columns.step, columns.name, columns.value, strict=True):

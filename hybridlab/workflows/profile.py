@@ -105,6 +105,8 @@ def profile_settings(
     predicted = None
     stream = None
     notes: tuple[str, ...] = ()
+    if spec.tasks is not None:
+        notes = (f"of several tasks, the loss is that of {spec.task} alone; all heads run",)
     if where.dtype is None:
         on_stage("predict")
         try:
@@ -116,7 +118,7 @@ def profile_settings(
                 recipe=recipe(chosen, spec, data.targets),
             )
         except DataDependentOutputException as error:  # Adafactor's update, for one
-            notes = (
+            notes += (
                 f"memory and operators are not predicted: {error.func} asks for values, of which there are none "
                 "before a step has run",
             )

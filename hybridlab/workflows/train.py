@@ -15,6 +15,7 @@ from hybridlab.hardware.devices import choose
 from hybridlab.hardware.meters.here import instruments
 from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.tasks.registry import fit, task
+from hybridlab.training.defaults import task_of
 from hybridlab.training.grown import grown_text
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
@@ -45,7 +46,7 @@ def run(context: RunContext) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError):
         raise RunError("the run's record has no architecture and training settings") from None
     spec = make(settings)
-    what = task(spec.task, **spec.task_params)
+    what = task_of(spec)
     architecture = fit(loads(text), what)
     model = build(architecture, what.input_type(), seed=spec.seed)
     write_whole(context.folder / "architecture.yaml", grown_text(text, spec.stages))

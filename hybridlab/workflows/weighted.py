@@ -15,6 +15,7 @@ from hybridlab.runs.home import run_folder
 from hybridlab.runs.store import open_store
 from hybridlab.tasks.registry import fit
 from hybridlab.tasks.registry import task as make_task
+from hybridlab.training.defaults import task_of
 from hybridlab.training.grown import trained_text
 from hybridlab.training.loop import WEIGHTS
 from hybridlab.training.spec import make
@@ -44,7 +45,7 @@ def weighted(
         TaskError: the task is unknown, or does not fit.
         RunError: there is no such run, it has no final weights, or weights are those of another architecture.
     """
-    params: dict[str, object] = {}
+    chosen = None
     if run is not None:
         if weights is not None:
             raise SpecError(
@@ -53,7 +54,7 @@ def weighted(
         record = open_store().get(run)
         weights = final_weights(run)
         spec = make(dict(record.spec["training"]))
-        task, params = spec.task, dict(spec.task_params)
+        chosen = task_of(spec)
         architecture = architecture or loads(trained_text(record.spec))
     at = None if weights is None else Path(weights)
     published = read_file(at / "config.json") if at is not None and at.is_dir() else None
@@ -62,8 +63,9 @@ def weighted(
     if architecture is None:
         raise SpecError(Problem("file", "there is nothing to write", "an architecture, or a run"))
     given = None
-    if task is not None:
-        chosen = make_task(task, **params)
+    if task is not None and chosen is None:
+        chosen = make_task(task)
+    if chosen is not None:
         architecture, given = fit(architecture, chosen), chosen.input_type()
     model = build(architecture, given, seed=0)
     if published is not None and at is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridlab.ui.live.component import Panel
+from hybridlab.ui.train.several import panels_of
 
 MEBIBYTE = 1 / 2**20
 MOST_CORES = 8
@@ -61,6 +62,7 @@ def panels(task: Mapping[str, Any] | None, names: Sequence[str] = ()) -> list[Pa
     return [
         Panel("Training loss", "loss", ("loss",), "nats", smooth=True),
         validation(measure, metrics or (f"val_{measure}",)),
+        *panels_of(names),
         *_rates(names),
         *_use_of_host(names),
         *_use_of_device(names),

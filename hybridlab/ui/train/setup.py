@@ -17,11 +17,12 @@ from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import Field, fields
 from hybridlab.ui.train.groups import groups
+from hybridlab.ui.train.several import settled, several
 from hybridlab.ui.train.stages import stages
 from hybridlab.views.diagram import diagram_info
 
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
-_HIDDEN = ("task", "task_params", "groups", "stages")
+_HIDDEN = ("task", "task_params", "tasks", "groups", "stages")
 DESIGN = "current design"
 NAME = "train_name"
 """Under this the session keeps a name for its next run."""
@@ -124,6 +125,7 @@ def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
             [f for f in known if f.name not in BASIC], values, prefix, change, columns=2
         )
     groups(changed, change)
+    several(task, changed, change)
     of_task = fields(task["params_schema"])
     stages(changed, int(values.get("steps") or 1), task, params, change)
     if of_task:
@@ -137,7 +139,7 @@ def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
             on_click=_reset,
             args=(task["name"],),
         )
-    return {**changed, "task": task["name"], "task_params": params}
+    return settled({**changed, "task": task["name"], "task_params": params})
 
 
 def kept_settings(task: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[str, Any], None]]:

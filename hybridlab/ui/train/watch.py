@@ -24,6 +24,7 @@ from hybridlab.ui.train.panels import panels
 from hybridlab.ui.train.profiling import profiling
 from hybridlab.ui.train.result import result
 from hybridlab.ui.train.setbacks import setbacks
+from hybridlab.ui.train.several import several_tasks
 from hybridlab.ui.train.stages import stage_of
 from hybridlab.ui.train.usage import usage
 from hybridlab.units import format_seconds
@@ -45,6 +46,7 @@ def watch(run_id: str) -> None:
         profiling(run)
         task = predictions.task(str(_training(run).get("task", "")))
         network(run, task)
+        several_tasks(run)
         gradient_flow(run, task)
         if not run.state.active:
             _afterwards(run)

@@ -1,0 +1,116 @@
+"""The Train page's several tasks: chosen, checked and started; what they share and how they pull, while they learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hybridlab.runs.leases import Lease
+from hybridlab.runs.metrics import Point
+from tests.app.held import held, in_session
+
+TEXT = "name: row\nwidth: 8\nnodes:\n  - {id: one, use: gru}\n  - {id: two, use: mlp}\n"
+TASKS = {
+    "of": [{"task": "digits_sequence"}, {"task": "digits_parity"}],
+    "sampling": "joint",
+    "balancing": "fixed",
+}
+
+
+def settings(visitor) -> dict[str, Any]:
+    return dict(in_session(visitor.at, "settings.digits_sequence").get("tasks") or {})
+
+
+@pytest.fixture
+def opened(visitor):
+    """The Train page with two questions beside the digit."""
+    at = visitor.open("2_Train")
+    (box,) = [box for box in at.multiselect if box.label == "Beside it"]
+    assert set(box.options) >= {"Digits, odd or even", "Digits, strokes crossed"}
+    assert not any("bytes" in option or "images" in option for option in box.options)
+    visitor.give(box, ["digits_parity", "digits_strokes"])
+    return visitor
+
+
+def test_tasks_are_put_beside_the_chosen_one_and_go_into_the_run(opened, runs) -> None:
+    (box,) = [box for box in opened.at.selectbox if box.label == "Balancing"]
+    opened.give(box, "pcgrad")
+    assert settings(opened)["balancing"] == "pcgrad" and "2001.06782" in opened.words()
+    opened.until(lambda at: not opened.button("Start training").disabled)
+    opened.press("Start training")
+    (run,) = runs.store.list(kind="train")
+    several = run.spec["training"]["tasks"]
+    assert [part["task"] for part in several["of"]] == [
+        "digits_sequence",
+        "digits_parity",
+        "digits_strokes",
+    ]
+    assert (several["sampling"], several["balancing"]) == ("joint", "pcgrad")
+    assert run.name.endswith("digits_sequence + digits_parity + digits_strokes")
+
+
+def test_the_tasks_own_settings_go_to_those_that_have_them_too(opened, runs) -> None:
+    opened.give(held(opened.at.toggle, "train.digits_sequence.task.augment"), True)
+    opened.until(lambda at: not opened.button("Start training").disabled)
+    opened.press("Start training")
+    (run,) = runs.store.list(kind="train")
+    assert all(part["task_params"]["augment"] for part in run.spec["training"]["tasks"]["of"])
+
+
+def test_balancing_by_gradients_takes_all_tasks_at_every_step(opened) -> None:
+    (box,) = [box for box in opened.at.selectbox if box.label == "Sampling"]
+    opened.give(box, "temperature")
+    assert any(field.label == "Temperature" for field in opened.at.number_input)
+    (box,) = [box for box in opened.at.selectbox if box.label == "Balancing"]
+    opened.give(box, "cagrad")
+    assert settings(opened)["sampling"] == "joint"
+    (box,) = [box for box in opened.at.multiselect if box.label == "Beside it"]
+    opened.give(box, [])
+    assert not settings(opened)
+
+
+def test_what_tasks_share_and_how_they_pull_is_shown(visitor, runs) -> None:
+    run = runs.running("both", text=TEXT, task="digits_sequence", tasks=TASKS)
+    at = visitor.open("2_Train", run=run.id)
+    at.session_state[f"train.several.{run.id}"] = True
+    at.run()
+    visitor._whole()
+    boxes = {b["path"]: b for b in visitor.component("train.several.diagram")["info"]["boxes"]}
+    assert boxes["nodes[0]"]["detail"] == boxes["nodes[1]"]["detail"] == "shared by 2"
+    assert boxes["task.head_digits_parity"]["detail"] == "only digits_parity"
+    assert "The first cosines of gradients come" in visitor.words()
+    pair = "digits_sequence~digits_parity"
+    values = {
+        "task_loss/digits_sequence": 2.0,
+        "task_loss/digits_parity": 0.7,
+        "task_weight/digits_sequence": 1.0,
+        "task_weight/digits_parity": 1.0,
+        f"gradient_cosine/*/{pair}": 0.2,
+        f"gradient_cosine/two/{pair}": -0.4,
+    }
+    points = [Point(6, name, value, 6.0) for name, value in values.items()]
+    runs.store.leases.beat(Lease(run.id, "token"), points, step=6, steps=10)
+    visitor.until(lambda at: "pull against each other most in two" in visitor.words())
+    charts = [chart.proto.spec for chart in visitor.at.get("plotly_chart")]
+    assert any("in 1 of 1 shared parts" in chart for chart in charts)
+
+    def titles(at) -> set[str]:
+        return {panel["title"] for panel in visitor.component("chart.train")["panels"]}
+
+    visitor.until(lambda at: {"Loss by task", "Weight by task"} <= titles(at))
+
+
+def test_learnt_together_and_alone_stand_beside_each_other(visitor, runs) -> None:
+    alike = {"text": TEXT, "batch": 4, "learning_rate": 0.1}
+    both = {"test_accuracy_digits_sequence": 0.9, "test_accuracy_digits_parity": 0.8}
+    for value in (0.85, 0.86):
+        runs.ended("alone", metrics={"test_accuracy": value}, task="digits_parity", **alike)
+    run = runs.ended("both", metrics=both, task="digits_sequence", tasks=TASKS, **alike)
+    at = visitor.open("2_Train", run=run.id)
+    at.session_state[f"train.several.{run.id}"] = True
+    at.run()
+    visitor._whole()
+    words = visitor.words().replace("\\", "")
+    assert "negative transfer, accuracy 0.8 with others, 0.855 alone (2 runs)" in words
+    assert "there is no run on it alone" in words
