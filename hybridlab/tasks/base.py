@@ -97,6 +97,13 @@ class Task(ABC):
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return the training batch of a step, on the CPU: a pure function of its arguments and the parameters."""
 
+    def fixed_inputs(self) -> Tensor | None:
+        """Return the inputs of all training samples (n, ...), where each comes again unchanged, epoch by epoch.
+
+        None where samples are made anew, changed, or cut out anywhere, so that hardly one comes twice.
+        """
+        return None
+
     @abstractmethod
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Yield the fixed batches of a split, on the CPU; splits are those of ``val_splits`` and ``test_splits``."""

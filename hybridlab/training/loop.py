@@ -23,7 +23,7 @@ from hybridlab.training.component_metrics import ComponentMetrics
 from hybridlab.training.evaluation import better, evaluate, reached
 from hybridlab.training.groups import clip_all, optimiser, set_rates
 from hybridlab.training.meter import Meter, OnMetrics
-from hybridlab.training.objective import Objective
+from hybridlab.training.objectives import objective_for
 from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import numerics
 from hybridlab.training.progress import Progress
@@ -113,7 +113,7 @@ class _Training:
         self.before_checkpoint = before_checkpoint
         for path in start(model, spec):
             _log.warning("%s has no last map that could start smaller; it starts as drawn", path)
-        self.objective = Objective(model, task, self.numerics)
+        self.objective = objective_for(model, task, spec, self.numerics, folder)
         beside = list(self.objective.own.parameters()) if self.objective.own is not None else []
         self.optimiser = optimiser(model, spec, beside)
         self.parameters = [p for p in (*model.parameters(), *beside) if p.requires_grad]
@@ -126,7 +126,7 @@ class _Training:
         self.saved_step: int | None = None
         random_state.seed_everything(spec.seed)
         checkpoint.clean(folder / CHECKPOINTS)
-        memory.foresee(model, task, spec, self.numerics)
+        memory.foresee(model, task, spec, self.numerics, self.objective)
 
     def run(self, should_stop: ShouldStop, on_step: Callable[[int], None]) -> StopReason:
         """Update the weights until there is a reason to stop; return it."""
@@ -259,7 +259,7 @@ class _Training:
         if isinstance(self.optimiser, Together):
             self.optimiser.forget()
         self.optimiser.state.clear()
-        return memory.explain(self.model, self.task, self.spec, self.numerics)
+        return memory.explain(self.model, self.task, self.spec, self.numerics, self.objective)
 
     def finish(self, reason: StopReason) -> TrainResult:
         """Score the test splits once if the training is through; write the weights and the result."""

@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from hybridlab.errors import Problem, SpecError
 from hybridlab.training.group_spec import GroupSpec
+from hybridlab.training.teacher_spec import TeacherSpec
 from hybridlab.validation import problems_from, shown
 
 MAX_BYTES = 64 * 1024
@@ -76,6 +77,9 @@ class TrainSpec(BaseModel):
         "Weights that are optimised in another way than all others; the first group that fits takes a weight.",
         (),
         max_length=64,
+    )
+    teacher: TeacherSpec | None = _setting(
+        "A trained network to learn from, beside the task's own answers; empty: none.", None
     )
     residual_init: Literal["default", "depth_scaled", "zero"] = _setting(
         "How the last maps of residual branches start: as drawn; smaller by the root of the number of residuals, so "

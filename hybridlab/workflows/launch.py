@@ -14,6 +14,7 @@ from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.training.groups import assigned
 from hybridlab.training.start import start, starts_otherwise
+from hybridlab.workflows.distill import taught
 
 
 def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         model = build(completed, task.input_type(), device="meta")
         assigned(model, spec.groups)
         start(model, spec)
+    spec = taught(spec, completed, task)
     return {
         "name": f"{architecture.name} on {task.name}",
         "training": spec.model_dump(mode="json"),

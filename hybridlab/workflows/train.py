@@ -18,6 +18,7 @@ from hybridlab.tasks.registry import fit, task
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
 from hybridlab.training.step_profile import StepProfiler
+from hybridlab.workflows.distill import outcome
 from hybridlab.workflows.metering import RunEnergy, metered
 
 _SMALL = "name: warm\nwidth: 8\nnodes:\n  - {use: lstm}\n  - {use: attention, heads: 2}\n"
@@ -102,6 +103,7 @@ def run(context: RunContext) -> dict[str, Any]:
         "baselines": what.baselines(),
         "params": params,
         "energy": energy.result(result.steps),
+        **({"distillation": outcome(model, what, spec, result.metrics)} if spec.teacher else {}),
     }
 
 

@@ -16,6 +16,8 @@ from hybridlab.tasks.registry import fit, task
 from hybridlab.training.defaults import prepare
 from hybridlab.training.loop import train
 from hybridlab.training.spec import read_settings
+from hybridlab.training.teacher_spec import LATEST
+from tests.training.conftest import Finished
 
 SHORT = {
     "steps": 20,
@@ -57,9 +59,12 @@ def test_every_preset_trains_twenty_steps(entry: Entry, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path", sorted((sample_configs() / "training").glob("*.yaml")), ids=lambda path: path.stem
 )
-def test_every_sample_of_settings_trains(path: Path, tmp_path: Path) -> None:
+def test_every_sample_of_settings_trains(path: Path, tmp_path: Path, finished: Finished) -> None:
     what, spec = prepare({**read_settings(path), "steps": 2, "eval_every": 2, "device": "cpu"})
     mixers = "  - {use: attention, heads: 2}\n  - {use: mamba2, heads: 2, head_dim: 4, state: 4}\n"
+    if spec.teacher is not None and spec.teacher.run is not None:
+        name = spec.teacher.run.removeprefix(LATEST)
+        finished(what, "use: attention, heads: 2", "use: attention, heads: 2", name=name)
     small = loads(f"name: x\nwidth: 8\nnodes:\n{mixers}")
     model = build(fit(small, what), what.input_type(), seed=0)
     assert train(model, what, spec, folder=tmp_path).steps == 2

@@ -20,7 +20,7 @@ from hybridlab.ui.train.groups import groups
 from hybridlab.views.diagram import diagram_info
 
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
-_HIDDEN = ("task", "task_params", "groups")
+_HIDDEN = ("task", "task_params", "groups", "teacher")
 DESIGN = "current design"
 NAME = "train_name"
 """Under this the session keeps a name for its next run."""

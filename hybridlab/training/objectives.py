@@ -1,0 +1,26 @@
+"""Which objective the settings of a training ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from hybridlab.tasks.base import Task
+from hybridlab.training.distillation import Distillation
+from hybridlab.training.objective import Objective
+from hybridlab.training.precision import Numerics
+from hybridlab.training.spec import TrainSpec
+
+
+def objective_for(
+    model: nn.Module, task: Task, spec: TrainSpec, numerics: Numerics, folder: Path
+) -> Objective:
+    """Return what a training makes small; ``folder`` is the run's, for what an objective keeps on disk.
+
+    Raises:
+        SpecError: what the settings name beside the model is not there or does not fit.
+    """
+    if spec.teacher is not None:
+        return Distillation(model, task, spec, numerics, folder)
+    return Objective(model, task, numerics)
