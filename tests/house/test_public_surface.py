@@ -127,6 +127,7 @@ VERBS = {
         "--threads",
         "--set",
         "--name",
+        "--also-alone",
         "--json",
     },
     "validate": {"--task", "--json"},

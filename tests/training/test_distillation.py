@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hybridlab.architecture.model import GraphModel
-from hybridlab.errors import RunError, SpecError
+from hybridlab.errors import RunError
 from hybridlab.runs.home import run_folder
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import task
@@ -23,9 +23,7 @@ from hybridlab.training.loop import CHECKPOINTS, train
 from hybridlab.training.precision import numerics
 from hybridlab.training.result import TrainResult
 from hybridlab.training.spec import TrainSpec
-from hybridlab.training.teacher import newest, settled
 from hybridlab.training.teacher_losses import hidden_loss, logits_loss, matrix_loss
-from hybridlab.training.teacher_spec import TeacherSpec
 from hybridlab.training.weights import weights_sha256
 from tests.training.conftest import Finished, Tiny
 
@@ -160,7 +158,6 @@ def test_the_teacher_teaches_and_stays_as_it_was(
         ("parity", (3,)),
         ("parity", (6,)),
         ("parity", (11,)),
-        ("digits_sequence", (6,)),
         ("digits_sequence", (2, 5, 7, 10)),
     ],
 )
@@ -239,74 +236,6 @@ def test_another_teacher_does_not_go_on_where_one_stopped(
         train(tiny(parity), parity, spec, folder=tmp_path, resume=True)
 
 
-def test_what_the_teacher_says_of_fixed_samples_is_kept_and_makes_no_difference(
-    tiny: Tiny,
-    settings: Settings,
-    finished: Finished,
-    digits: Task,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    run = finished(digits, *ATTENTION)
-    found, asked = [], []
-    for place, cache_mib in enumerate((64, 0)):
-        spec = _spec(settings, digits, run=run, hidden={}, cache_mib=cache_mib)
-        spec = spec.model_copy(update={"batch": 64, "accumulation": 2})
-        student = tiny(digits, *SSM)
-        objective = _objective(student, digits, spec, tmp_path / str(place))
-        calls: list[Any] = []
-
-        def counted(*given: Any, ask: Any = objective._ask, calls: list[Any] = calls) -> Any:
-            calls.append(given)
-            return ask(*given)
-
-        monkeypatch.setattr(objective, "_ask", counted)
-        if objective._cache is not None:
-            monkeypatch.setattr(objective._cache, "_ask", counted)
-        for step in range(3):
-            student.zero_grad()
-            objective.add_gradients(digits.train_batch(step, 64, 0), 2)
-        found.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
-        asked.append(len(calls))
-    for with_cache, without in zip(*found, strict=True):
-        torch.testing.assert_close(with_cache, without, atol=1e-5, rtol=1e-4)
-    fixed = digits.fixed_inputs()
-    assert fixed is not None
-    known = {row.numpy().tobytes(): place // 32 for place, row in enumerate(fixed)}
-    seen = [row for step in range(3) for row in digits.train_batch(step, 64, 0).inputs]
-    blocks = {known[row.numpy().tobytes()] for row in seen}
-    assert asked == [len(blocks | {0}), 6], "each block once; or every part of every step"
-    files = list((tmp_path / "0" / teacher_cache.FOLDER).rglob("*.safetensors"))
-    assert len(files) == asked[0]
-    assert not (tmp_path / "1" / teacher_cache.FOLDER).exists()
-
-
-def test_a_cache_that_would_not_hold_all_keeps_nothing(
-    tiny: Tiny, settings: Settings, finished: Finished, digits: Task, tmp_path: Path
-) -> None:
-    spec = _spec(settings, digits, run=finished(digits, *ATTENTION), hidden={}, cache_mib=1)
-    objective = _objective(tiny(digits, *SSM), digits, spec, tmp_path)
-    objective.add_gradients(digits.train_batch(0, 6, 0))
-    assert not list((tmp_path / teacher_cache.FOLDER).rglob("*.safetensors"))
-    assert objective._cache is not None and not objective._cache._kept
-
-
-@pytest.mark.parametrize(
-    ("name", "params"),
-    [("digits_sequence", {"augment": True}), ("parity", {}), ("python_bytes", {"length": 16})],
-)
-def test_samples_that_hardly_come_again_are_not_kept(name: str, params: dict[str, Any]) -> None:
-    assert task(name, **params).fixed_inputs() is None
-
-
-def test_fixed_samples_are_those_of_the_batches(digits: Task) -> None:
-    for what in (digits, task("digits_image")):
-        fixed = what.fixed_inputs()
-        assert fixed is not None
-        known = {row.numpy().tobytes() for row in fixed}
-        assert all(row.numpy().tobytes() in known for row in what.train_batch(7, 16, 3).inputs)
-
-
 def test_memory_is_foreseen_with_the_teacher(
     tiny: Tiny, settings: Settings, finished: Finished, parity: Task, tmp_path: Path
 ) -> None:
@@ -332,86 +261,3 @@ def test_components_of_both_start_with_the_teachers_weights(tiny: Tiny, parity: 
     for path in taken:
         for name, tensor in theirs[path].state_dict().items():
             assert torch.equal(own[path].state_dict()[name], tensor)
-
-
-@pytest.mark.parametrize(
-    ("teacher", "path", "words"),
-    [
-        ({"run": "000000000000"}, "teacher.run", "no such run"),
-        ({"run": "../../etc"}, "teacher.run", "not a run id"),
-        ({"run": "latest:nobody"}, "teacher.run", "no run of 'nobody' on parity"),
-        ({"architecture": "nothing", "weights": "x"}, "teacher.architecture", "no such arch"),
-        ({"architecture": "lstm_mini", "weights": "/no/x"}, "teacher.weights", "no such file"),
-        (
-            {"run": "RUN", "hidden": {}, "layers": [{"teacher": "lstmm", "student": "a"}]},
-            "teacher.layers[0].teacher",
-            "did you mean 'lstm'",
-        ),
-        ({"run": "RUN", "matrices": {}}, "teacher.matrices", "lstm and lstm"),
-        ({"run": "WIDE", "hidden": {}, "feed": "teacher"}, "teacher.layers[0]", "cannot read"),
-        ({"run": "MQAR"}, "teacher.run", "answer"),
-    ],
-)
-def test_a_teacher_that_cannot_teach_is_refused(
-    tiny: Tiny,
-    settings: Settings,
-    finished: Finished,
-    parity: Task,
-    tmp_path: Path,
-    teacher: dict[str, Any],
-    path: str,
-    words: str,
-) -> None:
-    named = {
-        "RUN": lambda: finished(parity),
-        "WIDE": lambda: finished(parity, width=12),
-        "MQAR": lambda: finished(task("mqar", pairs=2, length=8, vocab=16)),
-    }
-    run = named.get(str(teacher.get("run")))
-    spec = _spec(settings, parity, **teacher | ({"run": run()} if run else {}))
-    with pytest.raises(SpecError, match=words) as caught:
-        train(tiny(parity), parity, spec, folder=tmp_path)
-    assert caught.value.problems[0].path == path
-
-
-def test_a_teacher_that_knows_fewer_tokens_is_refused(
-    tiny: Tiny, settings: Settings, finished: Finished, tmp_path: Path
-) -> None:
-    few, many = (task("mqar", pairs=2, length=8, vocab=vocab) for vocab in (16, 32))
-    run = finished(few, "use: lstm", "use: lm_head, vocab: 16")
-    with pytest.raises(SpecError, match=r"answer|all tokens"):
-        train(tiny(many), many, _spec(settings, many, run=run), folder=tmp_path)
-
-
-def test_the_newest_finished_run_of_an_architecture_is_found(
-    settings: Settings, finished: Finished, parity: Task
-) -> None:
-    first = finished(parity, name="my-net")
-    second = finished(parity, name="my-net")
-    finished(parity, name="other")
-    finished(task("mqar", pairs=2, length=8, vocab=16), name="my-net")
-    assert newest("my_net", "parity") == second
-    run_folder(second).joinpath("weights.safetensors").unlink()
-    assert newest("my-net", "parity") == first
-    fast = settled(TeacherSpec(run="latest:my_net"), parity)
-    assert fast.run == first
-
-
-def test_weights_in_a_file_teach_too(
-    tiny: Tiny, settings: Settings, finished: Finished, parity: Task, tmp_path: Path
-) -> None:
-    folder = run_folder(finished(parity, *ATTENTION))
-    files = {
-        "architecture": str(folder / "architecture.yaml"),
-        "weights": str(folder / "weights.safetensors"),
-    }
-    by_file = train(
-        tiny(parity), parity, _spec(settings, parity, **files), folder=tmp_path / "file"
-    )
-    by_run = train(
-        tiny(parity), parity, _spec(settings, parity, run=folder.name), folder=tmp_path / "run"
-    )
-    assert by_file.weights_sha256 == by_run.weights_sha256
-    wrong = {**files, "architecture": "lstm_mini"}
-    with pytest.raises(SpecError, match="another architecture"):
-        train(tiny(parity), parity, _spec(settings, parity, **wrong), folder=tmp_path / "x")
