@@ -65,7 +65,8 @@ def section(text: str, task: Mapping[str, Any], settings: Mapping[str, Any]) -> 
             except ValidationError as error:
                 shell.problems(problems_from(error, "teacher"))
     now = dict(kept_settings(task)[0].get("teacher") or {})
-    return {**settings, "teacher": now or None}
+    others = {name: value for name, value in settings.items() if name != "teacher"}
+    return {**others, "teacher": now} if now else others
 
 
 def teachers(task: Mapping[str, Any]) -> list[Run]:
