@@ -4,7 +4,7 @@ import streamlit as st
 
 from hybridlab.ui.design.totals import ready
 from hybridlab.ui.runs.active import running_now
-from hybridlab.ui.train import rates, setup
+from hybridlab.ui.train import rates, setup, teacher
 from hybridlab.ui.train.estimate import estimate, estimate_panel, wait_for
 from hybridlab.ui.train.remedy import name_field
 from hybridlab.ui.train.watch import watch
@@ -22,7 +22,7 @@ with left, st.container(border=True):
     text, preset = setup.architecture_choice()
     task = setup.task_choice()
     st.markdown("**Settings**")
-    settings = setup.settings_form(task)
+    settings = teacher.section(text, task, setup.settings_form(task))
     if text:
         rates.finder(text, preset, task, settings)
 with right:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from hybridlab.cli.output import give, say
@@ -11,6 +12,7 @@ from hybridlab.errors import Problem
 from hybridlab.runs.energy_words import energy_words
 from hybridlab.runs.record import Run, RunState
 from hybridlab.units import format_seconds
+from hybridlab.workflows.alone import distillation_of
 from hybridlab.workflows.follow import Progress
 from hybridlab.workflows.follow import follow as wait_for
 
@@ -37,6 +39,8 @@ def finish(run: Run, json: bool) -> int:
         seconds = float((run.result or {}).get("seconds") or 0.0)
         print(f"{run.id} is done: {run.step} steps in {format_seconds(seconds)}, {metrics}")
         say(f"energy: {energy_words(dict((run.result or {}).get('energy') or {}))}")
+        if (distilled := distillation_of(run)) is not None:
+            say(distillation_words(distilled))
     if run.state is not RunState.DONE:
         said = f": {run.error}" if run.error else ""
         say(f"run {run.id} is {run.state.lower()}{said}")
@@ -58,10 +62,26 @@ def ended(run: Run) -> dict[str, Any]:
         "stop_reason": result.get("stop_reason"),
         "energy": result.get("energy"),
     }
+    if (distilled := distillation_of(run)) is not None:
+        outcome["distillation"] = distilled
     if run.state is not RunState.DONE:
         message = run.error or f"the run is {run.state.lower()}"
         outcome["errors"] = [Problem(f"run {run.id}", message).as_dict()]
     return outcome
+
+
+def distillation_words(told: Mapping[str, Any]) -> str:
+    """Return what a student kept and saves in a sentence, with itself alone where that was trained too."""
+    name, kept, saved = str(told["metric"]), told.get("kept"), dict(told.get("saved") or {})
+    words = f"of the teacher's {name.replace('_', ' ')} {told['teacher']['metrics'][name]:.4g}, "
+    words += "unknown" if kept is None else f"{kept:.1%} kept"
+    for key, what in (("flops_per_sample", "FLOPs"), ("weight_bytes", "bytes"), ("step_ms", "ms")):
+        words += f", {saved.get(key, 0.0):+.0%} {what}" if key in saved else ""
+    words += " saved (predicted)"
+    alone = told.get("alone")
+    if alone is None:
+        return words + "; the student alone was not trained for as long (--also-alone does)"
+    return words + f"; alone {alone['metrics'].get(name, float('nan')):.4g} in run {alone['run']}"
 
 
 def _metrics(run: Run) -> dict[str, float]:

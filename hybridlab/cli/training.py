@@ -33,13 +33,19 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
     ] = None,
     name: Annotated[str, typer.Option(help="What to call the run.")] = "",
+    also_alone: Annotated[
+        bool, typer.Option("--also-alone", help="Train a student without its teacher too.")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Train an architecture on a task and follow it; Ctrl-C stops it with a checkpoint to resume from."""
     from hybridlab.architecture.library import find, presets
     from hybridlab.architecture.library import open_architecture as check_file
     from hybridlab.cli.follow import finish, follow
+    from hybridlab.runs.launcher import cancel
+    from hybridlab.runs.record import RunState
     from hybridlab.training.spec import read_settings
+    from hybridlab.workflows.alone import start_alone
     from hybridlab.workflows.launch import start_training
 
     path = find(file)
@@ -63,6 +69,15 @@ def train(
                 "--task", "is missing", "the name of a task", fix="`hybridlab tasks` lists them"
             )
         )
+    if also_alone and not settings.get("teacher"):
+        raise SpecError(
+            Problem(
+                "--also-alone",
+                "there is no teacher",
+                "a teacher in the settings",
+                fix="leave it out",
+            )
+        )
     shipped = {entry.path: entry.name for entry in presets()}
     run = start_training(
         path.read_text(encoding="utf-8"),
@@ -71,7 +86,13 @@ def train(
         preset=shipped.get(path),
         threads=threads,
     )
-    return finish(follow(run), json)
+    twin = start_alone(run) if also_alone else None
+    run = follow(run)
+    if twin is not None and run.state is RunState.DONE:
+        follow(twin)
+    elif twin is not None:
+        cancel(twin.id)
+    return finish(run, json)
 
 
 def demo(

@@ -152,6 +152,14 @@ class Component(nn.Module):
         """Return the length of the output as types write it: the first input's where nothing else is said."""
         return inputs[0].shape[1]
 
+    def mixing_matrix(self, *inputs: Tensor) -> Tensor | None:
+        """Return how positions are mixed: the matrices (B, H, L, L) that take values to what is read, row by row.
+
+        Nothing of norms and gates behind it. None where a component does not say: it has no such matrix, or one of
+        every channel.
+        """
+        return None
+
     def aux_loss(self) -> Tensor | None:
         """Return the loss that the last forward asks to be added (scalar), such as a balance loss."""
         return None

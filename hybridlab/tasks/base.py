@@ -101,6 +101,13 @@ class Task(ABC):
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return the training batch of a step, on the CPU: a pure function of its arguments and the parameters."""
 
+    def fixed_inputs(self) -> Tensor | None:
+        """Return the inputs of all training samples (n, ...), where each comes again unchanged, epoch by epoch.
+
+        None where samples are made anew, changed, or cut out anywhere, so that hardly one comes twice.
+        """
+        return None
+
     @abstractmethod
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Yield the fixed batches of a split, on the CPU; splits are those of ``val_splits`` and ``test_splits``."""
@@ -116,7 +123,7 @@ class Task(ABC):
 
     @property
     def train_size(self) -> int | None:
-        """How many training samples there are, windows of a text not overlapping; None where each step draws its own."""
+        """How many training samples there are, windows of a text side by side; None where each step draws its own."""
         return None
 
     def spelled(self, token: int) -> str:

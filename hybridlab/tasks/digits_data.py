@@ -120,6 +120,10 @@ class Digits(Task):
             picked = shifted(picked, offsets)
         return Batch(self._inputs(picked), labels[chosen])
 
+    def fixed_inputs(self) -> Tensor | None:
+        """Return all training digits in their own order; None where each step moves them."""
+        return None if self.params.augment else self._inputs(digits("train")[0])
+
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Yield a split in its fixed order."""
         images, labels = digits(split)[0], self._targets(split)

@@ -27,11 +27,11 @@ from hybridlab.training.evaluation import better, reached
 from hybridlab.training.groups import clip_all, optimiser, set_rates
 from hybridlab.training.meter import Meter, OnMetrics
 from hybridlab.training.non_finite import NotFiniteError, Place, locate
+from hybridlab.training.objectives import objective_for
 from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import deterministic, numerics
 from hybridlab.training.progress import Progress
 from hybridlab.training.result import State, StopReason, TrainResult
-from hybridlab.training.several import objective
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.spikes import Spike, SpikeError, SpikeWatch
 from hybridlab.training.start import start
@@ -131,7 +131,7 @@ class _Training:
         self.before_checkpoint = before_checkpoint
         for path in start(model, spec):
             _log.warning("%s has no last map that could start smaller; it starts as drawn", path)
-        self.objective = objective(model, task, spec, self.numerics)
+        self.objective = objective_for(model, task, spec, self.numerics, folder)
         self.curriculum = Curriculum(model, task, spec, self.objective)
         beside = list(self.objective.own.parameters()) if self.objective.own is not None else []
         self.optimiser = optimiser(model, spec, beside)
@@ -150,7 +150,8 @@ class _Training:
         random_state.seed_everything(spec.seed)
         checkpoint.clean(folder / CHECKPOINTS)
         for largest, learnt in self.curriculum.largest():
-            memory.foresee(largest, learnt, spec, self.numerics)
+            mine = self.objective if (largest, learnt) == (model, task) else None
+            memory.foresee(largest, learnt, spec, self.numerics, mine)
         self.curriculum.begin()
 
     def run(self, on_step: Callable[[int], None]) -> StopReason:
@@ -373,7 +374,9 @@ class _Training:
         if isinstance(self.optimiser, Together):
             self.optimiser.forget()
         self.optimiser.state.clear()
-        return memory.explain(self.model, self.objective.task, self.spec, self.numerics)
+        return memory.explain(
+            self.model, self.objective.task, self.spec, self.numerics, self.objective
+        )
 
     def finish(self, reason: StopReason) -> TrainResult:
         """Score the test splits once if the training is through; write the weights and the result."""

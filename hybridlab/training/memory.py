@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hybridlab.errors import DeviceError, Problem
 from hybridlab.hardware import devices
 from hybridlab.tasks.base import Task
+from hybridlab.training.objective import Objective
 from hybridlab.training.precision import Numerics
 from hybridlab.training.spec import TrainSpec
 from hybridlab.units import format_bytes
@@ -37,15 +38,23 @@ def free_bytes(device: torch.device) -> int | None:
     return free
 
 
-def bytes_per_sample(model: nn.Module, task: Task, numerics: Numerics, seed: int) -> float:
+def bytes_per_sample(
+    model: nn.Module,
+    task: Task,
+    numerics: Numerics,
+    seed: int,
+    objective: Objective | None = None,
+) -> float:
     """Return the bytes that a forward keeps for each sample, measured on one and on two samples.
 
+    With an objective, those of all that it makes small and of what it takes beside, such as a teacher's forward.
     Leaves weights, buffers and random states as they were.
     """
+    objective = objective or Objective(model, task, numerics)
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = [] if numerics.device.type == "cpu" else [numerics.device]
     with torch.random.fork_rng(devices=devices, device_type=numerics.device.type):
-        one, two = (_kept_bytes(model, task, numerics, seed, samples) for samples in (1, 2))
+        one, two = (_kept_bytes(objective, seed, samples) for samples in (1, 2))
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)
@@ -54,12 +63,13 @@ def bytes_per_sample(model: nn.Module, task: Task, numerics: Numerics, seed: int
     return own + max(two - one, two / 4)
 
 
-def _kept_bytes(model: nn.Module, task: Task, numerics: Numerics, seed: int, samples: int) -> int:
+def _kept_bytes(objective: Objective, seed: int, samples: int) -> int:
     """Return the bytes that a forward keeps.
 
     Autograd is handed nothing to keep, as no backward follows: a result that its own operation keeps through a hook
     would never be let go. What it would keep is held here, so that no storage takes the place of an earlier one.
     """
+    model = objective.model
     weights = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -68,19 +78,25 @@ def _kept_bytes(model: nn.Module, task: Task, numerics: Numerics, seed: int, sam
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage
 
-    batch = task.train_batch(0, samples, seed).to(numerics.device)
-    with torch.autograd.graph.saved_tensors_hooks(keep, _not_kept), numerics.autocast():
-        task.loss(model(batch.inputs), batch)
+    batch = objective.task.train_batch(0, samples, seed).to(objective.numerics.device)
+    with torch.autograd.graph.saved_tensors_hooks(keep, _not_kept):
+        objective.foreseen(batch)
     total = sum(storage.nbytes() for storage in kept.values())
     kept.clear()  # the hooks, and so this, may outlive the call
-    return total
+    return total + objective.bytes_beside(batch)
 
 
 def _not_kept(_: None) -> Tensor:
     raise RuntimeError("a forward that is only measured was asked for its backward")
 
 
-def foresee(model: nn.Module, task: Task, spec: TrainSpec, numerics: Numerics) -> None:
+def foresee(
+    model: nn.Module,
+    task: Task,
+    spec: TrainSpec,
+    numerics: Numerics,
+    objective: Objective | None = None,
+) -> None:
     """Refuse a batch that a CPU's memory will not hold, before the system ends the process for it.
 
     Raises:
@@ -89,16 +105,23 @@ def foresee(model: nn.Module, task: Task, spec: TrainSpec, numerics: Numerics) -
     samples = math.ceil(spec.batch / spec.accumulation)
     if numerics.device.type != "cpu" or samples < 2:
         return
-    each, free = bytes_per_sample(model, task, numerics, spec.seed), free_bytes(numerics.device)
+    each = bytes_per_sample(model, task, numerics, spec.seed, objective)
+    free = free_bytes(numerics.device)
     if free is not None and each * samples > free:
         raise DeviceError(too_large(spec, each, free, numerics.device))
 
 
-def explain(model: nn.Module, task: Task, spec: TrainSpec, numerics: Numerics) -> DeviceError:
+def explain(
+    model: nn.Module,
+    task: Task,
+    spec: TrainSpec,
+    numerics: Numerics,
+    objective: Objective | None = None,
+) -> DeviceError:
     """Return the error for a batch that ran out of memory, with one that fits; call it when the batch is let go."""
     release(model)
     try:
-        each = bytes_per_sample(model, task, numerics, spec.seed)
+        each = bytes_per_sample(model, task, numerics, spec.seed, objective)
     except (RuntimeError, MemoryError):
         each = math.inf
     finally:

@@ -76,6 +76,14 @@ class Objective:
         """Return a task's metrics of splits, at most ``at_once`` samples in memory together; see ``evaluate``."""
         return evaluate(self.model, task, splits, self.numerics, at_once, before_each)
 
+    def foreseen(self, batch: Batch) -> Tensor:
+        """Return the most that any step makes small of a batch on the device (scalar), to see what it keeps."""
+        return self.loss_of(batch)[1]
+
+    def bytes_beside(self, batch: Batch) -> int:
+        """Return the bytes that a step takes for a while beside what it keeps for its gradients."""
+        return 0
+
     def told(self) -> dict[str, float]:
         """Return what the last step has to tell beside its loss, as metrics."""
         return {}

@@ -15,6 +15,7 @@ from hybridlab.errors import Problem, SpecError
 from hybridlab.training.group_spec import GroupSpec
 from hybridlab.training.several_spec import SeveralSpec
 from hybridlab.training.stage_spec import StageSpec, misfits
+from hybridlab.training.teacher_spec import TeacherSpec
 from hybridlab.validation import problems_from, shown
 
 MAX_BYTES = 64 * 1024
@@ -88,6 +89,9 @@ class TrainSpec(BaseModel):
         "Empty trains the whole model on the task as it is.",
         (),
         max_length=64,
+    )
+    teacher: TeacherSpec | None = _setting(
+        "A trained network to learn from, beside the task's own answers; empty: none.", None
     )
     residual_init: Literal["default", "depth_scaled", "zero"] = _setting(
         "How the last maps of residual branches start: as drawn; smaller by the root of the number of residuals, so "

@@ -15,6 +15,7 @@ from hybridlab.training.defaults import prepare
 from hybridlab.training.groups import assigned
 from hybridlab.training.stage_checks import check_stages
 from hybridlab.training.start import start, starts_otherwise
+from hybridlab.workflows.distill import taught
 
 
 def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         assigned(model, spec.groups)
         start(model, spec)
         check_stages(model, task, spec)
+    spec = taught(spec, completed, task)
     return {
         "name": f"{architecture.name} on {task.name}",
         "training": spec.model_dump(mode="json"),

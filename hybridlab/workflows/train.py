@@ -20,6 +20,7 @@ from hybridlab.training.grown import grown_text
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
 from hybridlab.training.step_profile import StepProfiler
+from hybridlab.workflows.distill import outcome
 from hybridlab.workflows.metering import RunEnergy, metered
 
 _SMALL = "name: warm\nwidth: 8\nnodes:\n  - {use: lstm}\n  - {use: attention, heads: 2}\n"
@@ -111,6 +112,7 @@ def run(context: RunContext) -> dict[str, Any]:
         "baselines": what.baselines(),
         "params": params,
         "energy": energy.result(result.steps),
+        **({"distillation": outcome(model, what, spec, result.metrics)} if spec.teacher else {}),
     }
 
 

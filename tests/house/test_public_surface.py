@@ -130,6 +130,7 @@ VERBS = {
         "--threads",
         "--set",
         "--name",
+        "--also-alone",
         "--json",
     },
     "validate": {"--task", "--json"},

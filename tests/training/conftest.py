@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,12 @@ from torch import nn
 
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import GraphModel, build
+from hybridlab.runs.home import run_folder
+from hybridlab.runs.record import new_id
 from hybridlab.tasks import mqar as tasks_mqar
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit, task
+from hybridlab.training.loop import train
 from hybridlab.training.spec import TrainSpec, make
 
 Tiny = Callable[..., GraphModel]
@@ -75,6 +79,43 @@ def settings() -> Callable[..., TrainSpec]:
             "device": "cpu",
         }
         return make(changes, base)
+
+    return made
+
+
+Finished = Callable[..., str]
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finished:
+    """Train a small network in a home of its own and leave it there as a finished run; return its id."""
+    monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path / "home"))
+
+    def made(
+        what: Task, *nodes: str, name: str = "tiny", width: int = 8, steps: int = 2, **changes: Any
+    ) -> str:
+        run = new_id()
+        folder = run_folder(run)
+        folder.mkdir(parents=True)
+        body = "".join(f"  - {{{node}}}\n" for node in nodes or ("use: lstm",))
+        text = f"name: {name}\nwidth: {width}\nnodes:\n{body}"
+        spec = make(
+            {
+                "task": what.name,
+                "task_params": what.params.model_dump(),
+                "steps": steps,
+                "batch": 8,
+                "eval_every": steps,
+                "warmup_steps": 0,
+                "device": "cpu",
+                **changes,
+            }
+        )
+        model = build(fit(loads(text), what), what.input_type(), seed=7)
+        train(model, what, spec, folder=folder)
+        (folder / "architecture.yaml").write_text(text)
+        (folder / "training.json").write_text(spec.model_dump_json())
+        return run
 
     return made
 

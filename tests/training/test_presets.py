@@ -16,6 +16,8 @@ from hybridlab.tasks.registry import fit, task
 from hybridlab.training.defaults import prepare
 from hybridlab.training.loop import train
 from hybridlab.training.spec import read_settings
+from hybridlab.training.teacher_spec import LATEST
+from tests.training.conftest import Finished
 
 SHORT = {
     "steps": 20,
@@ -57,7 +59,7 @@ def test_every_preset_trains_twenty_steps(entry: Entry, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path", sorted((sample_configs() / "training").glob("*.yaml")), ids=lambda path: path.stem
 )
-def test_every_sample_of_settings_trains(path: Path, tmp_path: Path) -> None:
+def test_every_sample_of_settings_trains(path: Path, tmp_path: Path, finished: Finished) -> None:
     settings = read_settings(path)
     stages = [dict(stage) for stage in settings.get("stages", ())]
     for stage in stages[:-1]:
@@ -65,7 +67,15 @@ def test_every_sample_of_settings_trains(path: Path, tmp_path: Path) -> None:
     steps = max(2, len(stages))
     changed = {"stages": stages, "steps": steps, "eval_every": steps, "device": "cpu"}
     what, spec = prepare({**settings, **changed})
+    if spec.teacher is not None and spec.teacher.run is not None:
+        name = spec.teacher.run.removeprefix(LATEST)
+        finished(what, "use: attention, heads: 2", "use: attention, heads: 2", name=name)
     mixers = "{use: attention, heads: 2}, {use: mamba2, heads: 2, head_dim: 4, state: 4}"
-    small = loads(f"name: x\nwidth: 8\nnodes:\n  - {{id: stage, nodes: [{mixers}]}}\n")
+    nested = (
+        f"  - {{id: stage, nodes: [{mixers}]}}"
+        if stages
+        else "".join(f"  - {node}\n" for node in mixers.replace("}, {", "}|{").split("|"))
+    )
+    small = loads(f"name: x\nwidth: 8\nnodes:\n{nested}\n")
     model = build(fit(small, what), what.input_type(), seed=0)
     assert train(model, what, spec, folder=tmp_path).steps == steps

@@ -32,6 +32,7 @@ _OF_COMPONENTS = _NOT_NEEDED | {
         "borrows",
         "adapts",
         "exit_shape",
+        "mixing_matrix",
         "__getstate__",
     ),
 }

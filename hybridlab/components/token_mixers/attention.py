@@ -73,15 +73,26 @@ class Attention(Component):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
+        y_BHLK = self._attend(
+            attend, *self._turned(x_BLD), causal=self.params.causal, window=self.params.window
+        )
+        return self._out(y_BHLK, x_BLD)
+
+    def _turned(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries (B, H, L, K) and keys (B, G, L, K), both turned by their positions, and values."""
         projected_BLP = self.project_in(x_BLD)
         if self.conv is not None:
             projected_BLP = self.conv(projected_BLP)
         q_BHLK, k_BGLK, v_BGLK = self._heads(projected_BLP)
-        q_BHLK, k_BGLK = self._turn(q_BHLK, 0), self._turn(k_BGLK, 0)
-        y_BHLK = self._attend(
-            attend, q_BHLK, k_BGLK, v_BGLK, causal=self.params.causal, window=self.params.window
-        )
-        return self._out(y_BHLK, x_BLD)
+        return self._turn(q_BHLK, 0), self._turn(k_BGLK, 0), v_BGLK
+
+    def mixing_matrix(self, *inputs: Tensor) -> Tensor:
+        """Return the weights of attention (B, H, L, L): what is read where each position's value is its own place."""
+        q_BHLK, k_BGLK, v_BGLK = self._turned(*inputs)
+        eye_LL = torch.eye(v_BGLK.shape[2], dtype=v_BGLK.dtype, device=v_BGLK.device)
+        eye_BGLL = eye_LL.expand(*v_BGLK.shape[:2], -1, -1)
+        causal, window = self.params.causal, self.params.window
+        return self._attend(attend, q_BHLK, k_BGLK, eye_BGLL, causal=causal, window=window)
 
     def start(self, batch: int) -> State:
         """Return the position, an empty KV cache (B, G, 0, K) twice and the convolution's last inputs."""

@@ -23,6 +23,7 @@ from hybridlab.components.decayed_scan import decayed_step
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.token_mixers.matrix_memory import recall
+from hybridlab.components.token_mixers.matrix_mixer import one_hot_values
 from hybridlab.errors import Problem
 
 NORM_EPS = 1e-5
@@ -104,13 +105,22 @@ class GatedLinearAttention(Component):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
+        o_BLHV = recall(*self._written(x_BLD), chunk=self.params.chunk)
+        return self._gated(o_BLHV, x_BLD)
+
+    def _written(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return queries, keys, values and log decays, (B, L, H, K) or (B, L, H, V)."""
         projected_BLP = self.project_in(x_BLD)
         if self.conv is not None:
             projected_BLP = self.conv(projected_BLP)
-        q_BLHK, k_BLHK, v_BLHV = self._heads(projected_BLP)
-        log_decay_BLHK = self._log_decay(x_BLD)
-        o_BLHV = recall(q_BLHK, k_BLHK, v_BLHV, log_decay_BLHK, chunk=self.params.chunk)
-        return self._gated(o_BLHV, x_BLD)
+        return *self._heads(projected_BLP), self._log_decay(x_BLD)
+
+    def mixing_matrix(self, *inputs: Tensor) -> Tensor:
+        """Return the matrices (B, H, L, L) of writing, forgetting and reading: what is read of one-hot values."""
+        q_BLHK, k_BLHK, v_BLHV, log_decay_BLHK = self._written(*inputs)
+        chunk = self.params.chunk
+        ones_BLHL = one_hot_values(v_BLHV)
+        return recall(q_BLHK, k_BLHK, ones_BLHL, log_decay_BLHK, chunk=chunk).transpose(1, 2)
 
     def _heads(self, projected_BLP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split (B, L, P) into queries over sqrt(K), keys (B, L, H, K) and values (B, L, H, V)."""

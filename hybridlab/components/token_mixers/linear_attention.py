@@ -102,6 +102,13 @@ class LinearAttention(MatrixMixer):
             o_BLHV = o_BLHV / (sums_BLH1 + SMALLEST_SUM)
         return o_BLHV.flatten(2)
 
+    def mixing_matrix(self, *inputs: Tensor) -> Tensor:
+        """Return f(q_t) f(k_s), divided by the sum over s where asked, (B, H, L, L)."""
+        matrix_BHLL = super().mixing_matrix(*inputs)
+        if not self.params.normalise:
+            return matrix_BHLL
+        return matrix_BHLL / (matrix_BHLL.sum(-1, keepdim=True) + SMALLEST_SUM)
+
     @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:
         """Yield a problem where heads do not divide the width, or weights of both signs are to add up to one."""

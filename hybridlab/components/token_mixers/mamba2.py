@@ -128,6 +128,20 @@ class Mamba2(Component):
         y_BLHP = ssd(x_BLHP, dt_BLH, log_decay_BLH, write_BLGS, read_BLGS, self.params.chunk)
         return self._gated(y_BLHP, x_BLHP, gate_BLE)
 
+    def mixing_matrix(self, *inputs: Tensor) -> Tensor:
+        """Return the semiseparable matrices (B, H, L, L) of the scan, steps included, with the skip on the diagonal.
+
+        That is C_t . B_s exp(dt_(s+1) A + ... + dt_t A) dt_s for s <= t: what is read of one-hot values.
+        """
+        (x_BLD,) = inputs
+        _, mixed_BLM, step_BLH = torch.split(self.project_in(x_BLD), self.sizes, dim=-1)
+        x_BLHP, write_BLGS, read_BLGS = self._parts(self.conv(mixed_BLM))
+        length = x_BLHP.shape[1]
+        eye_LL = torch.eye(length, dtype=x_BLHP.dtype, device=x_BLHP.device)
+        eye_BLHL = eye_LL[:, None].expand(len(x_BLHP), length, self.params.heads, length)
+        y_BLHL = ssd(eye_BLHL, *self._steps(step_BLH), write_BLGS, read_BLGS, self.params.chunk)
+        return (y_BLHL + eye_BLHL * self.skip.unsqueeze(-1).to(y_BLHL.dtype)).transpose(1, 2)
+
     def _parts(self, mixed_BLM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split the convolved features into x (B, L, H, P), B and C (B, L, G, S)."""
         groups, state = self.params.groups, self.params.state

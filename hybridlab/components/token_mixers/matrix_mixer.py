@@ -94,11 +94,21 @@ class MatrixMixer(Component):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
+        written, others = self._all_written(x_BLD)
+        return self.out(recall(*written, chunk=self.params.chunk), others)
+
+    def _all_written(self, x_BLD: Tensor) -> tuple[Written, tuple[Tensor, ...]]:
+        """Return what all positions write and read, and others."""
         mixed_BLM, others = self.split(x_BLD)
         if self.conv is not None:
             mixed_BLM = self.conv(mixed_BLM)
-        written = self.written(mixed_BLM, others, 0)
-        return self.out(recall(*written, chunk=self.params.chunk), others)
+        return self.written(mixed_BLM, others, 0), others
+
+    def mixing_matrix(self, *inputs: Tensor) -> Tensor:
+        """Return the matrices (B, H, L, L) of writing and reading: what is read of one-hot values."""
+        written, _ = self._all_written(*inputs)
+        written = written._replace(values=one_hot_values(written.values))
+        return recall(*written, chunk=self.params.chunk).transpose(1, 2)
 
     def start(self, batch: int) -> State:
         """Return the memory (B, H, K, V), the convolution's last inputs and, where needed, the count of positions."""
@@ -144,6 +154,13 @@ class MatrixMixer(Component):
         heads, key, value, mixed = cls.sizes(params, context.width)
         before = max(0, getattr(params, "conv", 0) - 1) * mixed
         return (heads * key * value + before) * FLOAT32_BYTES
+
+
+def one_hot_values(v_BLHV: Tensor) -> Tensor:
+    """Return values (B, L, H, L) that each say nothing but their own place."""
+    batch, length, heads, _ = v_BLHV.shape
+    eye_LL = torch.eye(length, dtype=v_BLHV.dtype, device=v_BLHV.device)
+    return eye_LL[:, None].expand(batch, length, heads, length)
 
 
 def delta_gate(logits_BLH: Tensor, *, negative: bool) -> Tensor:

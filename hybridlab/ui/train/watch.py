@@ -18,6 +18,7 @@ from hybridlab.ui.profile.start import of_training
 from hybridlab.ui.runs.one import log, metrics_csv
 from hybridlab.ui.runs.states import badge
 from hybridlab.ui.train import rates
+from hybridlab.ui.train.distilled import distilled
 from hybridlab.ui.train.flow import gradient_flow
 from hybridlab.ui.train.network import network
 from hybridlab.ui.train.panels import panels
@@ -72,6 +73,7 @@ def _run(run_id: str) -> Run | None:
     channel = f"train.{run_id}"
     if run.state is RunState.DONE:
         result(run, task)
+        distilled(run)
     pump.begin(channel)
     titles = [panel.title for panel in shown]
     if run.state.active:

@@ -1,0 +1,154 @@
+"""The Train page's teacher: chosen among finished runs, with what counts of it; and what a student's run shows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from hybridlab.architecture import library
+from hybridlab.runs.home import run_folder
+from hybridlab.runs.leases import Lease
+from hybridlab.runs.record import Run, RunState
+from hybridlab.ui import predictions
+from hybridlab.ui.worker_pool import Answer
+from tests.app.held import in_session
+
+TEXT = library.find("lstm_attention_mini").read_text(encoding="utf-8")
+
+
+def teacher(visitor) -> dict[str, Any]:
+    return dict(in_session(visitor.at, "settings.parity").get("teacher") or {})
+
+
+def choose(visitor, label: str, wanted: str) -> None:
+    (box,) = [box for box in visitor.at.selectbox if box.label == label]
+    visitor.give(box, wanted)
+
+
+@pytest.fixture
+def opened(visitor, runs):
+    """The Train page with a preset and parity chosen, and a finished run of it."""
+    run = runs.ended("the old one", text=TEXT)
+    weigh(run)
+    runs.ended("of another task", text=TEXT, task="mqar")
+    runs.queued("not yet", text=TEXT)
+    visitor.open("2_Train")
+    choose(visitor, "Architecture", "preset attention_mini")
+    choose(visitor, "Task", "parity")
+    visitor.run = run
+    return visitor
+
+
+def weigh(run: Run) -> None:
+    """Leave in a run's folder what a training leaves."""
+    from hybridlab.architecture.document import loads
+    from hybridlab.architecture.model import build
+    from hybridlab.tasks.registry import fit, task
+    from hybridlab.training.weights import write_weights
+
+    what, folder = task("parity"), run_folder(run.id)
+    model = build(fit(loads(TEXT), what), what.input_type(), seed=0)
+    write_weights(model.state_dict(), folder / "weights.safetensors")
+    (folder / "architecture.yaml").write_text(TEXT)
+    (folder / "training.json").write_text(json.dumps({"task": "parity"}))
+
+
+def test_only_finished_runs_on_the_task_may_teach(opened) -> None:
+    (box,) = [box for box in opened.at.selectbox if box.label == "Teacher"]
+    assert box.options == ["nobody", f"the old one ({opened.run.id})"]
+
+
+@pytest.fixture
+def checked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check settings in this process: the warm ones have another home, in which nobody could teach."""
+    from hybridlab.workflows.launch import prepared
+
+    monkeypatch.setattr(
+        predictions, "prepare", lambda text, settings: Answer(prepared(text, settings), ())
+    )
+
+
+def test_a_teacher_its_losses_and_its_layers_go_into_the_run(opened, runs, checked_here) -> None:
+    choose(opened, "Teacher", opened.run.id)
+    (hidden,) = [toggle for toggle in opened.at.toggle if toggle.label == "Hidden states"]
+    opened.give(hidden, True)
+    (staged,) = [
+        toggle for toggle in opened.at.toggle if toggle.label == "One loss after the other"
+    ]
+    opened.give(staged, True)
+    assert teacher(opened)["phases"] == [
+        {"losses": ["hidden"], "steps": 100},
+        {"losses": ["logits", "hard"]},
+    ]
+    (steps,) = [n for n in opened.at.number_input if n.label.startswith("Steps of each phase")]
+    opened.give(steps, 7)
+    tables = [t for t in opened.at.dataframe if "student" in t.value.columns]
+    assert tables or opened.at.get("arrow_data_frame")
+    opened.until(lambda at: not opened.button("Start training").disabled)
+    opened.press("Start training")
+    assert not opened.at.error, [error.value for error in opened.at.error]
+    (run,) = [run for run in runs.store.list(kind="train") if run.spec["training"].get("teacher")]
+    found = run.spec["training"]["teacher"]
+    assert found["run"] == opened.run.id
+    assert found["phases"][0] == {"losses": ["hidden"], "steps": 7}
+    assert found["layers"] == [
+        {"teacher": "lstm", "student": "attention"},
+        {"teacher": "attention", "student": "attention_2"},
+    ]
+
+
+def test_nobody_teaches_unless_chosen(opened, runs) -> None:
+    choose(opened, "Teacher", opened.run.id)
+    choose(opened, "Teacher", "")
+    assert teacher(opened) == {}
+    opened.until(lambda at: not opened.button("Start training").disabled)
+    opened.press("Start training")
+    assert [r.spec["training"].get("teacher") for r in runs.store.list(kind="train", limit=1)] == [
+        None
+    ]
+
+
+COSTS = {"weight_bytes": 4e6, "flops_per_sample": 2e9, "step_ms": 30.0}
+TOLD = {
+    "metric": "test_accuracy",
+    "higher_is_better": True,
+    "kept": 0.9,
+    "saved": {"flops_per_sample": 0.75, "weight_bytes": 0.5, "step_ms": -0.1},
+    "teacher": {"metrics": {"test_accuracy": 1.0}, **COSTS},
+    "student": {"metrics": {"test_accuracy": 0.9}, **COSTS},
+}
+
+
+def student(runs, training: dict[str, Any], **told: Any) -> Run:
+    run = runs.running("the student", text=TEXT, **training)
+    result = {
+        "metrics": {"test_accuracy": 0.9},
+        "steps": 10,
+        "seconds": 1.0,
+        "stop_reason": "steps",
+    }
+    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={**result, **told})
+    return runs.store.get(run.id)
+
+
+def test_a_students_run_says_what_it_kept_and_offers_itself_alone(visitor, runs) -> None:
+    run = student(runs, {"teacher": {"run": "x"}}, distillation=TOLD)
+    at = visitor.open("2_Train", run=run.id)
+    shown = {m.label: m.value for m in at.metric}
+    assert shown["Quality kept"] == "90.0%"
+    assert shown["FLOPs saved, predicted"] == "75%"
+    assert shown["Time saved, predicted"] == "-10%", "what costs more is said too"
+    visitor.press("Train the student alone")
+    twin = runs.store.list(kind="train", limit=1)[0]
+    assert twin.id != run.id and twin.spec["training"]["teacher"] is None
+
+
+def test_beside_the_student_alone_the_difference_is_told(visitor, runs) -> None:
+    run = student(runs, {"teacher": {"run": "x"}}, distillation=TOLD)
+    twin = student(runs, {"teacher": None}, metrics={"test_accuracy": 0.95})
+    visitor.open("2_Train", run=run.id)
+    assert "0.05 worse than alone at equal steps" in visitor.words()
+    visitor.press("Open the student alone")
+    assert visitor.at.query_params["run"] in (twin.id, [twin.id])
