@@ -8,6 +8,7 @@ from typing import Any
 from hybridlab.architecture import edit
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.spec import Architecture, Node
+from hybridlab.errors import HybridLabError
 from hybridlab.training.group_spec import fits
 from hybridlab.training.stage_spec import StageSpec
 
@@ -60,5 +61,5 @@ def trained_text(record: Mapping[str, Any]) -> str:
         return text
     try:
         return grown_text(text, [StageSpec.model_validate(stage) for stage in listed])
-    except ValueError:  # of a newer version
+    except (ValueError, TypeError, HybridLabError):  # of a newer version, or no architecture
         return text

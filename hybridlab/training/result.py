@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+CHECKPOINTS, WEIGHTS, BEST, RESULT = (
+    "checkpoints",
+    "weights.safetensors",
+    "best.safetensors",
+    "result.json",
+)
+"""What a training leaves in its folder."""
 State = Literal["done", "cancelled", "interrupted"]
 StopReason = Literal["steps", "target", "patience", "cancel", "interrupt"]
 

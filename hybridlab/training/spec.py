@@ -219,6 +219,8 @@ class TrainSpec(BaseModel):
                 raise ValueError(
                     f"the group {group.name!r} is schedule_free, which needs a first beta above 0, such as 0.9"
                 )
+        if together := self._apart():
+            raise ValueError(together)
         if self.tasks is not None:
             first = self.tasks.of[0]
             if (first.task, first.task_params) != (self.task, self.task_params):
@@ -227,6 +229,16 @@ class TrainSpec(BaseModel):
                     "same parameters"
                 )
         return self
+
+    def _apart(self) -> str:
+        """Say which ways of training are asked for that do not go together; nothing where all do."""
+        if self.tasks is not None and self.teacher is not None:
+            return "a teacher answers one task; take out teacher, or train on one of the tasks"
+        if self.tasks is not None and any(stage.task_params for stage in self.stages):
+            return "stages change the parameters of one task, and there are several; take out task_params or tasks"
+        if self.teacher is not None and any(stage.grow for stage in self.stages):
+            return "a teacher's layers stand beside the student's, which a stage lets grow; take out grow or teacher"
+        return ""
 
 
 def make(settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainSpec:

@@ -154,8 +154,14 @@ def _draw_borders(figure: go.Figure, info: CurvesInfo, colours: Mapping[str, int
                 "width": 1,
                 "dash": "dash",
             },
-            annotation_text=style.plain(border.name, 40) if alone else None,
-            annotation_position="top right",
+            **(
+                {
+                    "annotation_text": style.plain(border.name, 40),
+                    "annotation_position": "top right",
+                }
+                if alone
+                else {}
+            ),
         )
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from hybridlab.architecture.document import loads
-from hybridlab.architecture.model import build
+from hybridlab.architecture.model import GraphModel, build
 from hybridlab.errors import RunError, StoreError
 from hybridlab.hardware.devices import choose
 from hybridlab.hardware.meters.here import instruments
 from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.tasks.registry import fit, task
+from hybridlab.training.curriculum import STAGE
 from hybridlab.training.defaults import task_of
 from hybridlab.training.grown import grown_text
 from hybridlab.training.loop import train
@@ -56,9 +57,8 @@ def run(context: RunContext) -> dict[str, Any]:
     )
     if not context.resumed:
         context.progress(0, spec.steps)
-    params = sum(parameter.numel() for parameter in model.parameters())
     print(
-        f"{architecture.name}: {params:,} parameters, task {what.name}, {spec.steps:,} steps",
+        f"{architecture.name}: {_count(model):,} parameters, task {what.name}, {spec.steps:,} steps",
         flush=True,
     )
 
@@ -72,6 +72,14 @@ def run(context: RunContext) -> dict[str, Any]:
         context.progress(step, spec.steps)
         if step:
             print(f"going on from the checkpoint of step {step:,}", flush=True)
+
+    def logged(step: int, metrics: dict[str, float]) -> None:
+        if STAGE in metrics:
+            name = spec.stages[int(metrics[STAGE])].name
+            print(
+                f"stage {name} begins after step {step:,}: {_count(model):,} parameters", flush=True
+            )
+        context.log_metrics(step, metrics)
 
     def done(step: int) -> None:
         context.progress(step, spec.steps)
@@ -95,7 +103,7 @@ def run(context: RunContext) -> dict[str, Any]:
                 what,
                 spec,
                 folder=context.folder,
-                on_metrics=context.log_metrics,
+                on_metrics=logged,
                 should_stop=context.stop_requested,
                 on_step=done,
                 on_restored=restored,
@@ -110,10 +118,14 @@ def run(context: RunContext) -> dict[str, Any]:
     return {
         **result.as_dict(),
         "baselines": what.baselines(),
-        "params": params,
+        "params": _count(model),
         "energy": energy.result(result.steps),
         **({"distillation": outcome(model, what, spec, result.metrics)} if spec.teacher else {}),
     }
+
+
+def _count(model: GraphModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from hybridlab.tasks.registry import fit
 from hybridlab.tasks.registry import task as make_task
 from hybridlab.training.defaults import task_of
 from hybridlab.training.grown import trained_text
-from hybridlab.training.loop import WEIGHTS
+from hybridlab.training.result import WEIGHTS
 from hybridlab.training.spec import make
 from hybridlab.training.weights import load_weights, read_tensors, write_weights
 

@@ -90,6 +90,16 @@ def test_deltas_add_up_to_the_whole_curve(make_run, session) -> None:
     assert len(newest) <= 30, "only the newest points travel"
 
 
+def test_the_borders_of_stages_travel_to_every_chart(make_run, session) -> None:
+    run = make_run(state=RunState.RUNNING)
+    pump.begin("c")
+    points = [Point(4, "stage", 1.0, 0.4), Point(5, "loss", 2.0, 0.5)]
+    open_store().leases.beat(Lease(run.id, "token"), points, step=5, steps=100)
+    send(run)
+    (part,) = session.messages[-1]["parts"].values()
+    assert part["points"]["stage"][1:] == [[4], [1.0]]
+
+
 def test_one_lost_message_is_made_up_by_the_next_one(make_run, session) -> None:
     run = make_run(state=RunState.RUNNING)
     pump.begin("c")

@@ -19,7 +19,7 @@ from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.runs import worker
 from hybridlab.tasks.fit import fit
-from hybridlab.training import checkpoint, loop
+from hybridlab.training import checkpoint, loop, session
 from hybridlab.training.defaults import prepare
 
 TRAIN = "hybridlab.workflows.train:run"
@@ -29,7 +29,7 @@ IN_SAVE, SAVE_NS, UPDATES = 0, 8, 16
 
 def become_worker(run_id: str, marks: mmap.mmap) -> int:
     """Work on a run, leaving marks from the outside of the code that is tested."""
-    save, begin_update = checkpoint.save, loop.set_rates
+    save, begin_update = checkpoint.save, session.set_rates
 
     def marked_save(*arguments, **options):
         struct.pack_into("q", marks, IN_SAVE, 1)
@@ -44,7 +44,7 @@ def become_worker(run_id: str, marks: mmap.mmap) -> int:
         struct.pack_into("q", marks, UPDATES, count + 1)
         return begin_update(*arguments)
 
-    checkpoint.save, loop.set_rates = marked_save, counted_update
+    checkpoint.save, session.set_rates = marked_save, counted_update
     return worker.work(run_id, {"train": TRAIN})
 
 

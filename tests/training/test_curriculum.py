@@ -14,7 +14,7 @@ from hybridlab.errors import DeviceError
 from hybridlab.tasks.base import Task
 from hybridlab.training import memory
 from hybridlab.training.checkpoint import latest
-from hybridlab.training.loop import BEST, CHECKPOINTS, WEIGHTS
+from hybridlab.training.result import BEST, CHECKPOINTS, WEIGHTS
 from hybridlab.training.weights import load_weights, read_tensors
 from tests.training.staged import EASY, GROUPS, WAYS, borders_in, hybrid, staged, trained
 

@@ -19,9 +19,9 @@ from hybridlab.tasks.registry import task
 from hybridlab.training import memory, teacher_cache
 from hybridlab.training.checkpoint import OWN, latest
 from hybridlab.training.distillation import Distillation, copy_alike
-from hybridlab.training.loop import CHECKPOINTS, train
+from hybridlab.training.loop import train
 from hybridlab.training.precision import numerics
-from hybridlab.training.result import TrainResult
+from hybridlab.training.result import CHECKPOINTS, TrainResult
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.teacher_losses import hidden_loss, logits_loss, matrix_loss
 from hybridlab.training.weights import weights_sha256

@@ -12,7 +12,8 @@ import torch
 from hybridlab.errors import SpecError
 from hybridlab.training.groups import OTHERS, assigned, members, optimiser, set_rates
 from hybridlab.training.lion import Lion
-from hybridlab.training.loop import BEST, CHECKPOINTS, train
+from hybridlab.training.loop import train
+from hybridlab.training.result import BEST, CHECKPOINTS
 from hybridlab.training.spec import TrainSpec, make
 from hybridlab.training.together import Together
 from hybridlab.training.weights import read_tensors

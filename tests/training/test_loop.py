@@ -16,8 +16,9 @@ from hybridlab.tasks.base import Batch, Task
 from hybridlab.tasks.registry import task
 from hybridlab.training import checkpoint
 from hybridlab.training.evaluation import evaluate
-from hybridlab.training.loop import CHECKPOINTS, train
+from hybridlab.training.loop import train
 from hybridlab.training.precision import numerics
+from hybridlab.training.result import CHECKPOINTS
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.weights import read_tensors, weights_sha256
 from tests.training.conftest import Tiny, after

@@ -18,8 +18,8 @@ from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit, task
 from hybridlab.training.checkpoint import MODEL, latest
 from hybridlab.training.defaults import prepare
-from hybridlab.training.loop import CHECKPOINTS, train
-from hybridlab.training.result import TrainResult
+from hybridlab.training.loop import train
+from hybridlab.training.result import CHECKPOINTS, TrainResult
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.weights import read_tensors
 from tests.training.conftest import Noisy, Tiny, after

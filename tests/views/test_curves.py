@@ -7,7 +7,7 @@ import math
 import pytest
 
 from hybridlab.views import style
-from hybridlab.views.curves import MOST, Curve, curves_info, curves_plot
+from hybridlab.views.curves import MOST, Border, Curve, borders_of, curves_info, curves_plot
 
 
 def curve(run: str, *values: float, name: str = "") -> Curve:
@@ -131,3 +131,21 @@ def test_names_of_runs_stay_text() -> None:
 def test_readings_of_meters_have_their_units(metric: str, axis: str) -> None:
     curve = Curve("a", "a", (1,), (1.0,), (2.0,))
     assert curves_plot(curves_info([curve], metric)).layout.yaxis.title.text == axis
+
+
+def test_borders_of_stages_are_dashed_lines_named_where_one_run_is_shown() -> None:
+    points = [(20, 5.0, 1.0), (30, 7.5, 2.0), (40, 9.0, 7.0)]
+    borders = borders_of("a", points, ["easy", "middle", "hard"])
+    assert borders == [Border("a", 20, 5.0, "middle"), Border("a", 30, 7.5, "hard")]
+    one = curve("a", 1.0, 0.5, 0.4, 0.3)
+    figure = curves_plot(curves_info([one], "loss", borders=borders))
+    assert [(line.x0, line.line.dash) for line in figure.layout.shapes] == [
+        (20, "dash"),
+        (30, "dash"),
+    ]
+    assert [note.text for note in figure.layout.annotations] == ["middle", "hard"]
+    timed = curves_plot(curves_info([one], "loss", axis="seconds", borders=borders))
+    assert [line.x0 for line in timed.layout.shapes] == [5.0, 7.5]
+    both = curves_plot(curves_info([one, curve("b", 1.0)], "loss", borders=borders))
+    assert len(both.layout.shapes) == 2 and not both.layout.annotations
+    assert {line.line.color for line in both.layout.shapes} == {both.data[0].line.color}

@@ -22,7 +22,7 @@ from hybridlab.runs.launcher import submit
 from hybridlab.runs.store import open_store
 from hybridlab.tasks.registry import fit, task
 from hybridlab.trace.stream import OpStream
-from hybridlab.training.loop import WEIGHTS
+from hybridlab.training.result import WEIGHTS
 from hybridlab.training.weights import write_tensors
 from hybridlab.workflows import profile_run
 from hybridlab.workflows.profile import profile_settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from hybridlab.runs.context import Stopped
 from hybridlab.tasks.registry import task
 from hybridlab.training.checkpoint import latest
 from hybridlab.training.spec import make
-from hybridlab.training.weights import read_tensors
+from hybridlab.training.weights import read_tensors, weights_sha256
 from hybridlab.workflows import train
+from hybridlab.workflows import weighted as reading
 
 DESIGN = "name: small\nwidth: 8\nnodes:\n  # a comment\n  - {use: lstm}\n"
 TRAINING = {
@@ -118,6 +120,32 @@ def test_a_run_ends_with_metrics_weights_and_its_settings(tmp_path: Path) -> Non
     assert (energy["joules"] is None) == bool(energy["not_measured"]), "a figure or a reason"
     assert energy["joules"] != 0
     assert energy["modelled"] is None
+
+
+def test_a_grown_run_is_read_as_what_it_has_become(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    design = (
+        "name: grows\nwidth: 8\nnodes:\n  # a comment\n"
+        "  - {id: stage, nodes: [{use: attention, heads: 2}]}\n  - {use: lstm}\n"
+    )
+    stages = [{"name": "small", "until": 4}, {"name": "large", "grow": {"stage": 2}}]
+    spec = {**_spec(stages=stages), "architecture": design}
+    result = train.run(Context(tmp_path, spec))  # type: ignore[arg-type]
+    text = (tmp_path / "architecture.yaml").read_text()
+    assert "# a comment" in text and loads(text).nodes[0].repeat == 3
+    weights = read_tensors(tmp_path / "weights.safetensors")
+    assert sum(tensor.numel() for tensor in weights.values()) == result["params"]
+    assert (
+        f"stage large begins after step 4: {result['params']:,} parameters"
+        in capsys.readouterr().out
+    )
+    record = Record(spec, 1)
+    monkeypatch.setattr(reading, "open_store", lambda: SimpleNamespace(get=lambda run: record))
+    monkeypatch.setattr(reading, "run_folder", lambda run: tmp_path)
+    model = reading.weighted(run="abc")
+    assert weights_sha256(model) == result["weights_sha256"]
+    assert model.architecture.nodes[1].repeat == 3, "behind the task's input"
 
 
 def test_a_cancelled_run_says_so_and_goes_on_where_it_stopped(tmp_path: Path) -> None:

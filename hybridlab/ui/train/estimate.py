@@ -10,6 +10,7 @@ import psutil
 import streamlit as st
 
 from hybridlab.errors import Problem
+from hybridlab.training.grown import trained_text
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.predictions import Shapes
 from hybridlab.units import format_bytes, format_count, format_seconds
@@ -36,7 +37,8 @@ class Estimate:
 def estimate(
     text: str, task: Mapping[str, Any], settings: Mapping[str, Any], wait_s: float = 0.3
 ) -> Estimate:
-    """Estimate a training from the predicted cost of one step."""
+    """Estimate a training from the predicted cost of one step, of the largest model where it grows."""
+    text = trained_text({"architecture": text, "training": settings})
     architecture, problems = state.parsed(text)
     if architecture is None:
         return Estimate(problems=problems)
