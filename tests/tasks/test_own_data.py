@@ -248,7 +248,9 @@ def test_the_wrong_task_for_the_data_is_told() -> None:
         list(task("own_text", data=text.id, length=400).evaluation("val"))
 
 
-@pytest.mark.parametrize("name", ["d0123456789abcdef", "0123456789abcdef", "../../etc/passwd", "", "EXAMPLE", "a" * 999])
+@pytest.mark.parametrize(
+    "name", ["d0123456789abcdef", "0123456789abcdef", "../../etc/passwd", "", "EXAMPLE", "a" * 999]
+)
 def test_data_that_is_not_there_is_a_sentence(name: str) -> None:
     for which in ("own_data", "own_text"):
         with pytest.raises(TaskError, match="hybridlab data list"):
