@@ -5,7 +5,9 @@ import streamlit as st
 from hybridlab.ui.design.totals import ready
 from hybridlab.ui.runs.active import running_now
 from hybridlab.ui.train import rates, setup, teacher
+from hybridlab.ui.train.data_card import data_card
 from hybridlab.ui.train.estimate import estimate, estimate_panel, wait_for
+from hybridlab.ui.train.own_files import own_files
 from hybridlab.ui.train.remedy import name_field
 from hybridlab.ui.train.watch import watch
 
@@ -21,8 +23,10 @@ left, right = st.columns([2, 1.1], gap="medium")
 with left, st.container(border=True):
     text, preset = setup.architecture_choice()
     task = setup.task_choice()
+    own_files(task)
     st.markdown("**Settings**")
     settings = teacher.section(text, task, setup.settings_form(task))
+    data_card(task, settings)
     if text:
         rates.finder(text, preset, task, settings)
 with right:

@@ -95,6 +95,11 @@ def python_file(text: str, shapes: Shapes, owner: str, wait_s: float) -> Answer 
     return _ask("python_file", text, shapes, owner, wait_s)
 
 
+def data_card(task: str, params: Mapping[str, Any], wait_s: float = 0.0) -> Answer | None:
+    """Ask for a task's data card: examples as text, sizes, source, baselines; None while there is no answer yet."""
+    return pool().ask("data_card", {"task": task, "task_params": dict(params)}, wait_s=wait_s)
+
+
 def components() -> list[Entry]:
     """Return the palette: name, kind, title, summary, cost, paper and parameter schema of every component."""
     return _kept(_CATALOGUE)

@@ -167,6 +167,13 @@ def _python_file(args: Args) -> Any:
     return source_of(completed, chosen.input_type() if chosen else None)
 
 
+def _data_card(args: Args) -> Any:
+    """Return a task's data card, with examples as text."""
+    from hybridlab.tasks.data_card import data_card
+
+    return data_card(task(str(args["task"]), **dict(args.get("task_params") or {}))).as_dict()
+
+
 def _task(args: Args) -> Task | None:
     return (
         task(str(args["task"]), **dict(args.get("task_params") or {})) if args.get("task") else None
@@ -215,6 +222,7 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "import": _import,
     "families": _families,
     "python_file": _python_file,
+    "data_card": _data_card,
 }
 
 

@@ -1,0 +1,100 @@
+"""Files of one's own on the Train page: choose one that is kept, or bring one and correct how it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from hybridlab.errors import HybridLabError
+from hybridlab.tasks.own import keeping
+from hybridlab.tasks.own.reading import MAX_BYTES
+from hybridlab.tasks.own.schema import Guess
+from hybridlab.ui import shell, state
+from hybridlab.ui.held import key_showing
+
+TASKS = ("own_data", "own_text")
+_EXAMPLE = "example"
+
+
+def own_files(task: Mapping[str, Any]) -> None:
+    """Let the user choose the file that the task learns from; nothing for tasks that bring their own data."""
+    if task["name"] not in TASKS:
+        return
+    known = {one.id: one for one in keeping.kept() if one.task == task["name"]}
+    params: dict[str, Any] = state.keep(f"task_params.{task['name']}", {})
+    chosen = params.get("data", _EXAMPLE)
+    options = [_EXAMPLE, *known]
+    key = key_showing(f"choice.own.{task['name']}", chosen if chosen in options else _EXAMPLE)
+    st.selectbox(
+        "Data",
+        options,
+        index=options.index(chosen) if chosen in options else 0,
+        key=key,
+        format_func=lambda id_: f"{known[id_].name} ({id_})" if id_ in known else "the example",
+        on_change=lambda: _choose(task["name"], st.session_state[key]),
+    )
+    _bring()
+
+
+def _choose(task: str, id_: str) -> None:
+    name = f"task_params.{task}"
+    state.put(name, {**state.keep(name, {}), "data": id_})
+
+
+def _bring() -> None:
+    count = state.keep("own_uploads", 0)
+    file = st.file_uploader(
+        "Bring a file: text, CSV, Parquet or npz",
+        max_upload_size=MAX_BYTES // 2**20,
+        key=f"own.upload.{count}",
+    )
+    if file is None:
+        return
+    content = file.getvalue()
+    try:
+        guess = keeping.look(content, file.name)
+    except HybridLabError as error:
+        shell.problems(error.problems)
+        return
+    wanted = _corrected(guess, f"own.{count}")
+    for note in guess.notes:
+        st.caption(shell.escaped(note))
+    if st.button("Keep it and learn from it", icon=":material/save:", key="own.keep"):
+        try:
+            made = keeping.add(content, file.name, wanted)
+        except HybridLabError as error:
+            shell.problems(error.problems)
+            return
+        state.put("own_uploads", count + 1)  # a fresh uploader, which lets go of the file's memory
+        state.put("train_task", made.task)
+        _choose(made.task, made.id)
+        st.rerun()
+
+
+def _corrected(guess: Guess, key: str) -> dict[str, Any]:
+    """Show how the file would be taken, and return what the user makes of it."""
+    schema = guess.schema
+    if schema.form == "text":
+        st.caption(f"Taken as text of {guess.rows:,} lines; the task is to predict each next byte.")
+        return {"form": "text"}
+    names = [str(column["name"]) for column in guess.columns]
+    st.caption(f"Taken as {schema.form}, {guess.rows:,} samples; correct what is wrong.")
+    st.dataframe(list(guess.columns), hide_index=True)
+    label = st.selectbox("Answer", names, index=names.index(schema.label), key=f"{key}.label")
+    if schema.form == "arrays":
+        readable = [name for name in names if name != label]
+        first = readable.index(schema.inputs[0]) if schema.inputs[0] in readable else 0
+        inputs = [st.selectbox("Read", readable, index=first, key=f"{key}.{label}.input")]
+        shapes = ("series", "image")
+        shape = st.selectbox("As", shapes, index=shapes.index(schema.shape), key=f"{key}.shape")
+        return {"label": label, "inputs": inputs, "shape": shape}
+    numbers = [
+        str(c["name"]) for c in guess.columns if c["kind"] == "number" and c["name"] != label
+    ]
+    before = [name for name in schema.inputs if name in numbers]
+    inputs = st.multiselect(
+        "Read, in this order", numbers, default=before, key=f"{key}.{label}.inputs"
+    )
+    return {"label": label, "inputs": inputs}
