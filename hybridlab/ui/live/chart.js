@@ -99,15 +99,16 @@ class LiveChart {
     }
     const axis = { stroke: () => this.ink(), font: "12px sans-serif", labelFont: "12px sans-serif", labelSize: 18,
       grid: { stroke: "rgba(128,136,149,0.20)", width: 1 }, ticks: { stroke: "rgba(128,136,149,0.35)", width: 1, size: 4 }, gap: 4 };
-    const height = panel.height ?? 220;
+    const height = panel.height ?? 220, named = height >= 180 && this.runs.length === 1 && this.runs[0].stages?.length;
     const label = panel.label + (panel.unit ? ` (${panel.unit})` : "");
     const options = {
       width: Math.max(160, canvas.clientWidth || 300), height, series, legend: { show: false },
+      padding: [named ? 18 : null, null, null, null],
       scales: { x: { time: false, range: (u, low, high) => [0, high || 1] }, y: { range: (u, low, high) => this.range(panel, low, high), distr: panel.log ? 3 : 1 } },
       axes: [ { ...axis, label: "step", size: 30, space: 60 },
         { ...axis, label, size: 56, space: height < 180 ? 26 : 36, values: (u, ticks) => ticks.map((t) => (t == null ? "" : number.format(t))) } ],
       cursor: { sync: { key: "hybridlab" }, points: { size: 7 }, drag: { x: false, y: false } },
-      hooks: { setCursor: [(u) => this.say(u, panel, lines, said)], draw: [(u) => this.borders(u, lines)] },
+      hooks: { setCursor: [(u) => this.say(u, panel, lines, said)], draw: [(u) => this.borders(u, lines, named)] },
     };
     return { chart: new uPlot(options, [[]], canvas), panel, lines, canvas, said };
   }
@@ -124,22 +125,21 @@ class LiveChart {
     curve?.x.forEach((step, i) => { if (curve.y[i] != null) begun.set(curve.y[i], step); });
     return [...begun].map(([place, step]) => [step, run.stages[place] ?? ""]);
   }
-  borders(u, lines) { // a dashed line where a stage begins, its name beside it as far as there is room
-    const { ctx, bbox } = u, dpr = devicePixelRatio || 1, alone = this.runs.length === 1;
+  borders(u, lines, named) { // a dashed line where a stage begins; its name above, as far as there is room
+    const { ctx, bbox } = u, dpr = devicePixelRatio || 1, end = bbox.left + bbox.width;
+    const place = (step) => Math.min(end, u.valToPos(step, "x", true));
     for (const run of new Set(lines.map((line) => line.run))) {
       const begun = this.stages(run);
       ctx.save();
-      ctx.beginPath(); ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height); ctx.clip();
-      ctx.strokeStyle = ctx.fillStyle = alone ? this.ink() : this.colour(run.colour);
-      ctx.globalAlpha = 0.65; ctx.lineWidth = dpr; ctx.setLineDash([5 * dpr, 4 * dpr]);
-      ctx.font = `${11 * dpr}px sans-serif`; ctx.textBaseline = "top"; ctx.textAlign = "left";
+      ctx.strokeStyle = ctx.fillStyle = this.runs.length === 1 ? this.ink() : this.colour(run.colour);
+      ctx.globalAlpha = 0.7; ctx.lineWidth = dpr; ctx.setLineDash([5 * dpr, 4 * dpr]);
+      ctx.font = `${11 * dpr}px sans-serif`; ctx.textBaseline = "bottom"; ctx.textAlign = "left";
       begun.forEach(([step, name], i) => {
-        const x = u.valToPos(step, "x", true);
-        const room = (i + 1 < begun.length ? u.valToPos(begun[i + 1][0], "x", true) : bbox.left + bbox.width) - x - 8 * dpr;
+        const x = place(step), room = (i + 1 < begun.length ? place(begun[i + 1][0]) : end) - x - 4 * dpr;
         if (step > 0) { ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke(); }
-        let text = name;
+        let text = named ? name : "";
         while (text && ctx.measureText(text).width > room) text = text.length > 2 ? text.slice(0, -2).trimEnd() + "…" : "";
-        if (alone && text) ctx.fillText(text, x + 4 * dpr, bbox.top + 3 * dpr);
+        if (text) ctx.fillText(text, x, bbox.top - 3 * dpr);
       });
       ctx.restore();
     }
