@@ -115,6 +115,8 @@ def test_ctrl_c_stops_with_a_checkpoint_and_resume_goes_on(cli: Cli, tiny: str, 
         (("--task", "parity", "--set", "task_params.size=3"), "task_params.size"),
         (("--task", "parity", "--device", "cuda:99"), "device"),
         (("--task", "parity", "--threads", "0"), "threads"),
+        (("--task", "parity", "--also-alone"), "--also-alone"),
+        (("--task", "parity", "--set", "teacher.run=latest:nobody"), "teacher.run"),
         (("--training", "/no/such/file.yaml"), "/no/such/file.yaml"),
     ],
 )

@@ -13,6 +13,7 @@ from hybridlab.errors import Problem
 from hybridlab.training.grown import trained_text
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.predictions import Shapes
+from hybridlab.ui.train.teacher_cost import teacher_cost
 from hybridlab.units import format_bytes, format_count, format_seconds
 
 
@@ -55,8 +56,11 @@ def estimate(
     if any(problem.severity == "error" for problem in found):
         return Estimate(problems=tuple(found))
     steps = int(values.get("steps") or 1000)
-    seconds = answer.value["step_ms"] / 1e3 * parts * steps
-    peak_bytes, groups = answer.value["peak_bytes"], ()
+    taught = teacher_cost(settings, shapes, wait_s)
+    if taught is None:
+        return Estimate(pending=True)
+    seconds = (answer.value["step_ms"] + taught.step_ms) / 1e3 * parts * steps
+    peak_bytes, groups = answer.value["peak_bytes"] + taught.peak_bytes, ()
     if settings.get("groups"):
         kept = predictions.update_memory(
             text, _of_groups(settings), f"{state.session_name()}.train", wait_s

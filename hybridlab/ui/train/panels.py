@@ -47,6 +47,11 @@ _OF_DEVICE = (
     ),
 )
 """Title, label, unit, scale, and the metrics with their names for people."""
+_LOSSES = {
+    "distill_logits": "answers (nats)",
+    "distill_hidden": "hidden states (share)",
+    "distill_matrices": "mixing matrices (norm)",
+}
 _WORDS = {"accuracy": "accuracy", "bits_per_byte": "bits per byte"}
 
 
@@ -63,10 +68,21 @@ def panels(task: Mapping[str, Any] | None, names: Sequence[str] = ()) -> list[Pa
         Panel("Training loss", "loss", ("loss",), "nats", smooth=True),
         validation(measure, metrics or (f"val_{measure}",)),
         *panels_of(names),
+        *_of_teacher(names),
         *_rates(names),
         *_use_of_host(names),
         *_use_of_device(names),
     ]
+
+
+def _of_teacher(names: Sequence[str]) -> list[Panel]:
+    """Return the chart of how a student differs from its teacher: each loss before its weight."""
+    found = tuple(name for name in _LOSSES if name in names)
+    if not found:
+        return []
+    told = tuple(_LOSSES[name] for name in found)
+    title = f"Difference from the teacher: {', '.join(told)}"
+    return [_small(title, "loss", found, "", names=told, width=12, colour=6)]
 
 
 def _rates(names: Sequence[str]) -> list[Panel]:

@@ -29,7 +29,7 @@ _VERSION = f"{KEY}.version"
 _PARTS: Mapping[str, tuple[str, type[LogitsSpec] | type[HiddenSpec] | type[MatricesSpec]]] = {
     "logits": ("Answers", LogitsSpec),
     "hidden": ("Hidden states", HiddenSpec),
-    "matrices": ("How positions are mixed", MatricesSpec),
+    "matrices": ("Mixing matrices", MatricesSpec),
 }
 _ORDER = (("matrices",), ("hidden",), ("logits", "hard"))
 _STAGE_STEPS = 100

@@ -152,3 +152,24 @@ def test_beside_the_student_alone_the_difference_is_told(visitor, runs) -> None:
     assert "0.05 worse than alone at equal steps" in visitor.words()
     visitor.press("Open the student alone")
     assert visitor.at.query_params["run"] in (twin.id, [twin.id])
+
+
+def test_how_the_student_differs_from_its_teacher_is_drawn() -> None:
+    from hybridlab.ui.train.panels import panels
+
+    assert not [p for p in panels(None, ["loss"]) if "teacher" in p.title]
+    (panel,) = [
+        p for p in panels(None, ["distill_hidden", "distill_hard", "loss"]) if "teacher" in p.title
+    ]
+    assert panel.metrics == ("distill_hidden",) and panel.title.endswith("hidden states (share)")
+
+
+def test_the_teachers_forward_and_weights_are_foretold(opened) -> None:
+    def shown(label: str) -> str:
+        opened.until(lambda at: not opened.button("Start training").disabled)
+        return {m.label: m.value for m in opened.at.metric}[label]
+
+    opened.until(lambda at: any(m.label.startswith("Memory") for m in at.metric))
+    before = shown("Memory, predicted")
+    choose(opened, "Teacher", opened.run.id)
+    opened.until(lambda at: shown("Memory, predicted") != before)
