@@ -95,6 +95,10 @@ def cosines_of(tasks: Sequence[str], curves: Mapping[str, Curve]) -> Cosines:
     return Cosines(tuple(tasks), values)
 
 
+CONFLICT = -0.1
+"""Tasks pull against each other where their cosine is below this in the mean over steps; single ones scatter more."""
+
+
 def conflicts(found: Cosines) -> list[tuple[str, str, str, float]]:
     """Return (address, task, task, mean cosine over steps) of pairs that pull against each other, worst first."""
     worst = []
@@ -105,6 +109,6 @@ def conflicts(found: Cosines) -> list[tuple[str, str, str, float]]:
                 pairs.setdefault(pair, []).append(value)
         for pair, values in pairs.items():
             mean = math.fsum(values) / len(values)
-            if mean < 0:
+            if mean < CONFLICT:
                 worst.append((address, *pair, mean))
     return sorted(worst, key=lambda each: each[3])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -96,14 +96,21 @@ class PairsInfo:
 
 
 def pairs_info(found: Cosines, order: Sequence[str] = (), step: int | None = None) -> PairsInfo:
-    """Return all components beside each other; ``order`` names paths, others follow by name."""
+    """Return components beside each other, those that ``order`` names (paths of ids); without it all, by name.
+
+    Where the repeats of a component are told apart, what was measured over all of them is left out.
+    """
     steps = found.steps()
     at = step if step is not None else (steps[-1] if steps else 0)
     there = [
         address for address in found.values if address != WHOLE and at in found.values[address]
     ]
     ranks = {path: rank for rank, path in enumerate(order)}
-    rows = sorted(there, key=lambda path: (ranks.get(path, len(ranks)), path))
+    single = {_over_repeats(path) for path in there if path != _over_repeats(path)}
+    named = [path for path in there if path not in single]
+    named = [path for path in named if not order or _over_repeats(path) in ranks]
+    places = {path: _place(path, ranks) for path in named}
+    rows = sorted(named, key=places.__getitem__)
     pairs = [
         (first, second) for place, second in enumerate(found.tasks) for first in found.tasks[:place]
     ]
@@ -113,6 +120,19 @@ def pairs_info(found: Cosines, order: Sequence[str] = (), step: int | None = Non
         tuple(f"{first} · {second}" for first, second in pairs),
         tuple(tuple(found.values[row][at].get(pair) for pair in pairs) for row in rows),
     )
+
+
+def _over_repeats(path: str) -> str:
+    return ".".join(step for step in path.split(".") if not step.isdigit())
+
+
+def _place(path: str, ranks: Mapping[str, int]) -> tuple[tuple[int, ...], str]:
+    """Return what sorts a path: where its outermost group stands, then its repeats, then its own place."""
+    here = _over_repeats(path)
+    outermost = here.split(".")[0]
+    group = min((r for p, r in ranks.items() if p.split(".")[0] == outermost), default=0)
+    repeats = [int(step) for step in path.split(".") if step.isdigit()]
+    return (group, *repeats, ranks.get(here, 0)), path
 
 
 def pairs_plot(info: PairsInfo) -> go.Figure:

@@ -36,12 +36,18 @@ def test_the_matrix_is_symmetric_with_gaps_where_nothing_was_measured() -> None:
 
 
 def test_components_stand_in_the_order_given() -> None:
-    info = pairs_info(FOUND, order=("stage.mix", "in"))
+    info = pairs_info(FOUND, order=("stage.mix", "in", "unmeasured"))
     assert info.components == ("stage.mix", "in")
     assert info.pairs == ("digit · odd", "digit · strokes", "odd · strokes")
     assert info.values == ((-0.5, None, None), (0.25, None, None))
     assert "in 1 of 2 shared parts" in pairs_plot(info).layout.title.text
     assert len(info.table()) == 2
+    curves = {
+        f"gradient_cosine/{path}/digit~odd": ([5], [0.5])
+        for path in ("s", "s.0", "s.1", "s.0.a", "s.1.a", "s.1.b", "s.0.b", "s.a", "s.b", "z")
+    }
+    info = pairs_info(cosines_of(TASKS, curves), order=("z", "s.b", "s.a"))
+    assert info.components == ("z", "s.0.b", "s.0.a", "s.1.b", "s.1.a")
 
 
 def test_without_measurements_the_figures_say_so() -> None:

@@ -24,7 +24,7 @@ from hybridlab.training.several_spec import (
     TOGETHER,
     SeveralSpec,
 )
-from hybridlab.training.task_cosines import COSINE, LOSS, WEIGHT, conflicts, cosines_of
+from hybridlab.training.task_cosines import CONFLICT, COSINE, LOSS, WEIGHT, conflicts, cosines_of
 from hybridlab.training.transfer import transfer
 from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
@@ -135,7 +135,8 @@ def _how(now: dict[str, Any], change: Callable[[str, Any], None]) -> None:
     words, paper = BALANCINGS[str(chosen["balancing"])]
     source = f" [Paper]({paper})" if paper else ""
     st.caption(
-        f"Sampling: {SAMPLINGS[str(chosen['sampling'])]}. Balancing: {words}.{source}",
+        f"Sampling: {SAMPLINGS[str(chosen['sampling'])]}. Balancing: {words}.{source} The estimate of time and "
+        "memory is for the chosen task alone."
     )
 
 
@@ -206,7 +207,7 @@ def _draw(run: Run, parts: list[dict[str, Any]]) -> None:
     architecture = state.parsed(str(run.spec.get("architecture", "")))[0]
     if architecture is not None and (shown := _shared(architecture, parts)) is not None:
         st.caption("Parts that several tasks share, and those that learn from one alone.")
-        diagram(f"train.several.diagram.{run.id}", shown, height_px=440)
+        diagram(f"train.several.diagram.{run.id}", shown, height_px=640)
     found = cosines_of(
         _called(parts), {n: source.curve(n) for n in source.names() if n.startswith(COSINE)}
     )
@@ -222,33 +223,53 @@ def _draw(run: Run, parts: list[dict[str, Any]]) -> None:
             f"**{shell.escaped(one)} and {shell.escaped(other)} pull against each other most in "
             f"{shell.escaped(where)}: cosine {mean:.2f}, mean of {len(steps)} measurements.**"
         )
+    else:
+        st.markdown(
+            f"No two tasks pull against each other: all cosines are above {CONFLICT} in the mean of "
+            f"{len(steps)} measurements."
+        )
     opened = Opened(f"train.several.{run.id}", run.name, "profile", run_folder(run.id), {})
     matrix = matrix_info(found)
     words = "Cosine of tasks' gradients, task by task"
     figure(opened, "cosines", words, matrix_plot(matrix), matrix.table())
-    pairs = pairs_info(found)
+    whole = None if architecture is None else _whole(architecture, parts)
+    leaves = () if whole is None else [ids for _, ids, node in whole.walk() if not node.is_group]
+    pairs = pairs_info(found, leaves)
     words = "Cosine of tasks' gradients by component"
     figure(opened, "pairs", words, pairs_plot(pairs), pairs.table())
+
+
+def _kinds() -> dict[str, str]:
+    return {entry["name"]: str(entry["kind"]) for entry in predictions.components()}
+
+
+def _asked(parts: Sequence[Mapping[str, Any]]) -> list[Asked]:
+    """Return what each task asks; a task that is not known here is left out."""
+    named = zip(_called(parts), parts, strict=True)
+    return [
+        Asked(name, entry["head_node"], part.get("head"))
+        for name, part in named
+        if (entry := predictions.task(str(part["task"]))) is not None
+    ]
+
+
+def _whole(architecture: Architecture, parts: Sequence[Mapping[str, Any]]) -> Architecture | None:
+    """Return the architecture with all heads, or None where a task is not known, or has no head of its own."""
+    asked, first = _asked(parts), predictions.task(str(parts[0]["task"]))
+    if first is None or len(asked) < len(parts) or claimed(architecture, asked, _kinds().get)[1]:
+        return None
+    return with_heads(architecture, first["input_node"], asked, _kinds().get)
 
 
 def _shared(architecture: Architecture, parts: Sequence[Mapping[str, Any]]) -> DiagramInfo | None:
     """Return the diagram with what is shared marked, or None where it cannot be drawn."""
     if sum(1 for _ in architecture.walk()) > MOST_BOXES:
         return None
-    entries = [predictions.task(str(part["task"])) for part in parts]
-    if any(entry is None for entry in entries):
+    whole = _whole(architecture, parts)
+    if whole is None:
         return None
     known = predictions.components()
-    kinds = {entry["name"]: str(entry["kind"]) for entry in known}
-    asked = [
-        Asked(name, entry["head_node"], part.get("head"))
-        for name, entry, part in zip(_called(parts), entries, parts, strict=True)
-        if entry is not None
-    ]
-    whole = with_heads(architecture, (entries[0] or {})["input_node"], asked, kinds.get)
-    heads, problems = claimed(whole, asked, kinds.get)
-    if problems:
-        return None
+    heads, _ = claimed(whole, _asked(parts), _kinds().get)
     reached = heads_reached(whole, list(heads.values()))
     tasks = {head: name for name, head in heads.items()}
     own = {node.id for node in architecture.nodes}
@@ -262,12 +283,10 @@ def _shared(architecture: Architecture, parts: Sequence[Mapping[str, Any]]) -> D
         names = [tasks[head] for head in sorted(reached.get(ids.get(box.path, ""), ()))]
         if box.kind == "group" or not names:
             return box
+        words, told, tint = f"only {names[0]}", f"learns from {names[0]} alone", 0.1
         if len(names) > 1:
-            words = f"shared by {len(names)}"
-            return replace(box, detail=words, told=f"shared by {', '.join(names)}", tint=1.0)
-        return replace(
-            box, detail=f"only {names[0]}", told=f"learns from {names[0]} alone", tint=0.1
-        )
+            words, told, tint = f"shared by {len(names)}", f"shared by {', '.join(names)}", 1.0
+        return replace(box, detail=words, told=told, tint=tint, supplied=False)
 
     return replace(info, boxes=tuple(map(marked, info.boxes)))
 
