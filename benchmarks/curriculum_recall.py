@@ -1,8 +1,8 @@
 """Steps until a small network recalls 16 pairs, with and without stages from easy to hard.
 
 ``python benchmarks/curriculum_recall.py --seeds 3`` prints a line for each training and writes nothing. Each key is
-asked for once, as in https://arxiv.org/abs/2312.04927, which leaves a long plateau; the stages ask for fewer pairs, more
-often. ``strategies.py`` may take its setting from here.
+asked for once, as in https://arxiv.org/abs/2312.04927, which leaves a long plateau; the stages ask for fewer pairs,
+and more often. ``strategies.py`` may take its setting from here.
 """
 
 from __future__ import annotations
