@@ -69,6 +69,8 @@ class Task(ABC):
     measure: ClassVar[Measure] = "accuracy"
     needs_causal: ClassVar[bool] = False
     """True where the inputs hold the answers further on, as in language modelling."""
+    run_together: ClassVar[bool] = False
+    """True where tokens are written without spaces between them, as bytes of text are."""
     needs_own_head: ClassVar[bool] = False
     """True where the head is what makes it hard: another one would see what is to be answered."""
 
@@ -127,8 +129,12 @@ class Task(ABC):
         return None
 
     def spelled(self, token: int) -> str:
-        """Return a token of the inputs or answers as people read it."""
+        """Return a token of the inputs as people read it."""
         return str(token)
+
+    def spelled_answer(self, answer: int) -> str:
+        """Return an answer as people read it; the same as a token where answers are tokens."""
+        return self.spelled(answer) if self.output_type().shape[1] == "L" else str(answer)
 
     @property
     def val_splits(self) -> tuple[str, ...]:

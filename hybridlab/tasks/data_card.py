@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,20 +80,20 @@ def data_card(task: Task, examples: int = 3, seed: int = 0) -> DataCard:
 def _example(task: Task, batch: Batch) -> Example:
     kind, inputs, targets = task.input_type().kind, batch.inputs[0], batch.targets[0]
     if kind is TensorKind.TOKENS:
-        written = _tokens(task, inputs)
+        written = _tokens(task, inputs, task.spelled)
     elif kind is TensorKind.IMAGE:
         written = _image(inputs)
     else:
         written = _series(inputs)
     if targets.ndim:
-        return Example(written, _tokens(task, targets))
-    return Example(written, str(int(targets)))
+        return Example(written, _tokens(task, targets, task.spelled_answer))
+    return Example(written, task.spelled_answer(int(targets)))
 
 
-def _tokens(task: Task, tokens: Tensor) -> str:
+def _tokens(task: Task, tokens: Tensor, spelled: Callable[[int], str]) -> str:
     """Write tokens with spaces between them, a low line where nothing is asked; single characters stand together."""
-    shown = ["_" if t == IGNORED else task.spelled(t) for t in tokens[:_MOST_TOKENS].tolist()]
-    text = ("" if task.measure == "bits_per_byte" else " ").join(shown).rstrip()
+    shown = ["_" if t == IGNORED else spelled(t) for t in tokens[:_MOST_TOKENS].tolist()]
+    text = ("" if task.run_together else " ").join(shown).rstrip()
     return f"{text} …" if len(tokens) > _MOST_TOKENS else text
 
 

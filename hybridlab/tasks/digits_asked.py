@@ -84,6 +84,7 @@ class AskedDigits(Digits):
     title="Digits, odd or even",
     summary="Say whether a handwritten digit is odd.",
     source=SOURCE,
+    tests="Whether a model tells digits apart where it is asked for less than the digit.",
 )
 class DigitsParity(AskedDigits):
     """1 where the digit is odd, else 0."""
@@ -99,6 +100,7 @@ class DigitsParity(AskedDigits):
     title="Digits, strokes crossed",
     summary="Count the strokes that a line through a handwritten digit crosses: a stand-in for the number of strokes.",
     source=SOURCE,
+    tests="Whether a model sees shape, where digits of one class differ.",
 )
 class DigitsStrokes(AskedDigits):
     """How many strokes a straight line through the image crosses at most, counted from the pixels: 0 to 4 answers.

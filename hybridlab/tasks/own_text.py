@@ -71,6 +71,7 @@ class OwnText(Task):
 
     Params = OwnTextParams
     measure = "bits_per_byte"
+    run_together = True
     needs_causal = True
 
     @property

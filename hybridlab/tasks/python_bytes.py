@@ -95,6 +95,7 @@ class PythonBytes(Task):
 
     Params = PythonBytesParams
     measure: ClassVar[Measure] = "bits_per_byte"
+    run_together = True
     needs_causal = True
 
     @property

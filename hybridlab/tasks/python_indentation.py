@@ -24,6 +24,7 @@ _BLANK = (9, 10, 13, 32)
     title="Python source, indentation",
     summary="At every byte of Python source code, say how deeply its line is indented.",
     source="The running Python's standard library (PSF-2.0), read from disk; https://docs.python.org/3/license.html",
+    tests="Whether a model keeps what the beginning of a line said until its end.",
 )
 class PythonIndentation(PythonBytes):
     """The depth of the line that a byte stands in, 0 to 7 (7 or more), a level being four spaces.
@@ -46,6 +47,10 @@ class PythonIndentation(PythonBytes):
     def _windows(self, data: NDArray[np.uint8], starts: NDArray[np.int64]) -> Batch:
         window = data[starts[:, None] + np.arange(self.length + 1)].astype(np.int64)[:, :-1]
         return Batch(torch.from_numpy(window), torch.from_numpy(depths(window)))
+
+    def spelled_answer(self, answer: int) -> str:
+        """Return a depth as its digit."""
+        return str(answer)
 
     def baselines(self) -> dict[str, float]:
         """Return the test accuracy of always giving the most common depth of the training files, and of guessing."""

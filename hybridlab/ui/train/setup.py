@@ -84,7 +84,9 @@ def task_choice() -> Mapping[str, Any]:
     entry: Mapping[str, Any] = entries[chosen]
     st.caption(f"{shell.escaped(entry['summary'])} Metric: {entry['metric'].replace('_', ' ')}.")
     lines = [f"{shell.escaped(name)} {value:.3g}" for name, value in entry["baselines"].items()]
-    if lines:
+    if lines and not kept_params(
+        entry
+    ):  # they are of the task as it comes; its data card has those of other settings
         st.caption("Without learning: " + ", ".join(lines) + ".")
     return entry
 

@@ -50,8 +50,10 @@ def test_kept_data_is_chosen_by_its_files_name(visitor) -> None:
     visitor.give(held(at.selectbox, "choice.train_task"), "own_data")
     choice = held(visitor.at.selectbox, "choice.own.own_data")
     assert choice.options == ["the example", f"trees.csv ({made.id})"]
+    assert "Without learning" in visitor.words()
     visitor.give(choice, made.id)
     assert chosen(visitor, "own_data") == {"data": made.id}
+    assert "Without learning" not in visitor.words(), "what is told there is of the example"
     assert held(visitor.at.text_input, "train.own_data.task.data").value == made.id
     visitor.give(held(visitor.at.selectbox, "choice.train_task"), "own_text")
     visitor.give(held(visitor.at.selectbox, "choice.own.own_text"), text.id)
@@ -70,7 +72,7 @@ def test_a_file_is_brought_looked_at_corrected_and_kept(visitor) -> None:
     answer = next(s for s in visitor.at.selectbox if s.label == "Answer")
     assert answer.value == "species" and keeping.kept() == []
     visitor.give(answer, "width")
-    (inputs,) = visitor.at.multiselect
+    inputs = next(m for m in visitor.at.multiselect if m.label == "Read, in this order")
     assert inputs.value == ["height"]
     visitor.press("own.keep")
     (made,) = keeping.kept()
