@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from hybridlab.architecture.heads import Asked, claimed, with_heads
+from hybridlab.architecture.heads import claimed
 from hybridlab.architecture.reached import heads_reached
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import HybridLabError
@@ -23,6 +23,7 @@ from hybridlab.ui.live.component import Panel
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.profile.figure import figure
 from hybridlab.ui.profile.opened import Opened
+from hybridlab.ui.train.whole import asked, called, kinds, parts_of, with_all_heads
 from hybridlab.views.diagram import Box, DiagramInfo, diagram_info
 from hybridlab.views.task_cosines import matrix_info, matrix_plot, pairs_info, pairs_plot
 
@@ -59,7 +60,7 @@ def _last(names: Sequence[str]) -> tuple[str, ...]:
 
 def several_tasks(run: Run) -> None:
     """Offer what the tasks of a run share and how they pull; nothing for a run on one task."""
-    parts = _parts(run)
+    parts = parts_of(run)
     if not parts:
         return
     place = st.expander(
@@ -75,16 +76,6 @@ def several_tasks(run: Run) -> None:
         st.fragment(_draw, run_every=every)(run, parts)
 
 
-def _parts(run: Run) -> list[dict[str, Any]]:
-    training = run.spec.get("training")
-    settings = (training.get("tasks") if isinstance(training, Mapping) else None) or {}
-    return [dict(part) for part in settings.get("of", ())]
-
-
-def _called(parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [str(part.get("name") or part["task"]) for part in parts]
-
-
 def _draw(run: Run, parts: list[dict[str, Any]]) -> None:
     """Draw what was measured so far."""
     source = reader(run.id)
@@ -98,7 +89,7 @@ def _draw(run: Run, parts: list[dict[str, Any]]) -> None:
         st.caption("Parts that several tasks share, and those that learn from one alone.")
         diagram(f"train.several.diagram.{run.id}", shown, height_px=640)
     found = cosines_of(
-        _called(parts), {n: source.curve(n) for n in source.names() if n.startswith(COSINE)}
+        called(parts), {n: source.curve(n) for n in source.names() if n.startswith(COSINE)}
     )
     steps = found.steps()
     if not steps:
@@ -121,44 +112,22 @@ def _draw(run: Run, parts: list[dict[str, Any]]) -> None:
     matrix = matrix_info(found)
     words = "Cosine of tasks' gradients, task by task"
     figure(opened, "cosines", words, matrix_plot(matrix), matrix.table())
-    whole = None if architecture is None else _whole(architecture, parts)
+    whole = None if architecture is None else with_all_heads(architecture, parts)
     leaves = () if whole is None else [ids for _, ids, node in whole.walk() if not node.is_group]
     pairs = pairs_info(found, leaves)
     words = "Cosine of tasks' gradients by component"
     figure(opened, "pairs", words, pairs_plot(pairs), pairs.table())
 
 
-def _kinds() -> dict[str, str]:
-    return {entry["name"]: str(entry["kind"]) for entry in predictions.components()}
-
-
-def _asked(parts: Sequence[Mapping[str, Any]]) -> list[Asked]:
-    """Return what each task asks; a task that is not known here is left out."""
-    named = zip(_called(parts), parts, strict=True)
-    return [
-        Asked(name, entry["head_node"], part.get("head"))
-        for name, part in named
-        if (entry := predictions.task(str(part["task"]))) is not None
-    ]
-
-
-def _whole(architecture: Architecture, parts: Sequence[Mapping[str, Any]]) -> Architecture | None:
-    """Return the architecture with all heads, or None where a task is not known, or has no head of its own."""
-    asked, first = _asked(parts), predictions.task(str(parts[0]["task"]))
-    if first is None or len(asked) < len(parts) or claimed(architecture, asked, _kinds().get)[1]:
-        return None
-    return with_heads(architecture, first["input_node"], asked, _kinds().get)
-
-
 def _shared(architecture: Architecture, parts: Sequence[Mapping[str, Any]]) -> DiagramInfo | None:
     """Return the diagram with what is shared marked, or None where it cannot be drawn."""
     if sum(1 for _ in architecture.walk()) > MOST_BOXES:
         return None
-    whole = _whole(architecture, parts)
+    whole = with_all_heads(architecture, parts)
     if whole is None:
         return None
     known = predictions.components()
-    heads, _ = claimed(whole, _asked(parts), _kinds().get)
+    heads, _ = claimed(whole, asked(parts), kinds().get)
     reached = heads_reached(whole, list(heads.values()))
     tasks = {head: name for name, head in heads.items()}
     own = {node.id for node in architecture.nodes}
