@@ -7,7 +7,6 @@ from typing import Any
 
 import streamlit as st
 
-from hybridlab.architecture.complete import complete
 from hybridlab.errors import HybridLabError
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.record import Run
@@ -19,6 +18,7 @@ from hybridlab.ui.live.reader import reader
 from hybridlab.ui.profile.figure import figure
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.ui.train.remedy import set_up
+from hybridlab.ui.train.whole import whole
 from hybridlab.views.gradient_flow import heat_info, heat_plot, ratio_info, ratio_plot
 
 _EVERY_S = 4.0
@@ -81,9 +81,9 @@ def _flow(run: Run, task: Mapping[str, Any]) -> Flow:
     architecture = state.parsed(trained_text(run.spec))[0]
     assert architecture is not None
     kinds = {entry["name"]: str(entry["kind"]) for entry in predictions.components()}
-    whole = complete(architecture, task["input_node"], task["head_node"], kinds.get)
+    completed = whole(run, architecture, task)
     source = reader(run.id)
-    return flow(whole, kinds.get, {n: source.curve(n) for n in source.names() if "/" in n})
+    return flow(completed, kinds.get, {n: source.curve(n) for n in source.names() if "/" in n})
 
 
 def _silence(run: Run) -> str:

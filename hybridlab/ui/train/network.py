@@ -7,7 +7,6 @@ from typing import Any
 
 import streamlit as st
 
-from hybridlab.architecture.complete import complete
 from hybridlab.errors import HybridLabError
 from hybridlab.runs.record import Run
 from hybridlab.training import flow
@@ -16,6 +15,7 @@ from hybridlab.ui import predictions, state
 from hybridlab.ui.canvas.measured import values
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.live.reader import reader
+from hybridlab.ui.train.whole import whole
 from hybridlab.views.diagram import DiagramInfo, diagram_info
 from hybridlab.views.measured_diagram import QUANTITIES, measured_info
 
@@ -98,8 +98,7 @@ def _laid_out(run: Run, task: Mapping[str, Any] | None) -> DiagramInfo | None:
     known = predictions.components()
     if task is None:
         return diagram_info(architecture, catalogue=known)
-    kinds = {entry["name"]: str(entry["kind"]) for entry in known}
-    whole = complete(architecture, task["input_node"], task["head_node"], kinds.get)
+    completed = whole(run, architecture, task)
     own = {node.id for node in architecture.nodes}
-    supplied = [node.id for node in whole.nodes if node.id not in own]
-    return diagram_info(whole, catalogue=known, supplied=supplied)
+    supplied = [node.id for node in completed.nodes if node.id not in own]
+    return diagram_info(completed, catalogue=known, supplied=supplied)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridlab.ui.live.component import Panel
-from hybridlab.ui.train.several import panels_of
+from hybridlab.ui.train.task_views import panels_of
 
 MEBIBYTE = 1 / 2**20
 MOST_CORES = 8

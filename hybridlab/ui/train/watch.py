@@ -25,8 +25,8 @@ from hybridlab.ui.train.panels import panels
 from hybridlab.ui.train.profiling import profiling
 from hybridlab.ui.train.result import result
 from hybridlab.ui.train.setbacks import setbacks
-from hybridlab.ui.train.several import several_tasks
 from hybridlab.ui.train.stages import stage_of
+from hybridlab.ui.train.task_views import several_tasks
 from hybridlab.ui.train.usage import usage
 from hybridlab.units import format_seconds
 

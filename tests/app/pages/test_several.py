@@ -114,3 +114,21 @@ def test_learnt_together_and_alone_stand_beside_each_other(visitor, runs) -> Non
     words = visitor.words().replace("\\", "")
     assert "negative transfer, accuracy 0.8 with others, 0.855 alone (2 runs)" in words
     assert "there is no run on it alone" in words
+
+
+def test_the_networks_picture_and_the_gradient_flow_have_all_heads(visitor, runs) -> None:
+    run = runs.running("both", text=TEXT, task="digits_sequence", tasks=TASKS)
+    points = [
+        Point(6, f"grad_norm/{path}", norm, 6.0)
+        for path, norm in {"one": 0.5, "head_digits_parity": 0.25}.items()
+    ]
+    runs.store.leases.beat(Lease(run.id, "token"), points, step=6, steps=10)
+    at = visitor.open("2_Train", run=run.id)
+    for section in ("network", "flow"):
+        at.session_state[f"train.{section}.{run.id}"] = True
+    at.run()
+    visitor._whole()
+    boxes = {b["path"]: b for b in visitor.component("train.network.diagram")["info"]["boxes"]}
+    assert boxes["task.head_digits_parity"]["detail"] == "0.25"
+    visitor.until(lambda at: at.get("plotly_chart"))
+    assert "head_digits_parity" in visitor.at.get("plotly_chart")[0].proto.spec
