@@ -1,8 +1,8 @@
-"""Steps until a small network recalls 16 pairs, with and without stages from easy to hard.
+"""Steps until a small network recalls 16 pairs, with and without stages from easy to hard: a setting for comparisons.
 
-``python benchmarks/curriculum_recall.py --seeds 3`` prints a line for each training and writes nothing. Each key is
-asked for once, as in https://arxiv.org/abs/2312.04927, which leaves a long plateau; the stages ask for fewer pairs,
-and more often. ``strategies.py`` may take its setting from here.
+Each key is asked for once, as in https://arxiv.org/abs/2312.04927, which leaves a long plateau; the stages ask for
+fewer pairs, more often. It is no benchmark of its own: ``steps_to_target`` is there for one that compares ways of
+training, and ``python -c "from benchmarks.curriculum_recall import main; main()" --seeds 1`` prints a line for each.
 """
 
 from __future__ import annotations
@@ -108,7 +108,3 @@ def main() -> None:
         for seed in range(given.seeds):
             for way in given.ways:
                 print(json.dumps(steps_to_target(design, way, seed, given.steps)), flush=True)
-
-
-if __name__ == "__main__":
-    main()

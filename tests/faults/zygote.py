@@ -18,7 +18,7 @@ import torch
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.runs import worker
-from hybridlab.tasks.fit import fit
+from hybridlab.tasks.registry import fit
 from hybridlab.training import checkpoint, loop, session
 from hybridlab.training.defaults import prepare
 

@@ -11,6 +11,7 @@ from hybridlab.errors import SpecError
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import task
 from hybridlab.training.loop import train
+from hybridlab.workflows.launch import prepared
 from tests.training.staged import HARD, hybrid, staged, trained
 
 WRONG: dict[str, tuple[list[dict[str, Any]], str]] = {
@@ -64,3 +65,12 @@ def test_too_few_experts_are_told(tmp_path: Path) -> None:
     spec = staged([{"name": "a", "until": 3, "experts": 1}, {"name": "b"}])
     with pytest.raises(SpecError, match="2 experts work on each position"):
         train(hybrid(what, text), what, spec, folder=tmp_path)
+
+
+def test_a_run_is_not_queued_with_stages_that_its_design_does_not_have() -> None:
+    text = "name: x\nwidth: 8\nnodes:\n  - {id: stage, nodes: [{use: gru}]}\n"
+    stages = [{"name": "a", "until": 3}, {"name": "b", "grow": {"stage": 1}}]
+    with pytest.raises(SpecError, match="no last map that could begin at zero"):
+        prepared(text, {"task": "parity", "device": "cpu", "stages": stages})
+    found = prepared(text.replace("gru", "lru"), {"task": "parity", "stages": stages})
+    assert found["training"]["stages"][1]["grow"] == {"stage": 1}

@@ -18,7 +18,7 @@ from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import Field, fields
 from hybridlab.ui.train.groups import groups
 from hybridlab.ui.train.several import settled, several
-from hybridlab.ui.train.stages import stages
+from hybridlab.ui.train.stages import show_anew, stages
 from hybridlab.views.diagram import diagram_info
 
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
@@ -174,6 +174,7 @@ def setting_fields(task: Mapping[str, Any]) -> list[Field]:
 def _reset(task: str) -> None:
     state.put(f"settings.{task}", {})
     state.put(f"task_params.{task}", {})
+    show_anew()
 
 
 def start(text: str, preset: str | None, settings: Mapping[str, Any], name: str = "") -> None:
