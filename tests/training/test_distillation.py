@@ -261,3 +261,28 @@ def test_components_of_both_start_with_the_teachers_weights(tiny: Tiny, parity: 
     for path in taken:
         for name, tensor in theirs[path].state_dict().items():
             assert torch.equal(own[path].state_dict()[name], tensor)
+
+
+def test_parts_and_bfloat16_are_taught_too(
+    tiny: Tiny, settings: Settings, finished: Finished, parity: Task, tmp_path: Path
+) -> None:
+    spec = _spec(
+        settings,
+        parity,
+        run=finished(parity, *ATTENTION),
+        feed="teacher",
+        copy_weights=True,
+        hidden={},
+        matrices={},
+        phases=STAGES,
+    ).model_copy(update={"accumulation": 3, "precision": "bfloat16"})
+    wanted = train(tiny(parity, *SSM), parity, spec, folder=tmp_path / "whole")
+
+    def die(done: int) -> None:
+        if done == 7:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tiny(parity, *SSM), parity, spec, folder=tmp_path / "broken", on_step=die)
+    found = train(tiny(parity, *SSM), parity, spec, folder=tmp_path / "broken", resume=True)
+    _same(wanted, found)
