@@ -92,4 +92,5 @@ def test_killed_at_random_moments(trainings, strategy, kills, part):
     assert moved >= 0.6 * died, "steps really ran between kills"
     assert inside >= 0.3 * kills, "kills really fell inside saves"
     assert finished >= died // 100, "killed runs came to their end"
-    assert len(trainings.store.list()) == finished + 2, "no run was lost"
+    runs = [one for one in trainings.store.list() if one.name != "teacher"]
+    assert len(runs) == finished + 2, "no run was lost"

@@ -57,6 +57,21 @@ STRATEGIES: dict[str, dict[str, Any]] = {
             {"name": "largest", "grow": {"stage": 2}, "freeze": "lstm"},
         ]
     },
+    "several": {
+        "task": "digits_sequence",
+        "task_params": {},
+        "tasks": {
+            "of": [{"task": "digits_sequence"}, {"task": "digits_parity"}],
+            "sampling": "joint",
+            "balancing": "gradnorm",
+        },
+    },
+    "taught": {
+        "teacher": {
+            "hidden": {"weight": 0.1},
+            "phases": [{"losses": ["hidden"], "steps": 9}, {"losses": ["logits", "hard"]}],
+        }
+    },
     "averages": {"groups": [{"name": "all", "optimiser": "schedule_free"}]},
     "accumulated": {"accumulation": 2, "component_metrics_every": 5, "residual_init": "zero"},
 }
@@ -100,9 +115,21 @@ class Trainings:
 
     def submit(self, strategy: str = "plain") -> Run:
         training = SHORT | STRATEGIES[strategy]
+        if strategy == "taught":
+            training["teacher"] = {**training["teacher"], "run": self._teacher()}
         text = GROWS if strategy in BORDERS else ARCHITECTURE
         spec = {"architecture": text, "training": training, "preset": None}
         return self.store.create("train", "kill me", spec, home=home_id())
+
+    def _teacher(self) -> str:
+        """Return the id of a finished run of the plain strategy, trained when it is first asked for."""
+        done = [run for run in self.store.list() if run.name == "teacher"]
+        if not done:
+            spec = {"architecture": ARCHITECTURE, "training": SHORT, "preset": None}
+            done = [self.store.create("train", "teacher", spec, home=home_id())]
+            self.begin(done[0])
+            assert self.end() == 0
+        return done[0].id
 
     def begin(self, run: Run) -> int:
         struct.pack_into("q", self._marks, IN_SAVE, 0)
