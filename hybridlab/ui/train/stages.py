@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -123,8 +124,13 @@ def _until(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_scalar(one)}" for key, one in value.items())
+        return ", ".join(f"{_key(str(key))}: {_scalar(one)}" for key, one in value.items())
     return value
+
+
+def _key(name: str) -> str:
+    """Write a key as YAML reads it: a path that begins with * would be an alias."""
+    return name if name[:1].isalnum() else json.dumps(name)
 
 
 def _scalar(value: Any) -> str:

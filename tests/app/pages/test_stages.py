@@ -56,7 +56,12 @@ def test_rows_are_stages_and_what_has_no_column_stays() -> None:
             "task_params": {"length": 4, "noisy": True},
             "new_repeats": "drawn",
         },
-        {"name": "b", "grow": {"stage": 2}, "freeze": "stage.0.*", "open": {"ssm": 30}},
+        {
+            "name": "b",
+            "grow": {"stage": 2},
+            "freeze": "stage.0.*",
+            "open": {"ssm": 30, "*.attn": 2},
+        },
     ]
     frame = _frame(now)
     assert _taken(frame, now) == (now, [])
