@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from hybridlab.components.base import Params, field
-from hybridlab.components.types import TensorType
-from hybridlab.tasks.base import Batch, Task, logits_type, stream, tokens_type
+from hybridlab.tasks.base import Batch, stream
 from hybridlab.tasks.epochs import epoch_indices
+from hybridlab.tasks.tokens import TokenTask
 
 Integers = NDArray[np.int64]
 Uniforms = NDArray[np.float64]
@@ -41,19 +41,13 @@ class MadParams(Params):
     )
 
 
-class Mad(Task):
+class Mad(TokenTask):
     """Tokens in, tokens out; sample i of the training set is made from (seed, i) alone, so none is kept.
 
     A subclass turns rows of uniform random numbers into sequences.
     """
 
     Params = MadParams
-
-    @property
-    def length(self) -> int:
-        """Tokens that a model reads."""
-        length: int = self.params.length
-        return length
 
     @property
     def train_size(self) -> int | None:
@@ -69,22 +63,6 @@ class Mad(Task):
     def _sequences(self, uniforms: Uniforms, training: bool) -> tuple[Integers, Integers]:
         """Return inputs and targets (B, L) made of uniform numbers in 0..1 (B, numbers)."""
         raise NotImplementedError
-
-    def input_node(self) -> dict[str, Any]:
-        """Return an embedding of the tokens."""
-        return {"use": "token_embedding", "vocab": self.params.vocab}
-
-    def head_node(self) -> dict[str, Any]:
-        """Return logits over the tokens at every position."""
-        return {"use": "lm_head", "vocab": self.params.vocab}
-
-    def input_type(self) -> TensorType:
-        """Return tokens (B, L)."""
-        return tokens_type()
-
-    def output_type(self) -> TensorType:
-        """Return logits (B, L, vocab)."""
-        return logits_type(self.params.vocab, per_position=True)
 
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return the step's samples of the training set that the seed makes, in the order of their epoch."""

@@ -10,8 +10,8 @@ import torch
 from pydantic import model_validator
 
 from hybridlab.components.base import Params, field
-from hybridlab.components.types import TensorType
-from hybridlab.tasks.base import IGNORED, Batch, Task, logits_type, stream, task, tokens_type
+from hybridlab.tasks.base import IGNORED, Batch, stream, task
+from hybridlab.tasks.tokens import TokenTask
 
 BLANK = 0
 _EVALUATION_BATCH = 128
@@ -50,7 +50,7 @@ class MqarParams(Params):
     source="Generated, after the task of https://arxiv.org/abs/2312.04927",
     tests="Whether a model looks up what it was shown, at any distance; a fixed-size state has to choose what to keep.",
 )
-class Mqar(Task):
+class Mqar(TokenTask):
     """Keys and values alternate, then every key comes again, equally often and at random places, blanks between.
 
     Its value is the answer there; nothing else is scored, and answers are not shown. Keys of one sequence differ; so do
@@ -59,12 +59,6 @@ class Mqar(Task):
     """
 
     Params = MqarParams
-
-    @property
-    def length(self) -> int:
-        """Tokens a sequence."""
-        length: int = self.params.length
-        return length
 
     @property
     def symbols(self) -> int:
@@ -78,22 +72,6 @@ class Mqar(Task):
         pairs: int = self.params.pairs
         wanted: int = self.params.asks
         return min(wanted, (self.length - 2 * pairs) // pairs)
-
-    def input_node(self) -> dict[str, Any]:
-        """Return an embedding of the symbols."""
-        return {"use": "token_embedding", "vocab": self.params.vocab}
-
-    def head_node(self) -> dict[str, Any]:
-        """Return logits over the symbols at every position."""
-        return {"use": "lm_head", "vocab": self.params.vocab}
-
-    def input_type(self) -> TensorType:
-        """Return tokens (B, L)."""
-        return tokens_type()
-
-    def output_type(self) -> TensorType:
-        """Return logits (B, L, vocab)."""
-        return logits_type(self.params.vocab, per_position=True)
 
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return fresh sequences."""

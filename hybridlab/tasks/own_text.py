@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import hybridlab.components
 from hybridlab.components.base import Params, field
-from hybridlab.components.types import TensorType
 from hybridlab.errors import Problem, TaskError
-from hybridlab.tasks.base import Batch, Task, logits_type, stream, task, tokens_type
+from hybridlab.tasks.base import Batch, stream, task
 from hybridlab.tasks.own import keeping
 from hybridlab.tasks.own.keeping import SPLITS, Arrays
+from hybridlab.tasks.tokens import BYTES, ByteTask
 
-VOCAB = 256
 EXAMPLE = "example"
 """Stands for HybridLab's own components, as one text."""
 _EVALUATED_BYTES = {"val": 16 * 1024, "test": 64 * 1024}
-_EVALUATION_BATCH = 32
 
 
 @functools.lru_cache(maxsize=2)
@@ -66,60 +62,27 @@ class OwnTextParams(Params):
     source="A file of yours, kept in the HybridLab folder; the example is HybridLab's own source (Apache-2.0)",
     tests="What a model makes of your text; the end of it, a tenth, is never trained on.",
 )
-class OwnText(Task):
+class OwnText(ByteTask):
     """Next-byte prediction; training windows start anywhere in the first eight tenths, the others do not overlap."""
 
     Params = OwnTextParams
-    measure = "bits_per_byte"
-    run_together = True
-    needs_causal = True
-
-    @property
-    def length(self) -> int:
-        """Bytes a sample."""
-        length: int = self.params.length
-        return length
-
-    def input_node(self) -> dict[str, Any]:
-        """Return an embedding of the 256 byte values."""
-        return {"use": "token_embedding", "vocab": VOCAB}
-
-    def head_node(self) -> dict[str, Any]:
-        """Return logits over the 256 byte values at every position."""
-        return {"use": "lm_head", "vocab": VOCAB}
-
-    def input_type(self) -> TensorType:
-        """Return tokens (B, L)."""
-        return tokens_type()
-
-    def output_type(self) -> TensorType:
-        """Return logits (B, L, 256)."""
-        return logits_type(VOCAB, per_position=True)
+    evaluated_bytes = _EVALUATED_BYTES
 
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return windows that start at random places of the training part."""
-        data = self._part("train")
+        data = self.part("train")
         starts = stream(self.name, "train", seed, step).integers(0, len(data) - self.length, batch)
-        return self._windows(data, starts)
-
-    def evaluation(self, split: str) -> Iterator[Batch]:
-        """Yield fixed windows without overlap, at most 16 KiB for validation and 64 KiB for test."""
-        data = self._part(split)
-        available = (len(data) - 1) // self.length
-        count = max(1, min(available, _EVALUATED_BYTES[split] // self.length))
-        starts = (np.arange(count) * available // count) * self.length
-        for first in range(0, count, _EVALUATION_BATCH):
-            yield self._windows(data, starts[first : first + _EVALUATION_BATCH])
+        return self.windows(data, starts)
 
     def baselines(self) -> dict[str, float]:
         """Return test bits per byte of counting single bytes and pairs of the training part, and of zlib."""
         scored = list(self.evaluation("test"))
         before = np.concatenate([batch.inputs.numpy().ravel() for batch in scored])
         after = np.concatenate([batch.targets.numpy().ravel() for batch in scored])
-        train = self._part("train").astype(np.int64)
-        single = np.bincount(train, minlength=VOCAB) + 1.0
-        pairs = np.bincount(train[:-1] * VOCAB + train[1:], minlength=VOCAB**2) + 1.0
-        pairs = pairs.reshape(VOCAB, VOCAB)
+        train = self.part("train").astype(np.int64)
+        single = np.bincount(train, minlength=BYTES) + 1.0
+        pairs = np.bincount(train[:-1] * BYTES + train[1:], minlength=BYTES**2) + 1.0
+        pairs = pairs.reshape(BYTES, BYTES)
         packed = len(zlib.compress(after.astype(np.uint8).tobytes(), 9)) * 8 / len(after)
         return {
             "unigram": float(-np.log2(single / single.sum())[after].mean()),
@@ -127,11 +90,12 @@ class OwnText(Task):
             "zlib": float(packed),
         }
 
-    def spelled(self, token: int) -> str:
-        """Return a byte as it is written."""
-        return chr(token) if 32 <= token < 127 else f"\\x{token:02x}"
+    def part(self, split: str) -> NDArray[np.uint8]:
+        """Return the bytes of a part of the text.
 
-    def _part(self, split: str) -> NDArray[np.uint8]:
+        Raises:
+            TaskError: it holds less than one window.
+        """
         data: NDArray[np.uint8] = text(self.params.data)[split]
         if len(data) <= self.length + 1:
             raise TaskError(
@@ -143,10 +107,6 @@ class OwnText(Task):
                 )
             )
         return data
-
-    def _windows(self, data: NDArray[np.uint8], starts: NDArray[np.int64]) -> Batch:
-        rows = torch.from_numpy(data[starts[:, None] + np.arange(self.length + 1)].astype(np.int64))
-        return Batch(rows[:, :-1], rows[:, 1:])
 
     @classmethod
     def default_training(cls) -> dict[str, Any]:

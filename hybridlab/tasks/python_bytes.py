@@ -7,26 +7,22 @@ import hashlib
 import os
 import sysconfig
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hybridlab.components.base import Params, field
-from hybridlab.components.types import TensorType
 from hybridlab.errors import Problem, TaskError
-from hybridlab.tasks.base import Batch, Measure, Task, logits_type, stream, task, tokens_type
+from hybridlab.tasks.base import Batch, stream, task
+from hybridlab.tasks.tokens import BYTES, ByteTask
 
-VOCAB = 256
 SKIPPED = frozenset(
     {"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"}
 )
 """Folders left out: tests, what is not the library, and generated tables."""
 _EVALUATED_BYTES = {"val": 64 * 1024, "test": 256 * 1024}
-_EVALUATION_BATCH = 32
 
 
 def split_of(relative: str) -> str:
@@ -86,7 +82,7 @@ class PythonBytesParams(Params):
     source="The running Python's standard library (PSF-2.0), read from disk; https://docs.python.org/3/license.html",
     tests="What a model learns of real text: spelling, structure and long-range agreement.",
 )
-class PythonBytes(Task):
+class PythonBytes(ByteTask):
     """Next-byte prediction; files, not bytes, are split, so no test file is ever trained on.
 
     Training windows start anywhere; validation and test are fixed windows spread evenly over their files. A different
@@ -94,36 +90,17 @@ class PythonBytes(Task):
     """
 
     Params = PythonBytesParams
-    measure: ClassVar[Measure] = "bits_per_byte"
-    run_together = True
-    needs_causal = True
+    evaluated_bytes = _EVALUATED_BYTES
 
-    @property
-    def length(self) -> int:
-        """Bytes a sample."""
-        length: int = self.params.length
-        return length
+    def part(self, split: str) -> NDArray[np.uint8]:
+        """Return the bytes of a split's files."""
+        data: NDArray[np.uint8] = corpus()[split]
+        return data
 
     @property
     def train_size(self) -> int | None:
         """Windows without overlap that the training files hold."""
         return len(corpus()["train"]) // self.length
-
-    def input_node(self) -> dict[str, Any]:
-        """Return an embedding of the 256 byte values."""
-        return {"use": "token_embedding", "vocab": VOCAB}
-
-    def head_node(self) -> dict[str, Any]:
-        """Return logits over the 256 byte values at every position."""
-        return {"use": "lm_head", "vocab": VOCAB}
-
-    def input_type(self) -> TensorType:
-        """Return tokens (B, L)."""
-        return tokens_type()
-
-    def output_type(self) -> TensorType:
-        """Return logits (B, L, 256)."""
-        return logits_type(VOCAB, per_position=True)
 
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return windows that start at random places of the training files."""
@@ -131,13 +108,7 @@ class PythonBytes(Task):
         starts = stream("python_bytes", "train", seed, step).integers(
             0, len(data) - self.length, batch
         )
-        return self._windows(data, starts)
-
-    def evaluation(self, split: str) -> Iterator[Batch]:
-        """Yield fixed windows without overlap, 64 KiB for validation and 256 KiB for test."""
-        starts = self._evaluation_starts(split)
-        for first in range(0, len(starts), _EVALUATION_BATCH):
-            yield self._windows(corpus()[split], starts[first : first + _EVALUATION_BATCH])
+        return self.windows(data, starts)
 
     def baselines(self) -> dict[str, float]:
         """Return test bits per byte of counting models fitted to the training files, and of zlib.
@@ -146,22 +117,6 @@ class PythonBytes(Task):
         first answer in a window has one byte to go by, as the bigram has. zlib -9 compresses those bytes as one stream.
         """
         return dict(_baselines(self.length))
-
-    def spelled(self, token: int) -> str:
-        """Return a byte as it is written."""
-        return chr(token) if 32 <= token < 127 else f"\\x{token:02x}"
-
-    def _evaluation_starts(self, split: str) -> NDArray[np.int64]:
-        available = (len(corpus()[split]) - 1) // self.length
-        count = max(1, min(available, _EVALUATED_BYTES[split] // self.length))
-        if available == 0:
-            return np.zeros(0, dtype=np.int64)
-        return (np.arange(count) * available // count) * self.length
-
-    def _windows(self, data: NDArray[np.uint8], starts: NDArray[np.int64]) -> Batch:
-        window = data[starts[:, None] + np.arange(self.length + 1)].astype(np.int64)
-        rows = torch.from_numpy(window)
-        return Batch(rows[:, :-1], rows[:, 1:])
 
     @classmethod
     def default_training(cls) -> dict[str, Any]:
@@ -183,9 +138,9 @@ def _baselines(length: int) -> dict[str, float]:
     before = np.concatenate([batch.inputs.numpy().ravel() for batch in windows])
     after = np.concatenate([batch.targets.numpy().ravel() for batch in windows])
     train = data["train"].astype(np.int64)
-    single = np.bincount(train, minlength=VOCAB) + 1.0
-    pairs = np.bincount(train[:-1] * VOCAB + train[1:], minlength=VOCAB * VOCAB) + 1.0
-    pairs = pairs.reshape(VOCAB, VOCAB)
+    single = np.bincount(train, minlength=BYTES) + 1.0
+    pairs = np.bincount(train[:-1] * BYTES + train[1:], minlength=BYTES * BYTES) + 1.0
+    pairs = pairs.reshape(BYTES, BYTES)
     unigram = -np.log2(single / single.sum())[after].mean()
     bigram = -np.log2(pairs / pairs.sum(1, keepdims=True))[before, after].mean()
     packed = len(zlib.compress(after.astype(np.uint8).tobytes(), 9)) * 8 / len(after)

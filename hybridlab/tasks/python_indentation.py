@@ -46,7 +46,8 @@ class PythonIndentation(PythonBytes):
         """Return logits (B, L, 8)."""
         return logits_type(DEPTHS, per_position=True)
 
-    def _windows(self, data: NDArray[np.uint8], starts: NDArray[np.int64]) -> Batch:
+    def windows(self, data: NDArray[np.uint8], starts: NDArray[np.int64]) -> Batch:
+        """Return the windows, and the depth of the line that each byte stands in."""
         window = data[starts[:, None] + np.arange(self.length + 1)].astype(np.int64)[:, :-1]
         return Batch(torch.from_numpy(window), torch.from_numpy(depths(window)))
 

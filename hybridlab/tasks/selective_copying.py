@@ -10,8 +10,8 @@ import torch
 from pydantic import model_validator
 
 from hybridlab.components.base import Params, field
-from hybridlab.components.types import TensorType
-from hybridlab.tasks.base import IGNORED, Batch, Task, logits_type, stream, task, tokens_type
+from hybridlab.tasks.base import IGNORED, Batch, stream, task
+from hybridlab.tasks.tokens import TokenTask
 
 NOISE, MARKER = 0, 1
 _FIRST_SYMBOL = 2
@@ -50,32 +50,10 @@ class SelectiveCopyingParams(Params):
     source="Generated, after the task of https://arxiv.org/abs/2312.00752 (section 4.1.1)",
     tests="Whether a model keeps what matters and lets go of the rest.",
 )
-class SelectiveCopying(Task):
+class SelectiveCopying(TokenTask):
     """Symbols stand at random places among noise; at the markers that end the sequence they are asked for in order."""
 
     Params = SelectiveCopyingParams
-
-    @property
-    def length(self) -> int:
-        """Tokens a sequence."""
-        length: int = self.params.length
-        return length
-
-    def input_node(self) -> dict[str, Any]:
-        """Return an embedding of the tokens."""
-        return {"use": "token_embedding", "vocab": self.params.vocab}
-
-    def head_node(self) -> dict[str, Any]:
-        """Return logits over the tokens at every position."""
-        return {"use": "lm_head", "vocab": self.params.vocab}
-
-    def input_type(self) -> TensorType:
-        """Return tokens (B, L)."""
-        return tokens_type()
-
-    def output_type(self) -> TensorType:
-        """Return logits (B, L, vocab)."""
-        return logits_type(self.params.vocab, per_position=True)
 
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return fresh sequences."""

@@ -63,7 +63,7 @@ def test_targets_are_the_next_bytes() -> None:
 @pytest.mark.parametrize(("split", "size"), [("val", 64 * 1024), ("test", 256 * 1024)])
 def test_evaluation_windows_do_not_overlap_and_spread_over_the_split(split: str, size: int) -> None:
     made = task("python_bytes")
-    starts = made._evaluation_starts(split)  # type: ignore[attr-defined]
+    starts = made.evaluation_starts(split)  # type: ignore[attr-defined]
     assert len(starts) * made.length == size
     assert np.diff(starts).min() >= made.length
     assert starts[0] == 0 and starts[-1] > 0.9 * (len(corpus()[split]) - made.length)

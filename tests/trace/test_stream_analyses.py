@@ -21,34 +21,10 @@ from hybridlab.trace.raster import raster
 from hybridlab.trace.repeated import dead, repeated
 from hybridlab.trace.reuse import FIRST, MEMORY, levels, reuse
 from hybridlab.trace.stream import OpStream
+from tests.profiling.profiles import Chain
 
 ROW = 100 * 4
 """Bytes of one row of a hundred numbers."""
-
-
-class Part(nn.Module):
-    """A component that is one function."""
-
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *given: Tensor) -> Tensor:
-        return self.function(*given)
-
-
-class Chain(nn.Module):
-    """Parts named ``a``, ``b``, …, each reading what the one before gave."""
-
-    def __init__(self, *functions: Callable[..., Tensor]) -> None:
-        super().__init__()
-        for name, function in zip("abcdef", functions, strict=False):
-            self.add_module(name, Part(function))
-
-    def forward(self, x: Tensor) -> Tensor:
-        for part in self.children():
-            x = part(x)
-        return x
 
 
 def traced(*functions: Callable[..., Tensor], shape: tuple[int, ...] = (10, 100)) -> OpStream:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import streamlit as st
 
 from hybridlab.errors import HybridLabError
-from hybridlab.runs import launcher
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.profile_request import PROFILE
 from hybridlab.runs.record import Run, RunState
-from hybridlab.ui import shell, state
+from hybridlab.ui import shell
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.profile.kind import KIND
 from hybridlab.ui.profile.opened import Opened, figures
+from hybridlab.ui.runs.head import Words, head
 from hybridlab.ui.runs.one import log
-from hybridlab.ui.runs.states import badge
 
 _EVERY_S = 0.5
-_NOTICE = "profile.notice"
 _DOING = (
     "Predicting what every operator does",
     "Measuring the components alone, for the prediction",
@@ -28,6 +26,17 @@ _DOING = (
     "Writing tables and findings",
 )
 """What a worker is at, by the stages of a profile session."""
+
+
+_WORDS = Words(
+    kind="profile",
+    again="Profile again",
+    icon=":material/refresh:",
+    again_help="Measure it anew, under the same settings.",
+    cancel_help="Stop after what it is at; nothing is kept of it.",
+    another="New profile",
+    page=shell.PROFILE,
+)
 
 
 def opened_run(run_id: str) -> Opened | None:
@@ -41,7 +50,8 @@ def opened_run(run_id: str) -> Opened | None:
         return None
     if run.kind != KIND:
         shell.go(shell.TRAIN, run=run_id)
-    _head(run)
+    batch = dict(run.spec.get("training") or {}).get("batch")
+    head(run, _WORDS, [f"batch {batch}"] if batch else [])
     if run.state is not RunState.DONE:
         _on_its_way(run)
         return None
@@ -54,48 +64,6 @@ def opened_run(run_id: str) -> Opened | None:
             key, run.name, "profile", folder, found, str(run.spec.get("architecture", ""))
         )
     return None
-
-
-def _head(run: Run) -> None:
-    """Show the run's name and state, and where to go from it."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(shell.escaped(run.name), anchor=False, width="stretch")
-        badge(run.state)
-        if run.state.active:
-            st.button(
-                "Cancel",
-                icon=":material/stop:",
-                on_click=_do,
-                args=(launcher.cancel, run.id),
-                disabled=run.cancel_requested,
-            )
-        elif run.state.resumable:
-            st.button(
-                "Profile again",
-                icon=":material/refresh:",
-                on_click=_do,
-                args=(launcher.resume, run.id),
-            )
-        if st.button("Open in designer", icon=":material/schema:"):
-            state.open_design(str(run.spec.get("architecture", "")), f"profile {run.name}")
-            shell.go(shell.DESIGN)
-        if st.button("New profile", icon=":material/add:"):
-            shell.go(shell.PROFILE)
-    settings = dict(run.spec.get("training") or {})
-    said = [f"Run {run.id}", f"{run.threads} thread{'s' if run.threads > 1 else ''}"]
-    said += [f"batch {settings['batch']}"] if settings.get("batch") else []
-    said += [f"device {run.granted}"] if run.granted else []
-    st.caption(", ".join(said))
-    shell.problems(state.keep(_NOTICE, []))
-    state.put(_NOTICE, [])
-
-
-def _do(action: object, run_id: str) -> None:
-    """Cancel or start again, as a callback; errors are told on the page."""
-    try:
-        action(run_id)  # type: ignore[operator]
-    except HybridLabError as error:
-        state.put(_NOTICE, list(error.problems))
 
 
 def _on_its_way(run: Run) -> None:

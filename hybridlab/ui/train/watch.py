@@ -5,18 +5,17 @@ from __future__ import annotations
 import streamlit as st
 
 from hybridlab.errors import HybridLabError
-from hybridlab.runs import launcher
 from hybridlab.runs.home import home_id
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
 from hybridlab.training.stage_spec import stage_names
-from hybridlab.ui import predictions, shell, state
+from hybridlab.ui import predictions, shell
 from hybridlab.ui.live import pump
 from hybridlab.ui.live.component import chart
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.profile.start import of_training
+from hybridlab.ui.runs.head import Words, head
 from hybridlab.ui.runs.one import log, metrics_csv
-from hybridlab.ui.runs.states import badge
 from hybridlab.ui.train import rates
 from hybridlab.ui.train.distilled import distilled
 from hybridlab.ui.train.flow import gradient_flow
@@ -29,6 +28,16 @@ from hybridlab.ui.train.stages import stage_of
 from hybridlab.ui.train.task_views import several_tasks
 from hybridlab.ui.train.usage import usage
 from hybridlab.units import format_seconds
+
+_WORDS = Words(
+    kind="run",
+    again="Resume",
+    icon=":material/play_arrow:",
+    again_help="Go on from the last checkpoint.",
+    cancel_help="Stop after the current step; the training can be resumed later.",
+    another="New training",
+    page=shell.TRAIN,
+)
 
 
 def watch(run_id: str) -> None:
@@ -65,7 +74,7 @@ def _run(run_id: str) -> Run | None:
     if run.kind == rates.KIND:
         rates.opened(run)
         return None
-    _head(run)
+    head(run, _WORDS)
     if run.error:
         _failure(run)
     task = predictions.task(str(_training(run).get("task", "")))
@@ -143,48 +152,6 @@ def _queue(run: Run) -> str:
     if place <= 1:
         return "Next in the queue; it starts as soon as cores are free"
     return f"Number {place} in the queue; it starts when the runs before it have ended"
-
-
-def _head(run: Run) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(shell.escaped(run.name), anchor=False, width="stretch")
-        badge(run.state)
-        if run.state.active:
-            st.button(
-                "Cancel",
-                icon=":material/stop:",
-                on_click=_do,
-                args=(launcher.cancel, run.id),
-                disabled=run.cancel_requested,
-                help="Stop after the current step; the training can be resumed later.",
-            )
-        if run.state.resumable:
-            st.button(
-                "Resume",
-                icon=":material/play_arrow:",
-                type="primary",
-                on_click=_do,
-                args=(launcher.resume, run.id),
-                help="Go on from the last checkpoint.",
-            )
-        if st.button("Open in designer", icon=":material/schema:"):
-            state.open_design(str(run.spec.get("architecture", "")), f"run {run.name}")
-            shell.go(shell.DESIGN)
-        if st.button("New training", icon=":material/add:"):
-            shell.go(shell.TRAIN)
-    started = f", device {run.granted}" if run.granted else ""
-    threads = f"{run.threads} thread{'s' if run.threads > 1 else ''}"
-    st.caption(f"Run {run.id}, {threads}{started}")
-    shell.problems(state.keep("run_notice", []))
-    state.put("run_notice", [])
-
-
-def _do(action: object, run_id: str) -> None:
-    """Cancel or resume, as a callback; errors are told on the page."""
-    try:
-        action(run_id)  # type: ignore[operator]
-    except HybridLabError as error:
-        state.put("run_notice", list(error.problems))
 
 
 def _failure(run: Run) -> None:

@@ -193,3 +193,13 @@ class Runs:
 @pytest.fixture
 def runs(home: Path) -> Runs:
     return Runs()
+
+
+@pytest.fixture
+def opened(visitor):
+    """The Train page with a preset and parity chosen."""
+    for label, wanted in (("Architecture", "preset lstm_attention_mini"), ("Task", "parity")):
+        at = visitor.at if label == "Task" else visitor.open("2_Train")
+        (box,) = [box for box in at.selectbox if box.label == label]
+        visitor.give(box, wanted)
+    return visitor

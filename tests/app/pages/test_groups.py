@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from hybridlab.architecture import library
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.leases import Lease
@@ -18,16 +16,6 @@ from tests.app.held import in_session
 def settings(visitor) -> list[dict[str, object]]:
     kept = in_session(visitor.at, "settings.parity")
     return list(kept.get("groups", ()))
-
-
-@pytest.fixture
-def opened(visitor):
-    """The Train page with a preset and parity chosen."""
-    for label, wanted in (("Architecture", "preset lstm_attention_mini"), ("Task", "parity")):
-        at = visitor.at if label == "Task" else visitor.open("2_Train")
-        (box,) = [box for box in at.selectbox if box.label == label]
-        visitor.give(box, wanted)
-    return visitor
 
 
 def test_a_suggestion_becomes_a_group_and_goes_into_the_run(opened, runs) -> None:

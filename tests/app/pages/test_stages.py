@@ -23,16 +23,6 @@ def settings(visitor) -> list[dict[str, object]]:
     return list(kept.get("stages", ()))
 
 
-@pytest.fixture
-def opened(visitor):
-    """The Train page with a preset and parity chosen."""
-    for label, wanted in (("Architecture", "preset lstm_attention_mini"), ("Task", "parity")):
-        at = visitor.at if label == "Task" else visitor.open("2_Train")
-        (box,) = [box for box in at.selectbox if box.label == label]
-        visitor.give(box, wanted)
-    return visitor
-
-
 def test_a_suggestion_goes_from_easy_to_hard_and_into_the_run(opened, runs) -> None:
     opened.press("train.stages.suggest")
     stages = settings(opened)
