@@ -47,6 +47,8 @@ def told(budget: Budget, found: Found) -> Told:
                 else ""
             )
             word = verdict(ratio, "fewer steps", "more steps", higher_is_better=False)
+            if set(logs[way]) == set(logs["plain"]) == {math.log(budget.steps(STEPS))}:
+                word = "neither got there"
             says.rows.append((design, way, shown, f"{math.exp(ratio.mean):.2f}{ends}", word))
     says.notes.append(
         f"Accuracy of {TARGET} on validation, which asks for 16 pairs throughout; scored every 50 steps. "

@@ -12,13 +12,15 @@ from typing import Any
 from strategy_statistics import Told, difference, interval, verdict
 from strategy_trainings import Budget, Found, Job, fingerprint, key, preset, trained, values
 
+from hybridlab.training.group_spec import SUGGESTIONS
+
 HYBRIDS = ("hymba_mini", "griffin_mini", "lfm2_mini")
 STEPS, BATCH = 250, 32
 ROUGH = (1e-3, 3e-3, 1e-2)
 FINE = (0.58, 1.73)
 """Factors on the best of the rough rates."""
-MEMORIES = "log_rate|log_step|step_bias|project_step.*|nu|theta|decay|rate.up.*|decay.up.*"
-"""What sets how long a state-space layer remembers, as the page suggests it (group_spec.SUGGESTIONS)."""
+MEMORIES = SUGGESTIONS[0].group.model_dump(exclude_unset=True)
+"""What sets how long a state-space layer remembers, at a tenth of the rate: the page's own suggestion."""
 WAYS: dict[str, list[dict[str, Any]]] = {
     "mixers × 3": [{"name": "mixers", "kind": "token_mixer", "rate": 3.0}],
     "mixers × 1/3": [{"name": "mixers", "kind": "token_mixer", "rate": 1 / 3}],
@@ -26,7 +28,7 @@ WAYS: dict[str, list[dict[str, Any]]] = {
         {"name": "input", "kind": "input", "rate": 3.0},
         {"name": "head", "kind": "head", "rate": 3.0},
     ],
-    "memories × 1/10": [{"name": "rates", "weights": MEMORIES, "rate": 0.1, "weight_decay": 0.0}],
+    "memories × 1/10": [MEMORIES],
 }
 WITHOUT_MEMORIES = {"lfm2_mini"}
 
