@@ -87,7 +87,7 @@ def loads(model: Any, task: Any) -> dict[str, list[float]]:
 
 
 def told(budget: Budget, found: Found) -> Told:
-    """Compare each way of balancing with none; the component's default is judged."""
+    """Compare each way of balancing with none, and judge whether one keeps to both bounds."""
     arms: dict[str, list[Job]] = {}
     for job in jobs(budget, found):
         arms.setdefault(job["arm"], []).append(job)
