@@ -20,6 +20,7 @@ from hybridlab.training.teacher_spec import HiddenSpec, LogitsSpec, MatricesSpec
 from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import fields
+from hybridlab.ui.train.rows import begun, took
 from hybridlab.ui.train.setup import kept_settings
 from hybridlab.validation import problems_from
 
@@ -49,8 +50,8 @@ def section(text: str, task: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     with st.expander(label, icon=":material/school:", key=KEY):
         runs = teachers(task)
         st.caption(
-            "A finished run on this task teaches: its answers, what its components give, and how its mixers mix "
-            "positions. The student's own architecture is free."
+            "The network learns from a finished run on this task: from its answers and, if you like, from what its "
+            "components give on the way. The two may have different architectures."
         )
         _choice(runs, now, update)
         teacher = next((run for run in runs if run.id == now.get("run")), None)
@@ -188,9 +189,11 @@ def _layers(
     offered = [pair.model_dump() for pair in suggested(theirs, own, kinds)]
     pairs = [dict(pair) for pair in now.get("layers") or ()] or offered
     st.caption("Components that are compared; suggested are mixers at the same relative depth.")
+    table = f"{KEY}.layers.{state.keep(_VERSION, 0)}"
+    key, rows = begun(table, pairs)
     edited = st.data_editor(
-        pd.DataFrame(pairs, columns=["teacher", "student"]).astype("object"),
-        key=f"{KEY}.layers.{state.keep(_VERSION, 0)}",
+        pd.DataFrame(list(rows), columns=["teacher", "student"]).astype("object"),
+        key=key,
         num_rows="dynamic",
         hide_index=True,
         column_config={
@@ -211,6 +214,7 @@ def _layers(
     taken = [] if taken == offered else taken
     if taken != [dict(pair) for pair in now.get("layers") or ()]:
         update({"layers": taken})
+        took(table, taken or offered)
     if taken and st.button(
         "Back to the suggestion", icon=":material/restart_alt:", type="tertiary"
     ):
