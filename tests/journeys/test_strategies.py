@@ -23,7 +23,8 @@ def pick(page: Page, label: str, option: str) -> None:
     box = page.get_by_role("combobox", name=re.compile(f"{label}$"))
     if box.input_value() == option:
         return
-    box.fill(option)
+    box.click()
+    box.press_sequentially(option)
     page.get_by_role("option", name=re.compile(re.escape(option))).first.click()
     quiet(page)
 
@@ -66,14 +67,14 @@ def write_row(page: Page, table: Locator, values: tuple[str, ...]) -> None:
         quiet(page)
 
 
-def train(page: Page, done: str = "Ended because") -> str:
+def train(page: Page) -> str:
     """Start the training, wait for its result and return the run's id."""
     expect(page.get_by_test_id("stMetric").filter(has_text="Time, predicted")).to_contain_text(
         re.compile(r"\d")
     )
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"run="))
-    expect(page.get_by_text(done).first).to_be_visible()
+    expect(page.get_by_text("Ended because").first).to_be_visible()
     quiet(page)
     return parse_qs(urlsplit(page.url).query)["run"][0]
 
@@ -142,16 +143,18 @@ def test_stages_a_teacher_and_several_tasks(page: Page, shoot_both: Any) -> None
 
     # Two questions about the same digits; what both learn from is marked, and each has its own curve.
     anew(page)
+    part = unfolded(page, "Learn from a teacher")
     pick(page, "Teacher", "nobody")
     part = unfolded(page, "Several tasks")
-    pick(page, "Beside it", "Digits, odd or even")
+    pick(page, "Tasks learnt beside it", "Digits, odd or even")
     page.keyboard.press("Escape")
     expect(part.locator("summary")).to_contain_text("Several tasks (2)")
     centred(page, part)
     shoot_both(page, "strategies-6-several")
-    train(page, "Loss by task")
+    train(page)
     by_task = page.get_by_role("img", name=re.compile("^Loss by task.*digits_parity"))
     expect(by_task).to_be_visible()
+    centred(page, by_task)
     shoot_both(page, "strategies-7-by-task")
     part = unfolded(page, "Several tasks")
     expect(page.get_by_text("shared by 2").first).to_be_visible()
