@@ -157,6 +157,7 @@ def test_stages_a_teacher_and_several_tasks(page: Page, shoot_both: Any) -> None
     centred(page, by_task)
     shoot_both(page, "strategies-7-by-task")
     part = unfolded(page, "Several tasks")
+    expect(page.get_by_text("there is no run on it alone to compare with")).to_have_count(2)
     expect(page.get_by_text("shared by 2").first).to_be_visible()
     expect(page.get_by_text("only digits_parity").first).to_be_visible()
     shoot_both(page, "strategies-8-shared")
