@@ -68,7 +68,7 @@ def transfer(run: Run, others: Iterable[Run]) -> tuple[Row, ...]:
     """Return a row for each task of a finished run on several, from other finished runs.
 
     Compared are those of the same architecture (by its fingerprint), task and parameters, with as many steps, samples
-    and the same rate, teacher and stages; seeds may differ. A run on one task, or one that is not finished, gives no rows.
+    and the same rate, teacher and stages; seeds may differ. A run on one task, or an unfinished one, gives no rows.
     """
     training, metrics = _settings(run), _metrics(run)
     tasks = _tasks(training)
