@@ -134,7 +134,7 @@ def misfits(stages: Sequence[StageSpec], steps: int) -> Iterator[str]:
         if last and stage.until is not None:
             yield (
                 f"stages[{place}].until: the last stage goes to the end of the training; leave it out, "
-                "and set steps, target or patience"
+                "or add the stage that comes after it"
             )
         if not last and stage.until is None:
             yield f"stages[{place}].until: only the last stage has no end; set until: {{steps: …}}"

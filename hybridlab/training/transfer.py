@@ -15,6 +15,8 @@ from hybridlab.errors import HybridLabError
 from hybridlab.runs.record import Run, RunState
 
 _ALIKE = ("steps", "batch", "learning_rate")
+_WAYS = ("teacher", "stages")
+"""Another way of training is no run on the task alone."""
 """Settings in which a run on one task must agree to be compared."""
 
 
@@ -66,7 +68,7 @@ def transfer(run: Run, others: Iterable[Run]) -> tuple[Row, ...]:
     """Return a row for each task of a finished run on several, from other finished runs.
 
     Compared are those of the same architecture (by its fingerprint), task and parameters, with as many steps, samples
-    and the same rate; seeds may differ. A run on one task, or one that is not finished, gives no rows.
+    and the same rate, teacher and stages; seeds may differ. A run on one task, or an unfinished one, gives no rows.
     """
     training, metrics = _settings(run), _metrics(run)
     tasks = _tasks(training)
@@ -107,6 +109,7 @@ def _single(other: Run, training: Mapping[str, Any]) -> bool:
         and other.state is RunState.DONE
         and not _tasks(theirs)
         and all(theirs.get(key) == training.get(key) for key in _ALIKE)
+        and all((theirs.get(key) or None) == (training.get(key) or None) for key in _WAYS)
     )
 
 

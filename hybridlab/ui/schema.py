@@ -27,11 +27,13 @@ class Field:
     above: float | None = None
     below: float | None = None
     choices: tuple[Any, ...] = ()
+    title: str = ""
+    """What people read instead of the name, where that says too little."""
 
     @property
     def label(self) -> str:
         """The name as people read it, with its unit."""
-        words = self.name.replace("_", " ")
+        words = self.title or self.name.replace("_", " ")
         words = words[:1].upper() + words[1:]
         return f"{words} ({self.unit})" if self.unit and self.unit != words.lower() else words
 

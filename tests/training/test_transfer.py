@@ -74,6 +74,8 @@ def test_each_task_stands_beside_runs_on_it_alone() -> None:
         _alone("b", 0.9, seed=1),
         _alone("c", 0.9, "mqar"),
         _alone("longer", 0.1, steps=20),
+        _alone("taught", 0.1, teacher={"run": "x"}),
+        _alone("staged", 0.1, stages=[{"name": "only"}]),
         _alone("other params", 0.1, task_params={"length": 9}),
         _alone("other design", 0.1, text=TEXT.replace("lstm", "gru")),
         replace(_alone("broken off", 0.1), state=RunState.CANCELLED),

@@ -157,10 +157,16 @@ class LiveChart {
         if (place < 0) return;
       }
       const name = lines.length > 1 ? (this.runs.length > 1 ? line.run.name : (panel.names?.[line.place] ?? line.metric)) + " " : "";
-      parts.push(name + write(curve.y[place] == null ? null : curve.y[place] * panel.scale, panel));
+      const part = name + write(curve.y[place] == null ? null : curve.y[place] * panel.scale, panel);
+      if (lines.length > 1 && this.runs.length === 1) { // the colour of its line before each
+        const dot = document.createElement("i");
+        dot.dataset.colour = line.place + (panel.colour ?? 0); dot.style.background = this.colour(Number(dot.dataset.colour));
+        parts.push(dot, part, " · ");
+      } else parts.push(part, " · ");
     });
     const step = at != null && u.data[0][at] != null ? `step ${number.format(u.data[0][at])}: ` : "";
-    said.textContent = parts.length ? step + parts.join(" · ") : "no points yet";
+    if (parts.length) said.replaceChildren(step, ...parts.slice(0, -1));
+    else said.textContent = "no points yet";
   }
   take(message) { // returns false where points between were lost
     if (message.full || message.generation !== this.generation) {

@@ -17,6 +17,7 @@ from hybridlab.training.group_spec import (
     Suggestion,
 )
 from hybridlab.ui import shell, state
+from hybridlab.ui.train.rows import Rows, begun, took
 from hybridlab.validation import problems_from
 
 _COLUMNS = (
@@ -50,10 +51,11 @@ def groups(changed: Mapping[str, Any], change: Callable[[str, Any], None]) -> No
         )
         _defaults()
         _suggestions(now, change)
-        version = state.keep(_VERSION, 0)
+        table = f"train.groups.table.{state.keep(_VERSION, 0)}"
+        key, rows = begun(table, now)
         edited = st.data_editor(
-            _frame(now),
-            key=f"train.groups.table.{version}",
+            _frame(rows),
+            key=key,
             num_rows="dynamic",
             hide_index=True,
             column_config=_configured(),
@@ -62,6 +64,8 @@ def groups(changed: Mapping[str, Any], change: Callable[[str, Any], None]) -> No
         taken = _taken(edited, now)
         if taken != now:
             change("groups", taken)
+            took(table, taken)
+            st.rerun()  # what stands above the table tells of its rows
         for place, group in enumerate(taken):
             try:
                 GroupSpec.model_validate(group)
@@ -120,7 +124,7 @@ def take_rate(
     return any(group.get("name") == name for group in now)
 
 
-def _frame(now: list[dict[str, Any]]) -> pd.DataFrame:
+def _frame(now: Rows) -> pd.DataFrame:
     defaults = {name: field.default for name, field in GroupSpec.model_fields.items()}
     rows = [{**defaults, **group} for group in now]
     columns = {name: [row.get(name) for row in rows] for name in _COLUMNS}

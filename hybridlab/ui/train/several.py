@@ -43,18 +43,19 @@ def several(
     label = f"Several tasks ({len(parts)})" if parts else "Several tasks"
     with st.expander(label, icon=":material/account_tree:", key="train.several"):
         st.caption(
-            "Tasks that read the same kind of input learn on one trunk, each with a head of its own; the chosen task "
-            "is the first, and the model's own output answers it."
+            "One network may learn several tasks that read the same input. They share all of it but its last part, "
+            "the head, of which each task has its own; the task chosen above is the first."
         )
         entries = {e["name"]: e for e in predictions.tasks() if _fits(e, task)}
         there = [name for name in others if name in entries]
         key = key_showing(f"train.several.{task['name']}", there)
         st.multiselect(
-            "Beside it",
+            "Tasks learnt beside it",
             list(entries),
             default=there,
             key=key,
             format_func=lambda name: str(entries[name]["title"]),
+            placeholder="no other task" if entries else "no other task reads the same input",
             max_selections=MOST_TASKS - 1,
             on_change=lambda: change("tasks", _with(now, task["name"], st.session_state[key])),
         )
@@ -115,7 +116,7 @@ def _how(now: dict[str, Any], change: Callable[[str, Any], None]) -> None:
     names = [*_SHOWN, *(_OF[value] for value in chosen.values() if value in _OF)]
     forms.parameters([known[name] for name in names], now, "train.several.how", put, columns=2)
     words, paper = BALANCINGS[str(chosen["balancing"])]
-    source = f" [Paper]({paper})" if paper else ""
+    source = f" [Paper]({paper})." if paper else ""
     st.caption(
         f"Sampling: {SAMPLINGS[str(chosen['sampling'])]}. Balancing: {words}.{source} The estimate of time and "
         "memory is for the chosen task alone."

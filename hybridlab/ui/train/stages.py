@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -18,12 +20,29 @@ from hybridlab.training.stage_spec import StageSpec, Until, misfits, stage_names
 from hybridlab.ui import shell, state
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.schema import fields
+from hybridlab.ui.train.rows import Rows, begun, took
 from hybridlab.validation import problems_from
 
-_OF_UNTIL = ("steps", "metric", "train_accuracy", "train_loss")
+_OF_UNTIL = ("steps", "train_accuracy", "train_loss", "metric")
 _MAPPINGS = ("task_params", "grow", "open")
 _WHOLE = ("steps", "experts")
-_COLUMNS = ("name", *_OF_UNTIL, "task_params", "freeze", "unfreeze", "grow", "open", "experts")
+_TITLES = {
+    "name": "Name",
+    "task_params": "Task",
+    "steps": "Most steps",
+    "train_accuracy": "Until accuracy",
+    "train_loss": "Until loss",
+    "metric": "Until score",
+    "freeze": "Freeze",
+    "unfreeze": "Unfreeze",
+    "grow": "Add repeats",
+    "open": "Open",
+    "experts": "Experts",
+}
+"""The columns, from left to right, as people read them."""
+_FIRST = ("name", "task_params", *_OF_UNTIL)
+_OF_PARTS = ("freeze", "unfreeze", "grow", "open", "experts")
+_COLUMNS = (*_FIRST, *_OF_PARTS)
 _VERSION = "train.stages.version"
 _SHARES = (4, 2, 1)
 """A suggestion has a quarter, a half and all of what makes the task hard."""
@@ -41,24 +60,47 @@ def stages(
     label = f"Stages ({len(now)})" if now else "Stages"
     with st.expander(label, icon=":material/stairs:", key="train.stages"):
         st.caption(
-            "From top to bottom, each until its steps are over or its conditions hold; the last one goes to the end of "
-            "the training. Scores are always those of the task as it is set above. What a stage says of the task, of "
-            "groups and of branches is written like pairs: 2, length: 32."
+            "A training may begin with something easier. Stages come from top to bottom, each until its steps are over "
+            "or what it waits for is reached; the last one goes to the end. Scores are always those of the task as it "
+            "is set above."
         )
         _suggestion(now, steps, task, params, change)
-        version = state.keep(_VERSION, 0)
+        parts = _parts(now, task)
+        table = f"train.stages.{task['name']}.{state.keep(_VERSION, 0)}.{parts}"
+        key, rows = begun(table, now)
         edited = st.data_editor(
-            _frame(now),
-            key=f"train.stages.table.{version}",
+            _frame(rows),
+            key=key,
             num_rows="dynamic",
             hide_index=True,
+            column_order=_COLUMNS if parts else _FIRST,
             column_config=_configured(),
             alt="Table of stages",
         )
         taken, problems = _taken(edited, now)
         if taken != now and not problems:
             change("stages", taken)
+            took(table, taken)
+            st.rerun()  # what stands above the table tells of its rows
+        problems = [replace(each, path=_cell(each.path, taken)) for each in problems]
         shell.problems([*problems, *_wrong(taken, steps)])
+
+
+def _parts(now: list[dict[str, Any]], task: Mapping[str, Any]) -> bool:
+    """Say how a stage is written, and return whether it may also say which parts of the model learn."""
+    used = any(name in stage for stage in now for name in _OF_PARTS)
+    parts = used or st.toggle(
+        "Also freeze, add and open parts of the model",
+        key="train.stages.parts",
+        help="Shows a column for each: components that do not learn, repeats that are added, branches that open.",
+    )
+    known = [field for field in fields(task["params_schema"]) if type(field.default) is int]
+    example = ", ".join(f"{field.name}: {max(1, field.default // 2)}" for field in known[:2])
+    how = f"Under Task, write what is other than in the task's own settings, like `{example}`."
+    none = "" if now else "There are no stages yet; write the first one into the empty row. "
+    if none or example:
+        st.caption(none + (how if example else ""))
+    return parts
 
 
 def _suggestion(
@@ -106,7 +148,7 @@ def show_anew() -> None:
     state.put(_VERSION, state.keep(_VERSION, 0) + 1)
 
 
-def _frame(now: list[dict[str, Any]]) -> pd.DataFrame:
+def _frame(now: Rows) -> pd.DataFrame:
     rows = [{**stage, **_until(stage)} for stage in now]
     columns = {name: [_shown(row.get(name)) for row in rows] for name in _COLUMNS}
     frame = pd.DataFrame(columns)
@@ -189,9 +231,20 @@ def _wrong(taken: list[dict[str, Any]], steps: int) -> list[Problem]:
             made.append(StageSpec.model_validate(stage))
         except ValidationError as error:
             problems += problems_from(error, f"stages[{place}]", known=list(StageSpec.model_fields))
-    if problems:
-        return problems
-    return [Problem("", sentence) for sentence in misfits(made, steps)]
+    if not problems:
+        parts = (sentence.partition(": ") for sentence in misfits(made, steps))
+        problems = [Problem(path, message) for path, _, message in parts]
+    return [replace(problem, path=_cell(problem.path, taken)) for problem in problems]
+
+
+def _cell(path: str, taken: list[dict[str, Any]]) -> str:
+    """Say which cell of the table a path of the settings is, such as ``Stage easy, Most steps``."""
+    found = re.fullmatch(r"stages\[(\d+)\]\.?(?:until\.)?(\w*).*", path)
+    if found is None:
+        return "Stages"
+    stage = f"Stage {taken[int(found[1])].get('name')}"
+    column = _TITLES.get("steps" if found[2] == "until" else found[2])
+    return f"{stage}, {column}" if column else stage
 
 
 def _configured() -> dict[str, Any]:
@@ -202,19 +255,33 @@ def _configured() -> dict[str, Any]:
         return str(fields[name].description)
 
     return {
-        "name": config.TextColumn("Name", required=True, max_chars=40, help=told("name")),
-        "steps": config.NumberColumn("Most steps", min_value=1, step=1, help=told("steps")),
-        "metric": config.NumberColumn("Until score", help=told("metric")),
-        "train_accuracy": config.NumberColumn(
-            "Until accuracy", min_value=0.0, max_value=1.0, help=told("train_accuracy")
+        "name": config.TextColumn(
+            "Name", width=120, required=True, max_chars=40, help=told("name")
         ),
-        "train_loss": config.NumberColumn("Until loss", min_value=0.0, help=told("train_loss")),
-        "task_params": config.TextColumn("Task", help=told("task_params")),
-        "freeze": config.TextColumn("Freeze", help=told("freeze")),
-        "unfreeze": config.TextColumn("Unfreeze", help=told("unfreeze")),
-        "grow": config.TextColumn("Add repeats", help=told("grow")),
-        "open": config.TextColumn("Open", help=told("open")),
-        "experts": config.NumberColumn("Experts", min_value=1, step=1, help=told("experts")),
+        "steps": config.NumberColumn(
+            "Most steps", width=100, min_value=1, step=1, help=told("steps")
+        ),
+        "metric": config.NumberColumn(_TITLES["metric"], width=100, help=told("metric")),
+        "train_accuracy": config.NumberColumn(
+            _TITLES["train_accuracy"],
+            width=120,
+            min_value=0.0,
+            max_value=1.0,
+            help=told("train_accuracy"),
+        ),
+        "train_loss": config.NumberColumn(
+            "Until loss", width=95, min_value=0.0, help=told("train_loss")
+        ),
+        "task_params": config.TextColumn(
+            _TITLES["task_params"], width=155, help=told("task_params")
+        ),
+        "freeze": config.TextColumn(_TITLES["freeze"], help=told("freeze")),
+        "unfreeze": config.TextColumn(_TITLES["unfreeze"], help=told("unfreeze")),
+        "grow": config.TextColumn(_TITLES["grow"], help=told("grow")),
+        "open": config.TextColumn(_TITLES["open"], help=told("open")),
+        "experts": config.NumberColumn(
+            _TITLES["experts"], min_value=1, step=1, help=told("experts")
+        ),
     }
 
 

@@ -87,13 +87,19 @@ def _draw(run: Run, parts: list[dict[str, Any]]) -> None:
     architecture = state.parsed(str(run.spec.get("architecture", "")))[0]
     if architecture is not None and (shown := _shared(architecture, parts)) is not None:
         st.caption("Parts that several tasks share, and those that learn from one alone.")
-        diagram(f"train.several.diagram.{run.id}", shown, height_px=640)
+        height_px = min(640, 120 + 72 * len(shown.boxes))
+        diagram(f"train.several.diagram.{run.id}", shown, height_px=height_px)
     found = cosines_of(
         called(parts), {n: source.curve(n) for n in source.names() if n.startswith(COSINE)}
     )
     steps = found.steps()
     if not steps:
-        st.caption("The first cosines of gradients come some steps after the training has begun.")
+        st.caption(
+            "Whether the tasks' gradients pull the same way has not been measured yet; that comes some steps after the "
+            "training has begun."
+            if run.state.active
+            else "The training ended before it was measured whether the tasks' gradients pull the same way."
+        )
         return
     against = conflicts(found)
     if against:

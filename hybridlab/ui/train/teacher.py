@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -19,7 +20,8 @@ from hybridlab.training.teacher_layers import suggested
 from hybridlab.training.teacher_spec import HiddenSpec, LogitsSpec, MatricesSpec, TeacherSpec
 from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.held import key_showing
-from hybridlab.ui.schema import fields
+from hybridlab.ui.schema import Field, fields
+from hybridlab.ui.train.rows import begun, took
 from hybridlab.ui.train.setup import kept_settings
 from hybridlab.validation import problems_from
 
@@ -27,12 +29,17 @@ KEY = "train.teacher"
 _MOST_RUNS = 200
 _VERSION = f"{KEY}.version"
 _PARTS: Mapping[str, tuple[str, type[LogitsSpec] | type[HiddenSpec] | type[MatricesSpec]]] = {
-    "logits": ("Answers", LogitsSpec),
+    "logits": ("Teacher's answers", LogitsSpec),
     "hidden": ("Hidden states", HiddenSpec),
     "matrices": ("Mixing matrices", MatricesSpec),
 }
 _ORDER = (("matrices",), ("hidden",), ("logits", "hard"))
 _STAGE_STEPS = 100
+_TITLES = {
+    "hard": "Weight of the right answers",
+    "feed": "Compared components read what comes from the",
+    "copy_weights": "Start with the teacher's weights where they fit",
+}
 Change = Callable[[Mapping[str, Any]], None]
 
 
@@ -49,8 +56,8 @@ def section(text: str, task: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     with st.expander(label, icon=":material/school:", key=KEY):
         runs = teachers(task)
         st.caption(
-            "A finished run on this task teaches: its answers, what its components give, and how its mixers mix "
-            "positions. The student's own architecture is free."
+            "The network learns from a finished run on this task: from its answers and, if you like, from what its "
+            "components give on the way. The two may have different architectures."
         )
         _choice(runs, now, update)
         teacher = next((run for run in runs if run.id == now.get("run")), None)
@@ -106,7 +113,7 @@ def _choice(runs: Sequence[Run], now: Mapping[str, Any], update: Change) -> None
 
 def _losses(now: Mapping[str, Any], update: Change) -> None:
     """Show each loss with its weight, to be switched on and off."""
-    own = [f for f in fields(TeacherSpec.model_json_schema()) if f.name == "hard"]
+    own = _settings("hard")
     forms.parameters(own, now, KEY, lambda name, value: update({name: value}), columns=2)
     for name, (title, spec) in _PARTS.items():
         given = now.get(name, {} if name == "logits" else None)
@@ -134,6 +141,12 @@ def _losses(now: Mapping[str, Any], update: Change) -> None:
                 forms.parameters(wished, given, f"{KEY}.{name}", set_one, columns=2)
 
 
+def _settings(*names: str) -> list[Field]:
+    """Return settings of a teacher, called by what they mean."""
+    known = fields(TeacherSpec.model_json_schema())
+    return [replace(field, title=_TITLES[field.name]) for field in known if field.name in names]
+
+
 def staged(now: Mapping[str, Any], steps: int = _STAGE_STEPS) -> list[dict[str, Any]]:
     """Return phases in MOHAWK's order for the losses that are on: mixing, hidden states, then answers to the end."""
     on = {"hard"} if now.get("hard", 0.5) else set()
@@ -151,9 +164,8 @@ def _order(now: Mapping[str, Any], update: Change) -> None:
     """Let the user put the losses one after the other, and start components as the teacher's."""
     phases = list(now.get("phases") or ())
     key = key_showing(f"{KEY}.staged", bool(phases))
-    wished = [
-        f for f in fields(TeacherSpec.model_json_schema()) if f.name in ("feed", "copy_weights")
-    ]
+    compared = any(now.get(name) is not None for name in ("hidden", "matrices"))
+    wished = _settings(*(("feed", "copy_weights") if compared else ("copy_weights",)))
     left, right = st.columns(2)
     with left:
         st.toggle(
@@ -188,9 +200,11 @@ def _layers(
     offered = [pair.model_dump() for pair in suggested(theirs, own, kinds)]
     pairs = [dict(pair) for pair in now.get("layers") or ()] or offered
     st.caption("Components that are compared; suggested are mixers at the same relative depth.")
+    table = f"{KEY}.layers.{state.keep(_VERSION, 0)}"
+    key, rows = begun(table, pairs)
     edited = st.data_editor(
-        pd.DataFrame(pairs, columns=["teacher", "student"]).astype("object"),
-        key=f"{KEY}.layers.{state.keep(_VERSION, 0)}",
+        pd.DataFrame(list(rows), columns=["teacher", "student"]).astype("object"),
+        key=key,
         num_rows="dynamic",
         hide_index=True,
         column_config={
@@ -211,6 +225,7 @@ def _layers(
     taken = [] if taken == offered else taken
     if taken != [dict(pair) for pair in now.get("layers") or ()]:
         update({"layers": taken})
+        took(table, taken or offered)
     if taken and st.button(
         "Back to the suggestion", icon=":material/restart_alt:", type="tertiary"
     ):

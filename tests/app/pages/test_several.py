@@ -26,7 +26,7 @@ def settings(visitor) -> dict[str, Any]:
 def opened(visitor):
     """The Train page with two questions beside the digit."""
     at = visitor.open("2_Train")
-    (box,) = [box for box in at.multiselect if box.label == "Beside it"]
+    (box,) = [box for box in at.multiselect if box.label == "Tasks learnt beside it"]
     assert set(box.options) >= {"Digits, odd or even", "Digits, strokes crossed"}
     assert not any("bytes" in option or "images" in option for option in box.options)
     visitor.give(box, ["digits_parity", "digits_strokes"])
@@ -65,7 +65,7 @@ def test_balancing_by_gradients_takes_all_tasks_at_every_step(opened) -> None:
     (box,) = [box for box in opened.at.selectbox if box.label == "Balancing"]
     opened.give(box, "cagrad")
     assert settings(opened)["sampling"] == "joint"
-    (box,) = [box for box in opened.at.multiselect if box.label == "Beside it"]
+    (box,) = [box for box in opened.at.multiselect if box.label == "Tasks learnt beside it"]
     opened.give(box, [])
     assert not settings(opened)
 
@@ -79,7 +79,7 @@ def test_what_tasks_share_and_how_they_pull_is_shown(visitor, runs) -> None:
     boxes = {b["path"]: b for b in visitor.component("train.several.diagram")["info"]["boxes"]}
     assert boxes["nodes[0]"]["detail"] == boxes["nodes[1]"]["detail"] == "shared by 2"
     assert boxes["task.head_digits_parity"]["detail"] == "only digits_parity"
-    assert "The first cosines of gradients come" in visitor.words()
+    assert "has not been measured yet" in visitor.words()
     pair = "digits_sequence~digits_parity"
     values = {
         "task_loss/digits_sequence": 2.0,

@@ -1,0 +1,41 @@
+"""Tables that people write into, cell after cell, while the settings take up each cell at once.
+
+Streamlit takes a table whose data have changed for another one: what is being typed into it is lost. So a table
+goes on from the rows that it began with, and begins anew only where its rows were changed elsewhere than in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from hybridlab.ui import state
+from hybridlab.ui.held import held_key, renew
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def begun(name: str, now: Rows) -> tuple[str, Rows]:
+    """Return the key of a table whose rows are ``now`` in the settings, and the rows that it began with."""
+    key = held_key(name)
+    kept = _kept(name)
+    if kept is not None and key in st.session_state and kept[1] == list(now):
+        return key, kept[0]
+    if key in st.session_state:
+        key = renew(name)
+    state.put(f"rows.{name}", (list(now), list(now)))
+    return key, list(now)
+
+
+def took(name: str, rows: Rows) -> None:
+    """Note that these rows, which are in the settings now, came from the table itself."""
+    if (kept := _kept(name)) is not None:
+        state.put(f"rows.{name}", (kept[0], list(rows)))
+
+
+def _kept(name: str) -> tuple[list[Any], list[Any]] | None:
+    """Return the rows that a table began with, and those that it gave last; None before it was shown."""
+    found: tuple[list[Any], list[Any]] | None = state.keep(f"rows.{name}", None)
+    return found
