@@ -10,7 +10,7 @@ nobody anything. Ours sends every step's loss, gradient norm and learning rate t
 writing is counted as ours, as are the meters that are always on and the look for a request to profile. The line: in the
 median round ours makes at least 0.97 of the hand-written loop's steps.
 
-``--components`` asks what the measurements of components cost, sampled steps included: every ``--every`` steps (10, the
+``--components`` asks what the measurements of components cost, sampled steps included: every ``--every`` steps (20, the
 least that is taken by itself) all of them are on, and are compared with none, each in turns with the same hand-written
 loop. The line: at most 0.05 of the step by processor time.
 """
@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS / "train_overhead.json")
     parser.add_argument("--components", action="store_true", help="what measuring components costs")
-    parser.add_argument("--every", type=int, default=10, help="steps between two such measurements")
+    parser.add_argument("--every", type=int, default=20, help="steps between two such measurements")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as home:

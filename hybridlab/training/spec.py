@@ -157,7 +157,7 @@ class TrainSpec(BaseModel):
     )
     component_metrics_every: Annotated[int, Field(strict=True)] | None = _setting(
         "Steps between each component's gradient norm, update ratio and expert load; empty takes about 200 in a "
-        "training, at least 10 steps apart; 0 turns them off.",
+        "training, at least 20 steps apart; 0 turns them off.",
         None,
         "steps",
         ge=0,
