@@ -13,6 +13,9 @@ PORT ?= 8501
 ADDRESS ?= localhost
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
+KILLS ?= 1000
+SIGTERMS ?= 200
+OOMS ?= 100
 CANVAS := hybridlab/ui/canvas/frontend
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
@@ -76,7 +79,7 @@ bench: dev
 	if [ -n "$$failed" ]; then echo "lines not met:$$failed"; exit 1; fi
 
 faults: dev
-	HYBRIDLAB_KILLS=1000 HYBRIDLAB_SIGTERMS=200 HYBRIDLAB_OOMS=100 $(BIN)/pytest tests/faults -n 2 -rP $(PYTEST_FLAGS)
+	HYBRIDLAB_KILLS=$(KILLS) HYBRIDLAB_SIGTERMS=$(SIGTERMS) HYBRIDLAB_OOMS=$(OOMS) $(BIN)/pytest tests/faults -n 2 -rP $(PYTEST_FLAGS)
 
 dev: $(VENV)/.dev-installed
 
