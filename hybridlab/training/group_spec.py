@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hybridlab.training.setting import setting
 
 OPTIMISERS = ("adamw", "sgd", "muon", "lion", "adafactor", "schedule_free")
 OTHERS = "others"
 """The name of what no group takes."""
 _REPEAT = re.compile(r"\.\d+(?=\.|$)")
-
-
-def _setting(help: str, default: Any, unit: str = "", **limits: Any) -> Any:
-    extra: dict[str, Any] | None = {"unit": unit} if unit else None
-    return Field(default=default, description=help, json_schema_extra=extra, **limits)
 
 
 class GroupSpec(BaseModel):
@@ -34,47 +31,43 @@ class GroupSpec(BaseModel):
         max_length=40,
         pattern=r"^[A-Za-z_][A-Za-z0-9_ -]*$",
     )
-    match: str = _setting(
+    match: str = setting(
         "Paths of components, with * for any text and | between several: stage.*.mamba2; a path without the numbers of "
         "repeats fits all repeats.",
         "*",
         min_length=1,
         max_length=200,
     )
-    use: str | None = _setting(
-        "Components of this name only, such as mamba2.", None, max_length=100
-    )
-    kind: str | None = _setting(
+    use: str | None = setting("Components of this name only, such as mamba2.", None, max_length=100)
+    kind: str | None = setting(
         "Components of this family only, such as token_mixer.", None, max_length=40
     )
-    weights: str = _setting(
+    weights: str = setting(
         "Names of weights within a component, with * for any text and | between several: *bias|log_rate|norm.*",
         "*",
         min_length=1,
         max_length=200,
     )
     depth: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (
-        _setting(
+        setting(
             "From where to where in the network, 0 the first component and 1 the last.", (0.0, 1.0)
         )
     )
-    optimiser: Literal["adamw", "sgd", "muon", "lion", "adafactor", "schedule_free"] = _setting(
+    optimiser: Literal["adamw", "sgd", "muon", "lion", "adafactor", "schedule_free"] = setting(
         "What updates them. Muon is for matrices; other weights of its group go to AdamW at the same rate. Lion wants "
         "a rate 3 to 10 times smaller than AdamW. Schedule-free AdamW scores and keeps an average of the weights "
         "instead of lowering the rate.",
         "adamw",
     )
-    rate: float = _setting("Factor on the learning rate of all.", 1.0, gt=0, le=1e4)
-    learning_rate: float | None = _setting(
-        "Peak step size; empty: that of all.", None, gt=0, le=100
-    )
-    schedule: Literal["cosine", "constant"] | None = _setting(
+    rate: float = setting("Factor on the learning rate of all.", 1.0, gt=0, le=1e4)
+    learning_rate: float | None = setting("Peak step size; empty: that of all.", None, gt=0, le=100)
+    schedule: Literal["cosine", "constant"] | None = setting(
         "How the rate goes after warm-up; empty: as for all, but constant for schedule-free.", None
     )
-    warmup_steps: Annotated[int, Field(strict=True)] | None = _setting(
+    warmup_steps: Annotated[int, Field(strict=True)] | None = setting(
         "Steps over which the rate rises; empty: as for all.", None, "steps", ge=0, le=100_000_000
     )
-    weight_decay: float | None = _setting(
+    weight_decay: float | None = setting(
         "Decay of all weights of the group; empty: as for all, which spares vectors and embeddings.",
         None,
         ge=0,
@@ -82,19 +75,19 @@ class GroupSpec(BaseModel):
     )
     betas: (
         tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] | None
-    ) = _setting(
+    ) = setting(
         "Averaging of gradients and of their squares by AdamW; empty: as for all, but 0.9 and 0.99 for Lion, where the "
         "first makes the update and the second the memory.",
         None,
     )
-    momentum: float = _setting("Momentum of SGD and Muon.", 0.95, ge=0, lt=1)
-    clip_norm: float | None = _setting(
+    momentum: float = setting("Momentum of SGD and Muon.", 0.95, ge=0, lt=1)
+    clip_norm: float | None = setting(
         "Largest norm of this group's gradients, apart from all others; 0 does not clip; empty: together with all.",
         None,
         ge=0,
         le=1e6,
     )
-    frozen: bool = _setting("Leave these weights as they are.", False)
+    frozen: bool = setting("Leave these weights as they are.", False)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

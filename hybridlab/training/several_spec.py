@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hybridlab.training.setting import setting
+
 MOST_TASKS = 8
 Sampling = Literal["joint", "each", "proportional", "temperature", "round_robin"]
 Balancing = Literal["fixed", "uncertainty", "gradnorm", "dwa", "pcgrad", "cagrad"]
@@ -46,34 +48,29 @@ BALANCINGS: dict[str, tuple[str, str]] = {
 """What each does, in words, and its paper."""
 
 
-def _setting(help: str, default: Any, unit: str = "", **limits: Any) -> Any:
-    extra: dict[str, Any] | None = {"unit": unit} if unit else None
-    return Field(default=default, description=help, json_schema_extra=extra, **limits)
-
-
 class TaskPart(BaseModel):
     """One of the tasks, with the head that answers it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     task: str = Field(description="Name of the task.", min_length=1, max_length=100)
-    task_params: dict[str, Any] = _setting(
+    task_params: dict[str, Any] = setting(
         "Parameters of the task; what is left out keeps its default.", {}
     )
-    name: str | None = _setting(
+    name: str | None = setting(
         "What it is called in metrics; empty: the task's name. Needed where a task stands here twice.",
         None,
         pattern=r"^[a-z][a-z0-9_]*$",
         max_length=50,
     )
-    head: str | None = _setting(
+    head: str | None = setting(
         "Id of the node that answers it, at the top of the architecture; empty: a head is put behind the trunk.",
         None,
         min_length=1,
         max_length=64,
     )
-    weight: float = _setting("Factor on its loss; balancing multiplies its own.", 1.0, gt=0, le=1e6)
-    size: float | None = _setting(
+    weight: float = setting("Factor on its loss; balancing multiplies its own.", 1.0, gt=0, le=1e6)
+    size: float | None = setting(
         "How much of it there is, for proportional and temperature sampling; empty: its training samples.",
         None,
         "samples",
@@ -97,54 +94,54 @@ class SeveralSpec(BaseModel):
         min_length=2,
         max_length=MOST_TASKS,
     )
-    sampling: Sampling = _setting(
+    sampling: Sampling = setting(
         "What a step learns from: joint has all tasks answer the same inputs; each has samples of every task, the "
         "batch shared out evenly; the others take one task a step: as often as it has samples, that to the power of "
         "one over the temperature (https://arxiv.org/abs/1907.05019), or in turn.",
         "joint",
     )
-    temperature: float = _setting(
+    temperature: float = setting(
         "For temperature sampling: 1 is proportional, more is nearer to equal shares.",
         2.0,
         gt=0,
         le=1e6,
     )
-    balancing: Balancing = _setting(
+    balancing: Balancing = setting(
         "How the tasks' losses or gradients become one: fixed weights; learnt uncertainties; GradNorm; dynamic weight "
         "average; PCGrad; CAGrad. The last two and GradNorm need every task at every step: joint or each.",
         "fixed",
     )
-    gradnorm_alpha: float = _setting(
+    gradnorm_alpha: float = setting(
         "For GradNorm: how strongly slower tasks are pulled along; 0 makes all gradients equally large.",
         1.5,
         ge=0,
         le=10,
     )
-    gradnorm_rate: float = _setting(
+    gradnorm_rate: float = setting(
         "For GradNorm: step size of the weights of tasks.", 0.025, gt=0, le=1
     )
-    dwa_temperature: float = _setting(
+    dwa_temperature: float = setting(
         "For dynamic weight average: the larger, the more equal the weights.", 2.0, gt=0, le=1e6
     )
-    dwa_every: Annotated[int, Field(strict=True)] = _setting(
+    dwa_every: Annotated[int, Field(strict=True)] = setting(
         "For dynamic weight average: steps over which losses are averaged; the paper's are an epoch.",
         50,
         "steps",
         ge=1,
         le=100_000_000,
     )
-    cagrad_c: float = _setting(
+    cagrad_c: float = setting(
         "For CAGrad: how far from the mean gradient it may go, as a share of that gradient's norm.",
         0.5,
         ge=0,
         lt=1,
     )
-    main: Literal["mean", "first"] | None = _setting(
+    main: Literal["mean", "first"] | None = setting(
         "The main metric, which picks the best weights: the mean over tasks, or that of the first; empty: the mean "
         "where all are scored in the same measure, else the first.",
         None,
     )
-    cosines_every: Annotated[int, Field(strict=True)] | None = _setting(
+    cosines_every: Annotated[int, Field(strict=True)] | None = setting(
         "Steps between cosines of the tasks' gradients; empty takes up to 40 in a training, as far apart as keeps "
         "their cost at a twentieth of its time; 0 turns them off.",
         None,

@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from hybridlab.errors import Problem, SpecError
 from hybridlab.training.group_spec import GroupSpec
+from hybridlab.training.setting import setting
 from hybridlab.training.several_spec import SeveralSpec
 from hybridlab.training.stage_spec import StageSpec, misfits
 from hybridlab.training.teacher_spec import TeacherSpec
@@ -21,122 +22,117 @@ from hybridlab.validation import problems_from, shown
 MAX_BYTES = 64 * 1024
 
 
-def _setting(help: str, default: Any, unit: str = "", **limits: Any) -> Any:
-    extra: dict[str, Any] | None = {"unit": unit} if unit else None
-    return Field(default=default, description=help, json_schema_extra=extra, **limits)
-
-
 class TrainSpec(BaseModel):
     """The settings of one training; unknown keys are errors, and there is no NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     task: str = Field(description="Name of the task to train on.", min_length=1, max_length=100)
-    task_params: dict[str, Any] = _setting(
+    task_params: dict[str, Any] = setting(
         "Parameters of the task; what is left out keeps its default.", {}
     )
-    tasks: SeveralSpec | None = _setting(
+    tasks: SeveralSpec | None = setting(
         "Several tasks on one trunk, the task above the first of them; empty trains on that alone.",
         None,
     )
-    steps: Annotated[int, Field(strict=True)] = _setting(
+    steps: Annotated[int, Field(strict=True)] = setting(
         "Updates of the weights, unless training stops earlier.",
         1000,
         "steps",
         ge=1,
         le=100_000_000,
     )
-    batch: Annotated[int, Field(strict=True)] = _setting(
+    batch: Annotated[int, Field(strict=True)] = setting(
         "Samples that one update of the weights sees.", 64, "samples", ge=1, le=1_048_576
     )
-    accumulation: Annotated[int, Field(strict=True)] = _setting(
+    accumulation: Annotated[int, Field(strict=True)] = setting(
         "Parts into which a batch is cut, one after the other; same update, less memory.",
         1,
         "parts",
         ge=1,
         le=65_536,
     )
-    learning_rate: float = _setting("Peak step size of AdamW.", 3e-3, gt=0, le=10)
-    schedule: Literal["cosine", "constant"] = _setting(
+    learning_rate: float = setting("Peak step size of AdamW.", 3e-3, gt=0, le=10)
+    schedule: Literal["cosine", "constant"] = setting(
         "How the learning rate goes after warm-up: down along a cosine, or constant.", "cosine"
     )
-    final_rate: float = _setting(
+    final_rate: float = setting(
         "Where the cosine ends, as a share of the peak learning rate.", 0.05, ge=0, le=1
     )
-    warmup_steps: Annotated[int, Field(strict=True)] = _setting(
+    warmup_steps: Annotated[int, Field(strict=True)] = setting(
         "Steps over which the learning rate rises from zero to its peak.",
         50,
         "steps",
         ge=0,
         le=100_000_000,
     )
-    weight_decay: float = _setting(
+    weight_decay: float = setting(
         "Decay of matrices; norms, biases, embeddings and state-space rates are not decayed.",
         0.01,
         ge=0,
         le=10,
     )
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
-        _setting("AdamW's averaging of gradients and of their squares.", (0.9, 0.95))
+        setting("AdamW's averaging of gradients and of their squares.", (0.9, 0.95))
     )
-    groups: tuple[GroupSpec, ...] = _setting(
+    groups: tuple[GroupSpec, ...] = setting(
         "Weights that are optimised in another way than all others; the first group that fits takes a weight.",
         (),
         max_length=64,
     )
-    stages: tuple[StageSpec, ...] = _setting(
+    stages: tuple[StageSpec, ...] = setting(
         "Stages one after the other, from easy to hard: the task's difficulty, and which form of the model learns. "
         "Empty trains the whole model on the task as it is.",
         (),
         max_length=64,
     )
-    teacher: TeacherSpec | None = _setting(
+    teacher: TeacherSpec | None = setting(
         "A trained network to learn from, beside the task's own answers; empty: none.", None
     )
-    residual_init: Literal["default", "depth_scaled", "zero"] = _setting(
+    residual_init: Literal["default", "depth_scaled", "zero"] = setting(
         "How the last maps of residual branches start: as drawn; smaller by the root of the number of residuals, so "
         "that their sum keeps its size; or at zero, so that each block begins as nothing but its residual.",
         "default",
     )
-    residual_scale: float = _setting(
+    residual_scale: float = setting(
         "Factor on the last maps of residual branches at the start.", 1.0, ge=0, le=1_000
     )
-    residual_parts: str = _setting(
+    residual_parts: str = setting(
         "Components that these two are for, by path, with * for any text and | between several: stage.*.mamba2.",
         "*",
         min_length=1,
         max_length=200,
     )
-    clip_norm: float = _setting(
+    clip_norm: float = setting(
         "Largest norm of all gradients together; 0 turns clipping off.", 1.0, ge=0, le=1e6
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = _setting(
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "Number format of the arithmetic; auto is float32 on a CPU and bfloat16 on accelerators that have it.",
         "auto",
     )
-    eval_every: Annotated[int, Field(strict=True)] = _setting(
+    eval_every: Annotated[int, Field(strict=True)] = setting(
         "Steps between scores on the validation split.", 100, "steps", ge=1, le=100_000_000
     )
-    target: float | None = _setting(
+    target: float | None = setting(
         "Stop once every validation metric is this good; empty runs all steps.", None
     )
-    patience: Annotated[int, Field(strict=True)] | None = _setting(
+    patience: Annotated[int, Field(strict=True)] | None = setting(
         "Stop after this many validations without a better one; empty never does.",
         None,
         "validations",
         ge=1,
     )
-    checkpoint_every: Annotated[int, Field(strict=True)] = _setting(
+    checkpoint_every: Annotated[int, Field(strict=True)] = setting(
         "Steps between checkpoints; stopping and ending write one too.",
         200,
         "steps",
         ge=1,
         le=100_000_000,
     )
-    keep_checkpoints: Annotated[int, Field(strict=True)] = _setting(
+    keep_checkpoints: Annotated[int, Field(strict=True)] = setting(
         "Newest checkpoints to keep; two survive the loss of one.", 2, "checkpoints", ge=1, le=1_000
     )
-    rollbacks: Annotated[int, Field(strict=True)] = _setting(
+    rollbacks: Annotated[int, Field(strict=True)] = setting(
         "How often the training may go back to its last good checkpoint by itself, with lower rates, where the loss "
         "shoots up or a number is not finite; 0 tells of the former and ends at the latter.",
         0,
@@ -144,18 +140,18 @@ class TrainSpec(BaseModel):
         ge=0,
         le=100,
     )
-    rollback_rate: float = _setting(
+    rollback_rate: float = setting(
         "What all learning rates are multiplied with after going back.", 0.5, gt=0, le=1
     )
-    deterministic: bool = _setting(
+    deterministic: bool = setting(
         "Use only algorithms that give the same bits each time, also on an accelerator; slower there, and an operation "
         "that has none ends the run with a sentence.",
         False,
     )
-    log_every: Annotated[int, Field(strict=True)] = _setting(
+    log_every: Annotated[int, Field(strict=True)] = setting(
         "Steps between points of the live curves.", 1, "steps", ge=1, le=1_000_000
     )
-    component_metrics_every: Annotated[int, Field(strict=True)] | None = _setting(
+    component_metrics_every: Annotated[int, Field(strict=True)] | None = setting(
         "Steps between each component's gradient norm, update ratio and expert load; empty takes about 200 in a "
         "training, at least 20 steps apart; 0 turns them off.",
         None,
@@ -163,7 +159,7 @@ class TrainSpec(BaseModel):
         ge=0,
         le=100_000_000,
     )
-    profile_every: Annotated[int, Field(strict=True)] = _setting(
+    profile_every: Annotated[int, Field(strict=True)] = setting(
         "Steps between full profiles of one step, written as traces of which the newest ten are kept; 0 takes none. "
         "Ending a profile costs about as much as ten steps.",
         0,
@@ -171,14 +167,14 @@ class TrainSpec(BaseModel):
         ge=0,
         le=100_000_000,
     )
-    meter_hz: float = _setting(
+    meter_hz: float = setting(
         "Readings of processor, memory, device and power; they cost next to nothing.",
         1.0,
         "times a second",
         ge=1,
         le=20,
     )
-    idle_power_s: float = _setting(
+    idle_power_s: float = setting(
         "Rest before the training in which idle power is measured, to be told and taken off beside the energy; "
         "0 takes none. It needs a machine with an energy counter.",
         0.0,
@@ -186,14 +182,14 @@ class TrainSpec(BaseModel):
         ge=0,
         le=60,
     )
-    stated_watts: float | None = _setting(
+    stated_watts: float | None = setting(
         "Power that you state, for a modelled energy beside the measured one; empty models nothing.",
         None,
         "W",
         gt=0,
         le=1e6,
     )
-    seed: Annotated[int, Field(strict=True)] = _setting(
+    seed: Annotated[int, Field(strict=True)] = setting(
         "Decides the first weights, the order of the data and all other chance.",
         0,
         ge=0,

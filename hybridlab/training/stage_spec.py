@@ -13,15 +13,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hybridlab.training.group_spec import fits
+from hybridlab.training.setting import setting
 
 MOST_REPEATS = 256
 Steps = Annotated[int, Field(strict=True, ge=1, le=100_000_000)]
 Paths = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-def _setting(help: str, default: Any, unit: str = "", **limits: Any) -> Any:
-    extra: dict[str, Any] | None = {"unit": unit} if unit else None
-    return Field(default=default, description=help, json_schema_extra=extra, **limits)
 
 
 class Until(BaseModel):
@@ -33,23 +29,23 @@ class Until(BaseModel):
         description="Steps of the stage; with other conditions the most it may take.",
         json_schema_extra={"unit": "steps"},
     )
-    metric: float | None = _setting("Move on once the first validation metric is this good.", None)
-    metric_of: Literal["run", "stage"] = _setting(
+    metric: float | None = setting("Move on once the first validation metric is this good.", None)
+    metric_of: Literal["run", "stage"] = setting(
         "Which task that metric is scored on: the run's own, or the stage's.", "run"
     )
-    train_loss: float | None = _setting(
+    train_loss: float | None = setting(
         "Move on once the training loss, averaged over the window, is at most this.",
         None,
         "nats",
         gt=0,
     )
-    train_accuracy: float | None = _setting(
+    train_accuracy: float | None = setting(
         "Move on once the share of right answers in training, averaged over the window, is at least this.",
         None,
         ge=0,
         le=1,
     )
-    window: Steps = _setting(
+    window: Steps = setting(
         "Steps over which training loss and accuracy are averaged (exponentially); so many must have been made.",
         50,
         "steps",
@@ -77,36 +73,36 @@ class StageSpec(BaseModel):
         max_length=40,
         pattern=r"^\w[\w .-]*$",
     )
-    until: Until | None = _setting(
+    until: Until | None = setting(
         "When the next stage begins; the last stage goes to the end of the training.", None
     )
-    task_params: dict[str, Any] = _setting(
+    task_params: dict[str, Any] = setting(
         "Parameters of the task in this stage, laid over those of the run: how long, how many, how noisy.",
         {},
     )
-    freeze: Paths | None = _setting(
+    freeze: Paths | None = setting(
         "Components that stop learning from here on, by path, with * for any text and | between several.",
         None,
     )
-    unfreeze: Paths | None = _setting("Components that learn again from here on.", None)
-    grow: dict[Paths, Annotated[int, Field(strict=True, ge=1, le=MOST_REPEATS)]] = _setting(
+    unfreeze: Paths | None = setting("Components that learn again from here on.", None)
+    grow: dict[Paths, Annotated[int, Field(strict=True, ge=1, le=MOST_REPEATS)]] = setting(
         "Repeats that are added at the end of groups, by the group's path: {stage: 2}. The outputs stay as they are, "
         "as the last maps of what is added begin at zero.",
         {},
         max_length=16,
     )
-    new_repeats: Literal["copied", "drawn"] = _setting(
+    new_repeats: Literal["copied", "drawn"] = setting(
         "What added repeats begin as, but for their last maps: copies of the repeats that are there, from the first "
         "on; or drawn afresh.",
         "copied",
     )
-    open: dict[Paths, Steps] = _setting(
+    open: dict[Paths, Steps] = setting(
         "Branches that open here, closed before, by path, and the steps that it takes: {ssm: 200}. What a gated join "
         "reads opens by its share there; any other component by a factor on what it adds.",
         {},
         max_length=16,
     )
-    experts: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = _setting(
+    experts: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = setting(
         "Experts of each mixture that can be chosen in this stage, the first ones; empty: all.",
         None,
         "experts",

@@ -5,19 +5,16 @@ Free of torch: pages read it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hybridlab.training.setting import setting
 
 LATEST = "latest:"
 """What a run begins with that names the newest finished one of an architecture: ``latest:lstm_attention_mini``."""
 Loss = Literal["hard", "logits", "hidden", "matrices"]
 LOSSES: tuple[Loss, ...] = ("hard", "logits", "hidden", "matrices")
-
-
-def _setting(help: str, default: Any, unit: str = "", **limits: Any) -> Any:
-    extra: dict[str, Any] | None = {"unit": unit} if unit else None
-    return Field(default=default, description=help, json_schema_extra=extra, **limits)
 
 
 class _Frozen(BaseModel):
@@ -27,8 +24,8 @@ class _Frozen(BaseModel):
 class LogitsSpec(_Frozen):
     """The student's answers follow the teacher's, all classes of them (https://arxiv.org/abs/1503.02531)."""
 
-    weight: float = _setting("Weight of this loss.", 1.0, gt=0, le=1e6)
-    temperature: float = _setting(
+    weight: float = setting("Weight of this loss.", 1.0, gt=0, le=1e6)
+    temperature: float = setting(
         "What logits are divided by before both softmaxes; higher tells more of the classes that are unlikely.",
         2.0,
         gt=0,
@@ -42,7 +39,7 @@ class HiddenSpec(_Frozen):
     The loss is the mean square of the difference over that of the teacher's, so that 1 is as good as zeros.
     """
 
-    weight: float = _setting("Weight of this loss.", 1.0, gt=0, le=1e6)
+    weight: float = setting("Weight of this loss.", 1.0, gt=0, le=1e6)
 
 
 class MatricesSpec(_Frozen):
@@ -51,7 +48,7 @@ class MatricesSpec(_Frozen):
     The loss is the Frobenius norm of the difference of the two matrices (L, L), the mean over samples and heads.
     """
 
-    weight: float = _setting("Weight of this loss.", 1.0, gt=0, le=1e6)
+    weight: float = setting("Weight of this loss.", 1.0, gt=0, le=1e6)
 
 
 class LayerPair(_Frozen):
@@ -71,7 +68,7 @@ class Phase(_Frozen):
     losses: tuple[Loss, ...] = Field(
         description="Which of hard, logits, hidden and matrices count.", min_length=1, max_length=4
     )
-    steps: Annotated[int, Field(strict=True)] | None = _setting(
+    steps: Annotated[int, Field(strict=True)] | None = setting(
         "How long; empty, and only in the last phase: all that are left.",
         None,
         "steps",
@@ -83,51 +80,51 @@ class Phase(_Frozen):
 class TeacherSpec(_Frozen):
     """Who teaches, and what of it the student is to be like."""
 
-    run: str | None = _setting(
+    run: str | None = setting(
         "A finished run of this home that teaches, by its id; or latest: and the name of an architecture for the "
         "newest one of it on the same task, such as latest:lstm_attention_mini.",
         None,
         min_length=1,
         max_length=200,
     )
-    architecture: str | None = _setting(
+    architecture: str | None = setting(
         "Instead of a run: a file, a preset or a saved design, whose weights stand in a file.",
         None,
         min_length=1,
         max_length=4_000,
     )
-    weights: str | None = _setting(
+    weights: str | None = setting(
         "The safetensors file of that architecture's weights, as hybridlab import hf --weights writes it.",
         None,
         min_length=1,
         max_length=4_000,
     )
-    hard: float = _setting("Weight of the task's own loss; 0 leaves it out.", 0.5, ge=0, le=1e6)
-    logits: LogitsSpec | None = _setting("Answers like the teacher's; empty: none.", LogitsSpec())
-    hidden: HiddenSpec | None = _setting("Hidden states like the teacher's; empty: none.", None)
-    matrices: MatricesSpec | None = _setting(
+    hard: float = setting("Weight of the task's own loss; 0 leaves it out.", 0.5, ge=0, le=1e6)
+    logits: LogitsSpec | None = setting("Answers like the teacher's; empty: none.", LogitsSpec())
+    hidden: HiddenSpec | None = setting("Hidden states like the teacher's; empty: none.", None)
+    matrices: MatricesSpec | None = setting(
         "Positions mixed like the teacher's; empty: none.", None
     )
-    layers: tuple[LayerPair, ...] = _setting(
+    layers: tuple[LayerPair, ...] = setting(
         "Which component of the teacher each of the student is to be like; empty: mixers at the same relative depth.",
         (),
         max_length=1_000,
     )
-    feed: Literal["student", "teacher"] = _setting(
+    feed: Literal["student", "teacher"] = setting(
         "What the student's components read where they are compared: what they read anyway, or what the teacher's "
         "component reads, so that errors of earlier ones do not add up; that wants equal widths.",
         "student",
     )
-    copy_weights: bool = _setting(
+    copy_weights: bool = setting(
         "Start every component that the teacher has too, at the same path and of the same shapes, with its weights.",
         False,
     )
-    phases: tuple[Phase, ...] = _setting(
+    phases: tuple[Phase, ...] = setting(
         "Losses one after the other, such as matrices, then hidden, then logits and hard; empty: all of them always.",
         (),
         max_length=20,
     )
-    cache_mib: Annotated[int, Field(strict=True)] = _setting(
+    cache_mib: Annotated[int, Field(strict=True)] = setting(
         "Most room, on disk and in memory, for what the teacher says of samples that come again; 0 asks it anew each "
         "time. Where not all fits, nothing is kept.",
         256,
