@@ -15,6 +15,7 @@ from hybridlab.ui.design import actions, keeping
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing, renew
+from hybridlab.ui.labels import distinct
 from hybridlab.ui.state import Design
 from hybridlab.units import format_bytes, format_count, format_flops, format_seconds
 from hybridlab.views import style
@@ -44,12 +45,13 @@ def comparison(design: Design, known: Look) -> None:
     choices = _choices(design)
     wanted = state.keep(_WITH, "")
     chosen = wanted if wanted in choices else _usual(design, choices)
+    labels = distinct(choices)
     key = key_showing(_CHOICE, chosen)
     picked = st.selectbox(
         "Compare the design with",
         list(choices),
         index=list(choices).index(chosen),
-        format_func=lambda choice: choices.get(choice, choice),
+        format_func=lambda choice: labels.get(choice, choice),
         key=key,
         on_change=lambda: state.put(_WITH, st.session_state[key]),
     )

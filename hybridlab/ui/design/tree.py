@@ -9,6 +9,7 @@ from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design import actions
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.held import held_key, key_showing, renew
+from hybridlab.ui.labels import distinct
 
 _DOTS = {
     "input": "green",
@@ -40,7 +41,9 @@ def tree(design: state.Design, known: Look) -> None:
         return
     bad = {path for problem in known.errors for path in nodes if _within(problem.path, path)}
     kinds = {entry["name"]: str(entry["kind"]) for entry in predictions.components()}
-    labels = {path: _label(path, node, kinds, path in bad) for path, node in nodes.items()}
+    labels = distinct(
+        {path: _label(path, node, kinds, path in bad) for path, node in nodes.items()}
+    )
     chosen = design.selected if design.selected in nodes else None
     # A browser knows the chosen line by its words, so a line that reads otherwise now has to be chosen anew.
     words = labels.get(chosen or "", "")

@@ -11,6 +11,7 @@ from hybridlab.architecture.versions import MAX_NAME, Version, version_id
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import clock, shell, state
 from hybridlab.ui.design import comparison, keeping, merging
+from hybridlab.ui.labels import distinct
 from hybridlab.ui.state import Design
 
 _MENU, _NAME, _CHOSEN, _NOTICE = (
@@ -48,7 +49,7 @@ def _list(found: dict[str, Version], present: str) -> Version | None:
     if not found:
         st.markdown("No versions yet: this design has not been edited.")
         return None
-    labels = {id: _label(version, id == present) for id, version in found.items()}
+    labels = distinct({id: _label(version, id == present) for id, version in found.items()})
     seen, wanted = state.keep(_CHOSEN, ("", ""))  # a choice holds until the design changes
     wanted = wanted if seen == present else present
     chosen = wanted if wanted in found else present if present in found else next(iter(found))

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from hybridlab.ui import shell
+from hybridlab.ui.labels import distinct
 from hybridlab.ui.profile.figure import figure
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.views.trace_timeline import Colouring, timeline_info, timeline_plot
@@ -28,7 +29,7 @@ def draw(opened: Opened) -> None:
         return
     start = float(bars["start_us"].min())
     end = float((bars["start_us"] + bars["dur_us"]).max())
-    titles = dict(zip(lanes["lane"], lanes["title"], strict=True))
+    titles = distinct(dict(zip(lanes["lane"], lanes["title"], strict=True)))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         colouring: Colouring = st.segmented_control(
             "Colours",

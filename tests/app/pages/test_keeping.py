@@ -285,3 +285,19 @@ def test_a_group_is_saved_as_a_block_and_inserted_elsewhere(visitor) -> None:
     assert nodes[1].nodes == nodes[0].nodes
     visitor.press("block.drop.jamba_stage")
     assert not [b for b in visitor.at.button if (b.key or "").startswith("block.add.")]
+
+
+def test_of_versions_of_one_second_the_one_that_was_chosen_is_restored(visitor, kept) -> None:
+    opened(visitor)
+    heads(visitor, 8)
+    new, first = kept()
+    second = float(int(new.time))
+    wanted = [edit.set_field(TEXT, "name", f"number {n}") for n in range(3)]
+    for place, text in enumerate(wanted):
+        versions.keep(visitor.design.history, text, title="of one second", now=second + place / 1e3)
+    at = menu(visitor, "design.versions_menu")
+    (listed,) = [r for r in at.radio if (r.key or "").startswith("design.versions.")]
+    visitor.give(listed, versions.version_id(wanted[2]))
+    visitor.press("version.restore")
+    assert visitor.design.text == wanted[2]
+    assert first.text == TEXT
