@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
+import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -29,7 +31,11 @@ def serve(options: Sequence[str] = ()) -> None:
     A folder called ``pages`` makes Streamlit think of its older kind of app until the first page has been drawn, so
     that a bookmark such as ``/train?run=…`` would be "not found" after a restart. ``st.navigation`` says otherwise, but
     only then; here it is said from the start.
+
+    Where a server seems to hang, ``kill -USR1`` has it write where each of its threads stands, to its standard error.
     """
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1)
     gc.set_threshold(_NEW_OBJECTS, 10, 10)
     PagesManager.uses_pages_directory = False
     ahead.Desks.served = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -109,3 +110,16 @@ def test_the_canvas_may_ask_ahead_and_others_are_refused(server, supervisor_ende
     assert post(b"{}", "text/plain") == 415, "what a form of another site can send"
     assert post(b" " * ahead.MOST_BYTES) == 413
     supervisor_ender(home)
+
+
+def test_a_server_that_is_asked_writes_where_its_threads_stand_and_goes_on(server, home) -> None:
+    process, port = server
+    process.send_signal(signal.SIGUSR1)
+    log, deadline = home / "app.log", time.monotonic() + 30
+    while "serve.py" not in (said := log.read_text(encoding="utf-8", errors="replace")):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
+    assert "most recent call first" in said
+    with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=20) as answer:
+        assert answer.read() == b"ok"
+    assert process.poll() is None

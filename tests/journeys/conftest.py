@@ -189,11 +189,16 @@ def page(
 
 
 def told_of_failure(request: pytest.FixtureRequest, page: Page, app_server: AppServer) -> None:
-    """Keep a screenshot of a test that failed, and print what the server said."""
+    """Keep a screenshot of a test that failed; print where page and server stand, and what the server said."""
     with contextlib.suppress(Error):
         page.screenshot(path=str(SCREENSHOTS / f"failed-{request.node.name}.png"))
+        states = page.get_by_test_id("stApp").evaluate("app => JSON.stringify({...app.dataset})")
+        print(f"the page is {page.url}, {states}")
+    if app_server.process.poll() is None:
+        app_server.process.send_signal(signal.SIGUSR1)
+        time.sleep(1)
     said = app_server.log.read_text(encoding="utf-8", errors="replace")
-    print(f"the app said:\n{said[-3000:]}")
+    print(f"the app said:\n{said[-12_000:]}")
 
 
 @pytest.fixture
