@@ -32,7 +32,8 @@ from torch.profiler import ProfilerActivity
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridlab.architecture.document import loads
-from hybridlab.architecture.infer import concrete_shape, infer, run_fake
+from hybridlab.architecture.fake_run import concrete_shape, run_fake
+from hybridlab.architecture.infer import infer
 from hybridlab.architecture.library import presets
 from hybridlab.architecture.model import build
 from hybridlab.architecture.spec import Architecture

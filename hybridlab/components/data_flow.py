@@ -212,10 +212,11 @@ class _Watch(TorchFunctionMode):
         return code.co_filename != __file__ and not code.co_name.startswith(("_", "<"))
 
     def _told(self, frame: FrameType) -> tuple[str, str]:
-        """Return the kind of a step and what to call it."""
-        if frame.f_code is not _CALL:
+        """Return the kind of a step and what to call it; a function that a layer is given to computes that layer."""
+        values = frame.f_locals
+        layer = values["self"] if frame.f_code is _CALL else next(iter(values.values()), None)
+        if id(layer) not in self.names:
             return FUNCTION, frame.f_code.co_name.replace("_", " ")
-        layer = frame.f_locals["self"]
         sizes = ""
         if isinstance(layer, nn.Linear):
             sizes = f" {layer.in_features} → {layer.out_features}"

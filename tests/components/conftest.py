@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.architecture.infer import concrete_shape
+from hybridlab.architecture.fake_run import concrete_shape
 from hybridlab.components.base import BuildContext, Component
 from hybridlab.components.registry import palette
 from hybridlab.components.types import TensorKind, TensorType, sequence

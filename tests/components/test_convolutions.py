@@ -16,6 +16,7 @@ from hybridlab.architecture.infer import check, infer
 from hybridlab.architecture.model import build as build_model
 from hybridlab.components.base import BuildContext, Component
 from hybridlab.components.registry import palette
+from hybridlab.components.token_mixers import dilated_conv
 from hybridlab.components.token_mixers.long_convolution import (
     ImplicitFilter,
     convolve,
@@ -86,6 +87,24 @@ def test_dilated_conv_is_wavenets(build: Build) -> None:
     want = F.conv1d(mixed, weight(ours, "project_out.weight")[..., None])
     want = want + weight(ours, "project_out.bias")[:, None]
     torch.testing.assert_close(ours(x.transpose(1, 2)), want.transpose(1, 2))
+
+
+@pytest.mark.parametrize("length", [1, 7, 64])
+@pytest.mark.parametrize("params", [{}, {"causal": False, "kernel": 4}, {"dilation": 3}])
+def test_a_large_input_is_convolved_tap_by_tap_and_equal(
+    params: dict[str, Any], length: int, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is large for a processor's caches takes another way: forward and backward are the same."""
+    ours = build("dilated_conv", width=8, activation="wavenet", **params)
+    x = torch.randn(2, length, 8, requires_grad=True)
+    wanted = ours(x)
+    weights = [x, *ours.parameters()]
+    gradients = torch.autograd.grad(wanted.square().sum(), weights)
+    monkeypatch.setattr(dilated_conv, "_PAST_CACHES", x.numel())
+    monkeypatch.setattr(dilated_conv.DilatedConv, "_image", None)
+    found = ours(x)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(torch.autograd.grad(found.square().sum(), weights), gradients)
 
 
 @pytest.mark.parametrize("activation", ["relu", "wavenet"])

@@ -10,6 +10,7 @@ from hybridlab.components import base
 from hybridlab.components.base import BuildContext, Component, component, field
 from hybridlab.components.channel_mixers.activations import BENDS, FORMULAS
 from hybridlab.components.channel_mixers.hidden_size import hidden_size
+from hybridlab.components.joined_maps import each_of
 
 Gate = Literal["silu", "gelu", "gelu_tanh", "relu", "sigmoid"]
 
@@ -60,7 +61,8 @@ class SwiGLU(Component):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix the features of each position of (B, L, D)."""
-        gate_BLF, value_BLF = self.project_in(x_BLD).chunk(2, dim=-1)
+        hidden = self.project_out.in_features
+        gate_BLF, value_BLF = each_of(self.project_in, x_BLD, (hidden, hidden))
         y_BLD: Tensor = self.project_out(BENDS[self.params.gate](gate_BLF) * value_BLF)
         return y_BLD
 

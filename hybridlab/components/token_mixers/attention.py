@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hybridlab.components.base import FLOAT32_BYTES, BuildContext, Component, State, component
 from hybridlab.components.depthwise import DepthwiseConv
+from hybridlab.components.joined_maps import each_of
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.rotary import turned
 from hybridlab.components.token_mixers.attention_params import AttentionParams, attention_problems
@@ -47,8 +48,8 @@ class Attention(Component):
         self.kv_heads = params.kv_heads or params.heads
         self.head_dim = params.head_size(context.width)
         self.turning = params.turning(context.width)
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        projected = queries + 2 * keys
+        queries, keys, _ = self._sizes
+        projected = sum(self._sizes)
         self.project_in = nn.Linear(context.features, projected, bias=params.bias)
         self.project_out = nn.Linear(queries, context.width, bias=params.out_bias)
         self.conv = (
@@ -68,8 +69,7 @@ class Attention(Component):
 
     def adapts(self) -> Mapping[str, tuple[int, ...]]:
         """Let queries, keys and values each have a low-rank pair."""
-        counts = (self.heads, self.kv_heads, self.kv_heads)
-        return {"project_in": tuple(count * self.head_dim for count in counts)}
+        return {"project_in": self._sizes}
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
@@ -80,11 +80,17 @@ class Attention(Component):
 
     def _turned(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries (B, H, L, K) and keys (B, G, L, K), both turned by their positions, and values."""
-        projected_BLP = self.project_in(x_BLD)
-        if self.conv is not None:
-            projected_BLP = self.conv(projected_BLP)
-        q_BHLK, k_BGLK, v_BGLK = self._heads(projected_BLP)
+        if self.conv is None:
+            parts = each_of(self.project_in, x_BLD, self._sizes)
+        else:
+            parts = torch.split(self.conv(self.project_in(x_BLD)), self._sizes, dim=-1)
+        q_BHLK, k_BGLK, v_BGLK = self._heads(*parts)
         return self._turn(q_BHLK, 0), self._turn(k_BGLK, 0), v_BGLK
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        """Features of all queries, of all keys and of all values."""
+        return tuple(n * self.head_dim for n in (self.heads, self.kv_heads, self.kv_heads))
 
     def mixing_matrix(self, *inputs: Tensor) -> Tensor:
         """Return the weights of attention (B, H, L, L): what is read where each position's value is its own place."""
@@ -115,7 +121,8 @@ class Attention(Component):
         projected_BP = self.project_in(x_BD)
         if self.conv is not None:
             projected_BP, before[0] = self.conv.step(before[0], projected_BP)
-        q_BH1K, k_BG1K, v_BG1K = self._heads(projected_BP.unsqueeze(1))
+        parts = torch.split(projected_BP.unsqueeze(1), self._sizes, dim=-1)
+        q_BH1K, k_BG1K, v_BG1K = self._heads(*parts)
         q_BH1K, k_BG1K = self._turn(q_BH1K, position), self._turn(k_BG1K, position)
         kept = slice(1 - self.params.window if self.params.window else None, None)
         if self.params.window == 1:
@@ -126,20 +133,18 @@ class Attention(Component):
         y_B1D = self._out(y_BH1K, x_BD.unsqueeze(1))
         return y_B1D.squeeze(1), (position + 1, keys_BGSK, values_BGSK, *before)
 
-    def _heads(self, projected_BLP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Split (B, L, P) into normed queries (B, H, L, K), keys and values (B, G, L, K)."""
-        counts = [self.heads, self.kv_heads, self.kv_heads]
-        if self.params.qk_norm and self.params.qk_norm_over == "all":
-            sizes = [count * self.head_dim for count in counts]
-            q_BLP, k_BLP, v_BLP = torch.split(projected_BLP, sizes, dim=-1)
-            parts_BLP = self.query_norm(q_BLP), self.key_norm(k_BLP), v_BLP
-            q_BHLK, k_BGLK, v_BGLK = (
-                torch.unflatten(part, -1, (-1, self.head_dim)).transpose(1, 2) for part in parts_BLP
-            )
-            return q_BHLK, k_BGLK, v_BGLK
-        all_BALK = torch.unflatten(projected_BLP, -1, (-1, self.head_dim)).transpose(1, 2)
-        q_BHLK, k_BGLK, v_BGLK = torch.split(all_BALK, counts, dim=1)
-        return self.query_norm(q_BHLK), self.key_norm(k_BGLK), v_BGLK
+    def _heads(self, *parts_BLP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn three (B, L, P) into normed queries (B, H, L, K), keys and values (B, G, L, K)."""
+        q_BLP, k_BLP, v_BLP = parts_BLP
+        if self.params.qk_norm_over == "all":
+            q_BLP, k_BLP = self.query_norm(q_BLP), self.key_norm(k_BLP)
+        q_BHLK, k_BGLK, v_BGLK = (
+            torch.unflatten(part, -1, (-1, self.head_dim)).transpose(1, 2)
+            for part in (q_BLP, k_BLP, v_BLP)
+        )
+        if self.params.qk_norm_over == "head":
+            q_BHLK, k_BGLK = self.query_norm(q_BHLK), self.key_norm(k_BGLK)
+        return q_BHLK, k_BGLK, v_BGLK
 
     def _turn(self, x_BHLK: Tensor, first: Tensor | int) -> Tensor:
         """Turn the share of the features that turns; ``first`` is the position of the first of the L."""
@@ -182,7 +187,7 @@ class Attention(Component):
         projected_BLP = self.project_in(x_BLD)
         if self.conv is not None:
             projected_BLP = self.conv.reference(projected_BLP)
-        q_BHLK, k_BGLK, v_BGLK = self._heads(projected_BLP)
+        q_BHLK, k_BGLK, v_BGLK = self._heads(*torch.split(projected_BLP, self._sizes, dim=-1))
         turning = self.turning
         q_BHLK, k_BGLK = (
             torch.cat((turned_as_complex(x[..., :turning], self.params), x[..., turning:]), dim=-1)
