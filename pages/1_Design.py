@@ -8,6 +8,7 @@ from hybridlab.ui.canvas.telling import keep_told
 from hybridlab.ui.design import keeping, link, looking, merging, start
 from hybridlab.ui.design.budget import budget_bar
 from hybridlab.ui.design.comparison import comparison
+from hybridlab.ui.design.fitting import fit_task
 from hybridlab.ui.design.inspector import inspector
 from hybridlab.ui.design.look import look, wait_for
 from hybridlab.ui.design.palette import palette
@@ -32,6 +33,7 @@ elif ready():
         if present_view() == "Canvas":
             keep_told(design)
     unkept = keeping.autosave(design)
+    fit_task(design.text, design.history)
     known = look(design, state.shapes(), canvas=present_view() == "Canvas")
     # In a container, so that a line that comes and goes here does not move, and so restart, the canvas below, which is
     # drawn first: the browser shows its new costs while the rest is on its way. A design that was just opened has its

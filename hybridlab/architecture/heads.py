@@ -104,3 +104,11 @@ def _by_name(nodes: Sequence[Node], place: int, kind_of: KindOf) -> Node:
 def _supplied(written: Mapping[str, Any], name: str, reads: tuple[str, ...]) -> Node:
     params = {key: value for key, value in written.items() if key != "use"}
     return Node(id=name, use=str(written["use"]), params=params, inputs=reads)
+
+
+def need_no_reader(
+    problems: Sequence[Problem], architecture: Architecture, kind_of: KindOf
+) -> list[Problem]:
+    """Return the problems of a graph without the warnings that nobody reads a head at the top: a task does."""
+    heads = {f"nodes[{i}]" for i, one in enumerate(architecture.nodes) if _is_head(one, kind_of)}
+    return [one for one in problems if one.severity == "error" or one.path not in heads]

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import Any
 
-import torch
 from pydantic import ValidationError
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hybridlab.architecture.exits import exit_problems
+from hybridlab.architecture.fake_run import run_fake
 from hybridlab.architecture.graph import Ref, Scope, Step, try_resolve
+from hybridlab.architecture.heads import need_no_reader
 from hybridlab.architecture.lending import find_lenders
 from hybridlab.architecture.plan import SlotPlan as SlotPlan
 from hybridlab.architecture.residual_norm import norm_params, norm_problems
 from hybridlab.architecture.shares import Share, adaptable, find_shares, lone_pairs, share_places
 from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
 from hybridlab.components.base import BuildContext, ComponentInfo, Kind, nearest
-from hybridlab.components.lengths import concrete, written
 from hybridlab.components.registry import palette
 from hybridlab.components.types import TensorKind, TensorType, sequence
 from hybridlab.errors import Problem
 from hybridlab.validation import join_path, problems_from
 
-_HAS_LENGTH = {TensorKind.TOKENS, TensorKind.SEQUENCE, TensorKind.SERIES}
 _READERS = {
     TensorKind.TOKENS: "token_embedding",
     TensorKind.SERIES: "pixel_series",
@@ -71,7 +65,8 @@ def infer(
     ``input_type`` is what the first node reads; None stands for tokens where the first node is a token input, and for a
     sequence of the architecture's width otherwise (an architecture that leaves its input to the task).
     """
-    scope, problems = try_resolve(architecture)
+    scope, found = try_resolve(architecture)
+    problems = need_no_reader(found, architecture, _kind_of)
     walker = _Walker(architecture, batch, length, problems)
     given = input_type or _assumed_input(architecture)
     problems.extend(norm_problems(architecture))
@@ -107,6 +102,11 @@ def check(
 ) -> list[Problem]:
     """Return every problem of an architecture at once, warnings included; empty where all is well."""
     return list(infer(architecture, input_type, batch=batch, length=length).problems)
+
+
+def _kind_of(name: str) -> str | None:
+    info = palette().get(name)
+    return None if info is None else info.kind
 
 
 def _assumed_input(architecture: Architecture) -> TensorType:
@@ -332,69 +332,3 @@ class _Walker:
         self, path: str, message: str, expected: str = "", got: str = "", fix: str = ""
     ) -> None:
         self.problems.append(Problem(path, message, expected, got, fix))
-
-
-def concrete_shape(given: TensorType, batch: int, length: int) -> tuple[int, ...]:
-    """Return a type's shape in numbers; lengths such as ``"L/4"`` are rounded up."""
-    return tuple(batch if size == "B" else concrete(size, length) for size in given.shape)
-
-
-def _symbolic(
-    kind: TensorKind, shape: tuple[int, ...], told: str | int, length: int
-) -> tuple[str | int, ...]:
-    """Name the batch, and the length where it came from an unknown length; features stay numbers.
-
-    ``told`` is the output's length as the component says it; where that is not what came out, the share of L is
-    read off the output.
-    """
-    dims: list[str | int] = ["B", *shape[1:]]
-    positions = kind in _HAS_LENGTH or (kind is TensorKind.LOGITS and len(shape) == 3)
-    if positions and isinstance(told, str):
-        right = concrete(told, length) == shape[1]
-        dims[1] = told if right else written(Fraction(shape[1], length))
-    return tuple(dims)
-
-
-def unknown_length(given: TensorType) -> bool:
-    """Say whether a type has a length that only the batch tells."""
-    return given.kind in _HAS_LENGTH and isinstance(given.shape[1], str)
-
-
-def fake_inputs(
-    context: BuildContext, batch: int, length: int, requires_grad: bool = False
-) -> list[Tensor]:
-    """Return inputs of the context's types; call it inside a fake tensor mode to use no memory."""
-    tensors = []
-    for given in context.inputs:
-        shape = concrete_shape(given, batch, length)
-        dtype = getattr(torch, given.dtype)
-        tensor = (
-            torch.zeros(shape, dtype=dtype)
-            if given.dtype == "int64"
-            else torch.empty(shape, dtype=dtype)
-        )
-        tensors.append(tensor.requires_grad_(requires_grad and dtype.is_floating_point))
-    return tensors
-
-
-@functools.lru_cache(maxsize=8192)
-def run_fake(
-    name: str, params_json: str, context: BuildContext, batch: int, length: int
-) -> TensorType | str:
-    """Build and run one component on fake tensors; return its output's type, or the reason why it cannot run."""
-    info = palette()[name]
-    params = info.cls.Params.model_validate_json(params_json)
-    if info.cls.recurrent_trace and any(map(unknown_length, context.inputs)):
-        length = min(length, 4)
-    try:
-        with FakeTensorMode(), torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module = info.cls(params, context)
-            output = module(*fake_inputs(context, batch, length))
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
-    kind = TensorKind.LOGITS if info.kind is Kind.HEAD else info.cls.gives
-    first = context.inputs[0]
-    told = info.cls.output_length(params, context.inputs) if first.kind in _HAS_LENGTH else 0
-    shape = _symbolic(kind, tuple(output.shape), told, length)
-    return TensorType(kind, shape, str(output.dtype).removeprefix("torch."))

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybridlab.architecture.infer import Inference, SlotPlan, concrete_shape
+from hybridlab.architecture.fake_run import concrete_shape
+from hybridlab.architecture.infer import Inference, SlotPlan
 from hybridlab.architecture.model import Slot
 from hybridlab.architecture.spec import Architecture
 from hybridlab.hardware.roofline import Roofline

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from hybridlab.architecture.infer import SlotPlan, fake_inputs, unknown_length
+from hybridlab.architecture.fake_run import fake_inputs, unknown_length
+from hybridlab.architecture.infer import SlotPlan
 from hybridlab.architecture.model import Slot
 from hybridlab.architecture.spec import Residual
 from hybridlab.components.base import BuildContext

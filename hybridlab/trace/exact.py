@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map
 
-from hybridlab.architecture.infer import Inference, fake_inputs, infer
+from hybridlab.architecture.fake_run import fake_inputs
+from hybridlab.architecture.infer import Inference, infer
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.base import BuildContext

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from hybridlab.architecture.infer import Inference, concrete_shape, infer
+from hybridlab.architecture.fake_run import concrete_shape
+from hybridlab.architecture.infer import Inference, infer
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.types import TensorType
 from hybridlab.errors import Problem

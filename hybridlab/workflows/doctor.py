@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import hybridlab
-from hybridlab.architecture.infer import concrete_shape
+from hybridlab.architecture.fake_run import concrete_shape
 from hybridlab.components.base import BuildContext, Component, ComponentInfo
 from hybridlab.components.fused_scans import which_scan
 from hybridlab.components.registry import palette

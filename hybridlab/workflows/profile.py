@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from hybridlab.architecture.infer import concrete_shape, infer
+from hybridlab.architecture.fake_run import concrete_shape
+from hybridlab.architecture.infer import infer
 from hybridlab.architecture.model import GraphModel, build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.types import TensorType

@@ -250,3 +250,17 @@ def test_losses_that_components_ask_for_are_collected_in_training_only():
 def test_wide_architectures_are_checked_without_memory():
     nodes = "{repeat: 100, nodes: [{use: attention, heads: 64}, {use: swiglu}]}"
     assert check(loads(f"name: x\nwidth: 16384\nnodes: [{nodes}]")) == []
+
+
+def test_of_several_heads_none_needs_a_reader_but_a_mixer_does() -> None:
+    """A task reads each head; what else nobody reads is work thrown away."""
+    text = """\
+name: two answers
+width: 16
+nodes:
+  - {use: attention, id: body}
+  - {use: gru, id: idle, inputs: [body]}
+  - {use: classifier, id: one, classes: 3, inputs: [body]}
+  - {use: classifier, id: two, classes: 4, inputs: [body]}
+"""
+    assert [problem.path for problem in check(loads(text))] == ["nodes[1]"]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.architecture.exporters.graph_forms import form_of, in_graph_form
-from hybridlab.architecture.infer import concrete_shape, fake_inputs
+from hybridlab.architecture.fake_run import concrete_shape, fake_inputs
 from hybridlab.architecture.model import GraphModel
 from hybridlab.components.base import Component
 from hybridlab.components.types import TensorType

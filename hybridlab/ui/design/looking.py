@@ -10,6 +10,7 @@ from hybridlab.architecture.shared import Shared, share, shared
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.ui import clock, predictions, shell, state
 from hybridlab.ui.design import comparison, keeping
+from hybridlab.ui.design.fitting import fit_task
 from hybridlab.ui.design.look import Look, look
 from hybridlab.ui.design.picture import costs
 from hybridlab.ui.design.totals import ready, totals
@@ -46,6 +47,7 @@ def page(code: str) -> None:
     if not ready():
         return
     design = Design(found.text, "a shared version")
+    fit_task(found.text, code)
     known = _known(design)
     _head(found, architecture.name)
     totals(known)

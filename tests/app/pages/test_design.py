@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from hybridlab.architecture import edit, library
+from hybridlab.architecture import carried, edit, library
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.spec import MAX_NODES
 from hybridlab.ui import predictions
+from hybridlab.ui.design import link
 from hybridlab.ui.predictions import Shapes
 from hybridlab.units import format_count
 from tests.app.held import held, put_in_session
@@ -275,3 +276,40 @@ def test_the_canvas_comes_first_and_is_told_what_it_draws(visitor) -> None:
     assert [item["place"] for item in told["supplied"]] == ["first", "last"]
     assert told["revision"] == 0
     assert len(told["catalogue"]) > 15
+
+
+def test_of_two_nodes_that_read_alike_the_one_that_was_chosen_is_selected(visitor) -> None:
+    visitor.open("1_Design", preset="jamba_mini")
+    block = "\n".join(
+        f"  - id: {name}\n    nodes:\n      - id: mlp\n        use: swiglu"
+        for name in ("one", "two")
+    )
+    visitor.design.change(f"name: twins\nwidth: 32\nnodes:\n{block}\n")
+    visitor.at.run()
+    for path in ("nodes[0].nodes[0]", "nodes[1].nodes[0]"):
+        visitor.give(held(visitor._whole().radio, "design.tree"), path)
+        assert visitor.design.selected == path
+
+
+TALKS = """\
+name: a language model
+width: 32
+nodes:
+  - {use: token_embedding, vocab: 64}
+  - {use: attention}
+  - {use: lm_head, vocab: 64}
+"""
+
+
+def test_a_design_with_an_input_of_its_own_is_looked_at_with_a_task_that_it_reads(visitor) -> None:
+    """It would else begin with an error about pixels; what is chosen afterwards stays."""
+    at = visitor.open("1_Design", preset=START)
+    assert held(at.selectbox, "shapes.task").value == "digits_sequence"
+    at = visitor.open("1_Design", **{link.QUERY: carried.to_link(TALKS)})
+    assert visitor.design.text == TALKS
+    assert held(at.selectbox, "shapes.task").value == "python_bytes"
+    at = visitor.until(lambda at: at.metric[0].value != "–")
+    assert not at.error
+    visitor.give(held(at.selectbox, "shapes.task"), "digits_sequence")
+    visitor.at.run()
+    assert held(visitor._whole().selectbox, "shapes.task").value == "digits_sequence"
