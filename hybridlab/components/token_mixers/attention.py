@@ -69,7 +69,7 @@ class Attention(Component):
 
     def adapts(self) -> Mapping[str, tuple[int, ...]]:
         """Let queries, keys and values each have a low-rank pair."""
-        return {"project_in": self._sizes}
+        return {"project_in": tuple(self._sizes)}
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
@@ -88,9 +88,9 @@ class Attention(Component):
         return self._turn(q_BHLK, 0), self._turn(k_BGLK, 0), v_BGLK
 
     @property
-    def _sizes(self) -> tuple[int, ...]:
+    def _sizes(self) -> list[int]:
         """Features of all queries, of all keys and of all values."""
-        return tuple(n * self.head_dim for n in (self.heads, self.kv_heads, self.kv_heads))
+        return [count * self.head_dim for count in (self.heads, self.kv_heads, self.kv_heads)]
 
     def mixing_matrix(self, *inputs: Tensor) -> Tensor:
         """Return the weights of attention (B, H, L, L): what is read where each position's value is its own place."""

@@ -25,8 +25,8 @@ from hybridlab.errors import Problem, StepError
 Bend = Literal["relu", "gelu", "wavenet"]
 _FEW_TAPS = 8
 _PAST_CACHES = 2**21
-"""Numbers of an input past which a processor's caches do not help: there products by tap take four fifths of the time of
-the convolution, which rearranges what it reads; below, nine eighths."""
+"""Numbers of an input past which a processor's caches do not help: there products by tap take four fifths of the time
+of the convolution, which rearranges what it reads; below, nine eighths."""
 
 _BENDS: Mapping[Bend, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
