@@ -11,39 +11,42 @@ from hybridlab.ui.train.own_files import own_files
 from hybridlab.ui.train.remedy import name_field
 from hybridlab.ui.train.watch import watch
 
-run_id = st.query_params.get("run", "")
-if not ready():
-    st.stop()
-if run_id:
-    watch(run_id)
-    st.stop()
 
-st.title("Train", anchor=False)
-left, right = st.columns([2, 1.1], gap="medium")
-with left, st.container(border=True):
-    text, preset = setup.architecture_choice()
-    task = setup.task_choice()
-    own_files(task)
-    st.markdown("**Settings**")
-    settings = teacher.section(text, task, setup.settings_form(task))
-    data_card(task, settings)
-    if text:
-        rates.finder(text, preset, task, settings)
-with right:
-    if text:
-        with st.container(border=True):
-            found = estimate(text, task, settings)
-            estimate_panel(found)
-            if found.pending:
-                wait_for(text, task, settings)
-            name = name_field()
-            if st.button(
-                "Start training",
-                type="primary",
-                icon=":material/play_arrow:",
-                width="stretch",
-                disabled=found.blocked,
-            ):
-                setup.start(text, preset, settings, name)
-        setup.preview(text, task)
-    running_now()
+def new_training() -> None:
+    """Arrange the settings of a training, and what it will take."""
+    st.title("Train", anchor=False)
+    left, right = st.columns([2, 1.1], gap="medium")
+    with left, st.container(border=True):
+        text, preset = setup.architecture_choice()
+        task = setup.task_choice()
+        own_files(task)
+        st.markdown("**Settings**")
+        settings = teacher.section(text, task, setup.settings_form(task))
+        data_card(task, settings)
+        if text:
+            rates.finder(text, preset, task, settings)
+    with right:
+        if text:
+            with st.container(border=True):
+                found = estimate(text, task, settings)
+                estimate_panel(found)
+                if found.pending:
+                    wait_for(text, task, settings)
+                name = name_field()
+                if st.button(
+                    "Start training",
+                    type="primary",
+                    icon=":material/play_arrow:",
+                    width="stretch",
+                    disabled=found.blocked,
+                ):
+                    setup.start(text, preset, settings, name)
+            setup.preview(text, task)
+        running_now()
+
+
+if ready():
+    if run_id := st.query_params.get("run", ""):
+        watch(run_id)
+    else:
+        new_training()

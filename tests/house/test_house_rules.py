@@ -96,6 +96,16 @@ def test_the_pages_arrange_and_do_not_draw_or_compute() -> None:
         assert not importers(package, pages)
 
 
+def test_pages_run_to_their_end() -> None:
+    """Where a page is stopped, Streamlit keeps the fragments of the page before, and draws them into this one."""
+    bad = []
+    for path in [*sources("pages", "hybridlab"), TOP / "app.py"]:
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "st.stop":
+                bad.append(f"{shown(path)}:{node.lineno}")
+    assert not bad, "use if and else instead (docs/decisions/2026-11-23-pages-run-to-their-end.md)"
+
+
 def test_nothing_is_pickled_evaluated_or_loaded_unsafely() -> None:
     bad = []
     for path in sources("hybridlab", "pages"):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,10 +173,10 @@ def page(
     opened.emulate_media(
         color_scheme=scheme, reduced_motion="no-preference" if newcomer else "reduce"
     )
-    failures = request.session.testsfailed
+    failures, said = request.session.testsfailed, listened(opened)
     yield opened
     if request.session.testsfailed > failures:
-        told_of_failure(request, opened, app_server)
+        told_of_failure(request, opened, app_server, said)
     if newcomer:
         context.close()
         return
@@ -188,12 +188,27 @@ def page(
     context.clear_permissions()
 
 
-def told_of_failure(request: pytest.FixtureRequest, page: Page, app_server: AppServer) -> None:
+def listened(page: Page) -> list[str]:
+    """Return a list that gets what goes wrong in a page's own scripts, as it comes."""
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(f"error: {error.stack or error.message}"))
+    page.on("crash", lambda _: said.append("the page crashed"))
+    page.on(
+        "console", lambda one: said.append(f"console: {one.text}") if one.type == "error" else None
+    )
+    return said
+
+
+def told_of_failure(
+    request: pytest.FixtureRequest, page: Page, app_server: AppServer, heard: Sequence[str] = ()
+) -> None:
     """Keep a screenshot of a test that failed; print where page and server stand, and what the server said."""
     with contextlib.suppress(Error):
         page.screenshot(path=str(SCREENSHOTS / f"failed-{request.node.name}.png"))
-        states = page.get_by_test_id("stApp").evaluate("app => JSON.stringify({...app.dataset})")
-        print(f"the page is {page.url}, {states}")
+        apps = page.get_by_test_id("stApp").evaluate_all(
+            "all => JSON.stringify(all.map(app => ({...app.dataset})))"
+        )
+        print(f"the page is {page.url}, {apps}, and its scripts said", *heard[-20:], sep="\n")
     if app_server.process.poll() is None:
         app_server.process.send_signal(signal.SIGUSR1)
         time.sleep(1)
