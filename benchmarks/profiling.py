@@ -48,7 +48,7 @@ from hybridlab.trace.attribution import Attribution
 from hybridlab.trace.exact import predict_stream
 from hybridlab.trace.handover import hand_overs
 from hybridlab.trace.machine import this_cpu
-from hybridlab.trace.ops import CPU_KERNELS
+from hybridlab.trace.ops import UNCOUNTED
 from hybridlab.trace.predict import predict
 from hybridlab.trace.step import TrainingStep, default_loss, default_optimiser
 
@@ -112,7 +112,7 @@ def sizes(kind: TensorType, lengths: list[int]) -> list[tuple[int, int]]:
 def counted_flops(step: TrainingStep) -> int:
     """Return what torch's own counter says of a step, with the CPU's kernels that it lacks."""
     own = {}
-    for packet, formula in CPU_KERNELS.items():
+    for packet, formula in UNCOUNTED.items():
 
         def raw(*args: Any, _formula: Any = formula, **named: Any) -> int:
             return _formula(*args)

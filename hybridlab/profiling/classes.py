@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from hybridlab.architecture.answering import answering
 from hybridlab.architecture.model import GraphModel
 from hybridlab.profiling.session import device_of, profiled
 from hybridlab.profiling.sweep import UNATTRIBUTED
@@ -133,25 +134,20 @@ def measure_classes(
     Samples leave at exits as they would in use. ``on_round`` hears the number of each round; what it raises ends it.
     """
     device = device_of(model)
-    was_training = model.training
-    model.eval()
 
     def losses(batch: Batch) -> Tensor:
         outputs = model(batch.inputs.to(device)).cpu()
         pairs = zip(outputs.split(1), batch.split(len(batch.inputs)), strict=True)
         return torch.stack([task.loss(output, sample) for output, sample in pairs])
 
-    try:
+    with answering(model):
         classes = input_classes(task, samples, losses)
-    except BaseException:
-        model.train(was_training)
-        raise
     found = [InputClass(one.name, one.batch.to(device)) for one in classes]
     steps = [TrainingStep(model, (one.batch.inputs,), None, None) for one in found]
     times: list[dict[str, list[float]]] = [{} for _ in found]
     wholes: list[list[float]] = [[] for _ in found]
     peaks = [0] * len(found)
-    try:
+    with answering(model):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for number in range(rounds):
@@ -167,8 +163,6 @@ def measure_classes(
                     peaks[place] = max(peaks[place], int(changes.max()))
         told = [_told(model, one) for one in found]
         scores = [_score(model, task, one.batch) for one in found]
-    finally:
-        model.train(was_training)
     return ByClass(
         _classes(found, wholes, peaks, scores), _components(found, times), _reports(found, told)
     )

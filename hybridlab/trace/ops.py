@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,12 +38,37 @@ def _cpu_lstm_backward(
     return 2 * _cpu_lstm(x, weight_in, weight_hidden)
 
 
-# torch's own counter knows CUDA's attention kernels but counts 0 for the CPU's (pytorch#195460), and 0 for its LSTM.
-CPU_KERNELS: dict[Any, Callable[..., int]] = {
+def _fft(points: int, x: Any, dims: Any) -> int:
+    """Count ``points`` numbers in transforms along some dimensions as https://www.fftw.org/speed/method.html does."""
+    length = math.prod(x.shape[dim] for dim in dims)
+    return round(5 * points * math.log2(max(2, length)))
+
+
+def _complex_fft(x: Any, dims: Any, *args: Any) -> int:
+    return _fft(x.numel(), x, dims)
+
+
+def _real_fft(x: Any, dims: Any, *args: Any) -> int:
+    """Count half of what complex numbers take."""
+    return _fft(x.numel(), x, dims) // 2
+
+
+def _fft_to_real(x: Any, dims: Any, normalisation: Any, last: int) -> int:
+    whole = x.numel() // x.shape[dims[-1]] * last
+    length = math.prod(last if dim == dims[-1] else x.shape[dim] for dim in dims)
+    return round(2.5 * whole * math.log2(max(2, length)))
+
+
+# torch's own counter knows CUDA's attention kernels but counts 0 for the CPU's (pytorch#195460), and 0 for its LSTM
+# and for Fourier transforms everywhere.
+UNCOUNTED: dict[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_attention_backward,
     aten.mkldnn_rnn_layer: _cpu_lstm,
     aten.mkldnn_rnn_layer_backward: _cpu_lstm_backward,
+    aten._fft_c2c: _complex_fft,
+    aten._fft_r2c: _real_fft,
+    aten._fft_c2r: _fft_to_real,
 }
 FREE = {
     "aten::detach",
@@ -117,9 +143,9 @@ class OpRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
-    """Return the FLOPs of one call of an operator, as ``FlopCounterMode`` counts them, the CPU's own kernels too."""
+    """Return the FLOPs of one call of an operator, as ``FlopCounterMode`` counts them, and of what it leaves out."""
     packet = func._overloadpacket
-    own = CPU_KERNELS.get(packet)
+    own = UNCOUNTED.get(packet)
     if own is not None:
         return own(*args)
     formula = flop_registry.get(packet)

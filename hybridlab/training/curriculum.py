@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hybridlab.architecture.answering import answering
 from hybridlab.architecture.model import GraphModel
 from hybridlab.tasks.base import Task
 from hybridlab.training.competence import Competence
@@ -194,10 +195,8 @@ class Curriculum:
         """Return what the model answers to two samples; no random number is drawn, and nothing is learnt."""
         device = next(self.model.parameters()).device
         inputs = self._tasks[self.place].train_batch(0, 2, self.spec.seed).to(device).inputs
-        training = self.model.training
-        self.model.eval()
         devices = [] if device.type == "cpu" else [device]
-        with torch.no_grad(), torch.random.fork_rng(devices=devices, device_type=device.type):
+        forked = torch.random.fork_rng(devices=devices, device_type=device.type)
+        with answering(self.model), torch.no_grad(), forked:
             answers: Tensor = self.model(inputs).float()
-        self.model.train(training)
         return answers

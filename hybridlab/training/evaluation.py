@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from hybridlab.architecture.answering import answering
 from hybridlab.tasks.base import Task
 from hybridlab.training.precision import Numerics
 
@@ -26,24 +27,19 @@ def evaluate(
     device until the split is through. ``before_each`` is called before each forward; what it raises ends the scoring.
     """
     metrics = {}
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for split in splits:
-                sums, answers = [], 0
-                for batch in task.evaluation(split):
-                    for piece in batch.split(math.ceil(len(batch.inputs) / largest)):
-                        before_each()
-                        answers += int(piece.mask.sum())
-                        there = piece.to(numerics.device)
-                        with numerics.autocast():
-                            output = model(there.inputs)
-                        sums.append(task.score(output, there))
-                total = torch.stack(sums).cpu().double().sum()
-                metrics[task.metric_name(split)] = float(total) / max(1, answers)
-    finally:
-        model.train(training)
+    with answering(model), torch.no_grad():
+        for split in splits:
+            sums, answers = [], 0
+            for batch in task.evaluation(split):
+                for piece in batch.split(math.ceil(len(batch.inputs) / largest)):
+                    before_each()
+                    answers += int(piece.mask.sum())
+                    there = piece.to(numerics.device)
+                    with numerics.autocast():
+                        output = model(there.inputs)
+                    sums.append(task.score(output, there))
+            total = torch.stack(sums).cpu().double().sum()
+            metrics[task.metric_name(split)] = float(total) / max(1, answers)
     return metrics
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hybridlab.architecture.answering import answering
 from hybridlab.architecture.exits import chosen
 from hybridlab.architecture.model import GraphModel
 from hybridlab.tasks.base import Task
@@ -44,29 +45,29 @@ def score_exits(model: GraphModel, task: Task, split: str, device: torch.device)
 
     An exit in a tied group counts once for each time that it runs.
     """
-    training, leaving = model.training, model.leaving
-    model.eval()
-    model.leaving = False
+    leaving, model.leaving = model.leaving, False
     sums: list[Tensor] = []
     ended: list[Tensor] = []
     paths: list[str] = []
     answers = samples = 0
     try:
-        for batch in task.evaluation(split):
-            there = batch.to(device)
-            last = model(there.inputs)
-            exits = model.exits()
-            paths = [path for path, _ in exits]
-            scores = [*(exit.logits for _, exit in exits), last]
-            scores.append(chosen(last, [exit for _, exit in exits]))
-            sums.append(torch.stack([task.score(one, there) for one in scores]).double())
-            sure = [exit.sure for _, exit in exits] + [torch.ones(len(last), device=device).bool()]
-            first = torch.stack(sure).float().argmax(0)  # the first of the largest
-            ended.append(first.bincount(minlength=len(sure)))
-            answers += int(there.mask.sum())
-            samples += len(last)
+        with answering(model):
+            for batch in task.evaluation(split):
+                there = batch.to(device)
+                last = model(there.inputs)
+                exits = model.exits()
+                paths = [path for path, _ in exits]
+                scores = [*(exit.logits for _, exit in exits), last]
+                scores.append(chosen(last, [exit for _, exit in exits]))
+                sums.append(torch.stack([task.score(one, there) for one in scores]).double())
+                sure = [exit.sure for _, exit in exits] + [
+                    torch.ones(len(last), device=device).bool()
+                ]
+                first = torch.stack(sure).float().argmax(0)  # the first of the largest
+                ended.append(first.bincount(minlength=len(sure)))
+                answers += int(there.mask.sum())
+                samples += len(last)
     finally:
-        model.train(training)
         model.leaving = leaving
     values = (torch.stack(sums).sum(0) / max(1, answers)).tolist()
     shares = (torch.stack(ended).sum(0) / max(1, samples)).tolist()

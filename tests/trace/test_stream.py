@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hybridlab.errors import RunError
 from hybridlab.trace.exact import predict_module
+from hybridlab.trace.ops import OpRecorder
 from hybridlab.trace.stream import OPS, OpStream, concatenate
 
 
@@ -70,3 +72,22 @@ def test_files_that_are_no_stream_are_told(stream: OpStream, tmp_path: Path) -> 
     with pytest.raises(RunError, match="predicted or measured"):
         OpStream.load(tmp_path)
     assert OPS.names == stream.ops.schema.names
+
+
+@pytest.mark.parametrize(
+    ("transform", "flops"),
+    [
+        (lambda x: torch.fft.fft(torch.complex(x, x), dim=1), 5 * 3 * 64 * 8 * 6),
+        (lambda x: torch.fft.rfft(x, dim=1), 5 * 3 * 64 * 8 * 6 // 2),
+        (lambda x: torch.fft.fft2(torch.complex(x, x), dim=(1, 2)), 5 * 3 * 64 * 8 * 9),
+        (lambda x: torch.fft.irfft(torch.complex(x, x), n=64, dim=1), 5 * 3 * 64 * 8 * 6 // 2),
+    ],
+    ids=["complex", "real", "two dimensions", "back to real"],
+)
+def test_fourier_transforms_count_as_fftw_counts_them(
+    transform: Callable[[Tensor], Tensor], flops: int
+) -> None:
+    """5 N log2 N for complex numbers, half of it for real ones; torch's own counter says 0."""
+    with OpRecorder() as recorder:
+        transform(torch.zeros(3, 64, 8))
+    assert recorder.work.flops == flops

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from hybridlab.architecture.answering import answering
 from hybridlab.architecture.importers.huggingface import Imported, families, read, writings
 from hybridlab.architecture.importers.normal_form import (
     NormalForm,
@@ -227,14 +228,10 @@ def _apart(folder: Path, model: GraphModel, unused: tuple[str, ...]) -> float | 
     theirs = _opened(folder, unused)
     vocab = int(theirs.config.vocab_size)
     tokens = torch.randint(vocab, (2, _POSITIONS), generator=torch.Generator().manual_seed(0))
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
-    try:
-        with torch.no_grad(), _quiet():
-            ours = model(tokens.to(device)).float().cpu()
-            apart = float((theirs(tokens, use_cache=False).logits - ours).abs().max())
-    finally:
-        model.train(training)
+    device = next(model.parameters()).device
+    with answering(model), torch.no_grad(), _quiet():
+        ours = model(tokens.to(device)).float().cpu()
+        apart = float((theirs(tokens, use_cache=False).logits - ours).abs().max())
     most = _TOLERANCE * (1 + float(ours.abs().max()))
     if not apart <= most:
         raise SpecError(

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hybridlab.architecture.answering import answering
 from hybridlab.architecture.exporters.graph_forms import form_of, in_graph_form
 from hybridlab.architecture.fake_run import concrete_shape, fake_inputs
 from hybridlab.architecture.model import GraphModel
@@ -89,18 +90,14 @@ def write_onnx(model: GraphModel, file: Path, *, batch: int = 2, length: int = 3
     given = model.inference.input
     sizes = _open_sizes(given, not fixed)
     batch = max(2, batch)
-    training = model.training
-    model.eval()
-    try:
-        with (
-            in_graph_form(model) as by_steps,
-            _drafted(file) as draft,
-            torch.no_grad(),
-        ):
-            _export(model, draft, (_sample(model, batch, length),), (sizes,))
-            apart = _largest_difference(model, draft, batch, length, sizes)
-    finally:
-        model.train(training)
+    with (
+        answering(model),
+        in_graph_form(model) as by_steps,
+        _drafted(file) as draft,
+        torch.no_grad(),
+    ):
+        _export(model, draft, (_sample(model, batch, length),), (sizes,))
+        apart = _largest_difference(model, draft, batch, length, sizes)
     params = sum(parameter.numel() for parameter in model.parameters())
     return Exported(
         file,
