@@ -102,6 +102,11 @@ class Distillation(Objective):
             found["distill_phase"] = 1.0 + self.spec.phase_at(self.step - 1)
         return found
 
+    def begun(self, steps: int) -> int | None:
+        """Return the place of the phase that begins after so many steps; None where none does."""
+        begins = self.spec.begins()
+        return begins.index(steps) if steps and steps in begins else None
+
     def state(self) -> dict[str, Any]:
         """Return the steps made and who taught."""
         return {"step": self.step, "teacher": self.digest}

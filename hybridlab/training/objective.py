@@ -88,6 +88,10 @@ class Objective:
         """Return what the last step has to tell beside its loss, as metrics."""
         return {}
 
+    def begun(self, steps: int) -> int | None:
+        """Return the place of what begins to be made small after so many steps; None where all stays as it was."""
+        return None
+
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the tensors of ``own``, as plain JSON."""
         return {}

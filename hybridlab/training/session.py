@@ -130,10 +130,13 @@ class Session:
         if progress.unscored:
             self.validate()
             progress.unscored = False
+        begun = None if progress.ended else self.objective.begun(progress.step)
         if self.curriculum.over(progress.step) and not progress.ended:
             self.take(self.curriculum.enter_next(progress.step, self.optimiser))
-            self.meter.tell(progress.step, {STAGE: float(self.curriculum.place)})
-            self.meter.watch = SpikeWatch()  # a harder task has a higher loss
+            begun = self.curriculum.place
+        if begun is not None:
+            self.meter.tell(progress.step, {STAGE: float(begun)})
+            self.meter.watch = SpikeWatch()  # a harder task, or another loss, is a higher one
         if progress.step % spec.checkpoint_every == 0 or progress.ended:
             self.save()
 

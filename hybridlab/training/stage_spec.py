@@ -157,7 +157,23 @@ def frozen(stages: Sequence[StageSpec], place: int, path: str) -> bool:
     return still
 
 
+_COUNTS = {
+    "hard": "the task",
+    "logits": "answers",
+    "hidden": "hidden states",
+    "matrices": "mixing matrices",
+}
+"""What counts in a phase of learning from a teacher, as people read it."""
+
+
 def stage_names(training: object) -> list[str]:
-    """Return the names of the stages in a run's settings, in order; none where it has none."""
-    listed = training.get("stages") if isinstance(training, Mapping) else None
-    return [str(dict(stage).get("name", "")) for stage in listed or ()]
+    """Return the names of the stages in a run's settings, in order; none where it has none.
+
+    A training without stages may learn from its teacher in phases: these go by what counts in them.
+    """
+    if not isinstance(training, Mapping):
+        return []
+    if listed := training.get("stages"):
+        return [str(dict(stage).get("name", "")) for stage in listed]
+    phases = dict(training.get("teacher") or {}).get("phases") or ()
+    return [" + ".join(_COUNTS.get(one, one) for one in dict(phase)["losses"]) for phase in phases]

@@ -23,6 +23,7 @@ from hybridlab.training.loop import train
 from hybridlab.training.precision import numerics
 from hybridlab.training.result import CHECKPOINTS, TrainResult
 from hybridlab.training.spec import TrainSpec
+from hybridlab.training.stage_spec import stage_names
 from hybridlab.training.teacher_losses import hidden_loss, logits_loss, matrix_loss
 from hybridlab.training.weights import weights_sha256
 from tests.training.conftest import Finished, Tiny
@@ -206,6 +207,13 @@ def test_killed_in_any_phase_and_resumed_bit_by_bit(
     _same(wanted, found)
     assert late == {place: value for place, value in whole.items() if place in late}
     assert {whole[step, "distill_phase"] for step in (1, 5, 9)} == {1.0, 2.0, 3.0}
+    borders = {step: value for (step, metric), value in whole.items() if metric == "stage"}
+    assert borders == dict(zip(spec.teacher.begins()[1:], (1.0, 2.0), strict=True))
+    assert stage_names(spec.model_dump()) == [
+        "mixing matrices",
+        "hidden states",
+        "answers + the task",
+    ]
 
 
 def _noting(points: dict[tuple[int, str], float]) -> Callable[[int, dict[str, float]], None]:
