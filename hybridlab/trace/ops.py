@@ -54,7 +54,7 @@ def _real_fft(x: Any, dims: Any, *args: Any) -> int:
 
 
 def _fft_to_real(x: Any, dims: Any, normalisation: Any, last: int) -> int:
-    whole = x.numel() // x.shape[dims[-1]] * last
+    whole = int(x.numel() // x.shape[dims[-1]] * last)
     length = math.prod(last if dim == dims[-1] else x.shape[dim] for dim in dims)
     return round(2.5 * whole * math.log2(max(2, length)))
 
