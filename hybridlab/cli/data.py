@@ -22,7 +22,7 @@ def data(context: typer.Context, json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     if json:
-        give({"verbs": ["add", "list"]})
+        give({"verbs": ["add", "list", "remove"]})
     else:
         typer.echo(context.get_help())
 
@@ -86,6 +86,23 @@ def list_data(json: Json = False) -> None:
         for one in found
     ]
     table("", ("id", "file", "task", "to train", "classes"), rows, numbers=("to train",))
+
+
+@app.command("remove")
+def remove(
+    data: Annotated[str, typer.Argument(metavar="ID", help="As `hybridlab data list` tells it.")],
+    json: Json = False,
+) -> None:
+    """Delete kept data for good; runs that learnt from it keep their results but cannot be resumed."""
+    from hybridlab.tasks.own import keeping
+
+    users = keeping.remove(data)
+    if json:
+        give({"removed": data, "runs": [run.id for run in users]})
+        return
+    say(f"removed {data}")
+    if users:
+        say(f"{len(users)} runs learnt from it; they keep their results but cannot be resumed")
 
 
 def _content(file: Path) -> bytes:

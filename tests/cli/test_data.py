@@ -47,6 +47,11 @@ def test_it_can_be_trained_on_as_it_is_told(cli: Cli, trees: Path) -> None:
     )
     assert done.code == 0, done.err
     assert done.json["state"] == "DONE" and "test_accuracy" in done.json["metrics"]
+    gone = cli("data", "remove", made["id"], "--json")
+    assert gone.json == {"removed": made["id"], "runs": [done.json["run"]]}
+    assert cli("data", "list", "--json").json == []
+    again = cli("data", "remove", made["id"])
+    assert again.code == 2 and "hybridlab data list" in again.err
 
 
 def test_options_correct_the_guess_before_anything_is_kept(
@@ -82,6 +87,6 @@ def test_what_is_wrong_is_said(
 
 
 def test_the_group_tells_its_verbs(cli: Cli) -> None:
-    assert cli("data", "--json").json == {"verbs": ["add", "list"]}
+    assert cli("data", "--json").json == {"verbs": ["add", "list", "remove"]}
     assert "add" in cli("data").out
     assert cli("data", "list", "--json").json == []

@@ -50,6 +50,7 @@ VERBS = {
     "data": {"--json"},
     "data add": {"--label", "--input", "--as", "--shape", "--dry-run", "--json"},
     "data list": {"--json"},
+    "data remove": {"--json"},
     "demo": {"--seed", "--json"},
     "diff": {"--json"},
     "doctor": {"--device", "--again", "--json"},

@@ -17,6 +17,8 @@ import torch
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.errors import StoreError, TaskError
+from hybridlab.runs.home import home_id
+from hybridlab.runs.store import open_store
 from hybridlab.tasks.own import keeping
 from hybridlab.tasks.registry import fit, task
 from hybridlab.tasks.splits import TEN, same_samples, split_by_group
@@ -265,6 +267,21 @@ def test_data_that_was_changed_on_disk_is_not_used(home: Path) -> None:
     path.write_bytes(bytes(blob))
     with pytest.raises(TaskError, match="damaged"):
         task("own_data", data=made.id).train_batch(0, 1, 0)
+    assert keeping.kept() == []
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_data_that_a_run_waits_for_is_not_deleted(home: Path, several: bool) -> None:
+    made, other = keeping.add(table(), "x.csv"), keeping.add(b"word " * 600, "x.txt")
+    settings = {"task": "own_data", "task_params": {"data": made.id}}
+    training = {"task": "mqar", "tasks": {"of": [{"task": "mqar"}, settings]}}
+    spec = {"training": training if several else settings}
+    run = open_store().create("train", "mine", spec, threads=1, home=home_id())
+    with pytest.raises(TaskError, match=f"a run learns from it: mine .{run.id}"):
+        keeping.remove(made.id)
+    assert keeping.remove(other.id) == []
+    open_store().request_cancel(run.id)
+    assert [one.id for one in keeping.remove(made.id)] == [run.id]
     assert keeping.kept() == []
 
 

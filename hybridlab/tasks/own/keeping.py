@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from hybridlab.errors import Problem, TaskError
 from hybridlab.runs.home import home, unwritable
+from hybridlab.runs.record import Run
+from hybridlab.runs.store import open_store
 from hybridlab.tasks.own.reading import MAX_BYTES, MAX_VALUES, bad
 from hybridlab.tasks.own.schema import Guess, Schema, guess, samples
 from hybridlab.tasks.splits import TEN, same_samples, split_by_group
@@ -160,6 +162,38 @@ def find(id_: str) -> Kept:
         TaskError: there is none of that id, or it is damaged.
     """
     return _found(*_stamped(id_))
+
+
+def remove(id_: str) -> list[Run]:
+    """Delete kept data for good; return the runs that learnt from it, which cannot be resumed or scored again.
+
+    Raises:
+        TaskError: there is none of that id, or a run that is queued or running learns from it.
+        StoreError: the store cannot be read, or the HybridLab folder cannot be written.
+    """
+    path = _stamped(id_)[0]
+    users = [run for run in open_store().list(kind="train") if _learns_from(run, id_)]
+    if busy := [run for run in users if run.state.active]:
+        raise TaskError(
+            Problem(
+                "task_params.data",
+                f"a run learns from it: {busy[0].name} ({busy[0].id})",
+                "data that no queued or running training reads",
+                id_,
+                f"wait for it, or `hybridlab runs cancel {busy[0].id}`",
+            )
+        )
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(folder(), error) from None
+    return users
+
+
+def _learns_from(run: Run, id_: str) -> bool:
+    training = dict(run.spec.get("training") or {})
+    parts = [training, *dict(training.get("tasks") or {}).get("of", ())]
+    return any(dict(part.get("task_params") or {}).get("data") == id_ for part in parts)
 
 
 def arrays(id_: str) -> Arrays:

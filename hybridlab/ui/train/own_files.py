@@ -35,7 +35,26 @@ def own_files(task: Mapping[str, Any]) -> None:
         format_func=lambda id_: f"{known[id_].name} ({id_})" if id_ in known else "the example",
         on_change=lambda: _choose(task["name"], st.session_state[key]),
     )
+    if chosen in known:
+        _removal(task["name"], known[chosen])
     _bring()
+
+
+def _removal(task: str, one: keeping.Kept) -> None:
+    """Let the user delete the chosen data, after a second click."""
+    with st.popover("Delete this data", icon=":material/delete:", key=f"own.delete.{one.id}"):
+        st.markdown(
+            f"Delete **{shell.escaped(one.name)}** from the HybridLab folder? Runs that learnt from it keep their "
+            "results but cannot be resumed. The file it came from stays where it is."
+        )
+        if st.button("Delete it", key=f"own.deleted.{one.id}", icon=":material/delete:"):
+            try:
+                keeping.remove(one.id)
+            except HybridLabError as error:
+                shell.problems(error.problems)
+                return
+            _choose(task, _EXAMPLE)
+            st.rerun()
 
 
 def _choose(task: str, id_: str) -> None:

@@ -60,6 +60,18 @@ def test_kept_data_is_chosen_by_its_files_name(visitor) -> None:
     assert chosen(visitor, "own_text") == {"data": text.id}
 
 
+def test_kept_data_is_deleted_after_a_second_click(visitor) -> None:
+    made = keeping.add(TREES, "trees.csv")
+    at = visitor.open("2_Train")
+    visitor.give(held(at.selectbox, "choice.train_task"), "own_data")
+    assert not [b for b in visitor.at.button if (b.key or "").startswith("own.deleted")]
+    visitor.give(held(visitor.at.selectbox, "choice.own.own_data"), made.id)
+    assert keeping.kept() == [made]
+    visitor.press(f"own.deleted.{made.id}")
+    assert keeping.kept() == []
+    assert held(visitor.at.selectbox, "choice.own.own_data").options == ["the example"]
+
+
 def test_a_file_is_brought_looked_at_corrected_and_kept(visitor) -> None:
     at = visitor.open("2_Train")
     visitor.give(held(at.selectbox, "choice.train_task"), "own_text")
