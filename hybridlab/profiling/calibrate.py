@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hybridlab.architecture.document import loads
 from hybridlab.architecture.fake_run import concrete_shape
 from hybridlab.architecture.infer import Inference, SlotPlan
-from hybridlab.architecture.model import Slot
+from hybridlab.architecture.model import Slot, build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.hardware.roofline import Roofline
 from hybridlab.trace.calibration import Calibration, component_key, fit, keep, kept, parts
@@ -26,6 +29,21 @@ _TIMES, _SECONDS_EACH = 5, 0.05
 _TENSORS = ((2, 64), (24, 64), (24, 4096), (2, 262_144))
 """Weights that an update is measured on: how many tensors, of how many numbers."""
 _LOGITS = ((64, 16), (4096, 64))
+_VOCAB = 64
+_HYBRID = f"""\
+name: what components take in company
+width: 64
+nodes:
+  - {{use: token_embedding, vocab: {_VOCAB}}}
+  - {{use: attention}}
+  - {{id: first, use: swiglu}}
+  - {{use: mamba2}}
+  - {{id: second, use: swiglu}}
+  - {{use: gru}}
+  - {{use: gated_linear_attention}}
+  - {{id: third, use: swiglu}}
+  - {{use: lm_head, vocab: {_VOCAB}}}
+"""
 
 
 def calibrate(
@@ -42,6 +60,25 @@ def calibrate(
     """
     threads = torch.get_num_threads()
     known = kept(threads)
+    whole = _with_components(known, architecture, inference, roofline, batch, lengths)
+    if whole.update_s is None or whole.loss_s is None:
+        whole = replace(whole, update_s=_update(), loss_s=_loss())
+    if whole.company is None:
+        whole = _with_company(whole, roofline, batch, lengths)
+    if whole is not known:
+        keep(whole, threads)
+    return whole
+
+
+def _with_components(
+    known: Calibration,
+    architecture: Architecture,
+    inference: Inference,
+    roofline: Roofline,
+    batch: int,
+    lengths: tuple[int, ...],
+) -> Calibration:
+    """Return a calibration with what it lacks of an architecture's components, measured now."""
     missing = {
         component_key(plan): plan
         for plan in inference.slots.values()
@@ -57,13 +94,36 @@ def calibrate(
                 took = _component_s(plan, architecture, batch, length)
                 points.append((*parts(traced, roofline), took))
             found[key] = plan.info.name, fit(points)
-        whole = known.with_components(found)
-        if whole.update_s is None or whole.loss_s is None:
-            whole = Calibration(whole.components, whole.uses, _update(), _loss())
-        elif not found:
-            return whole
-    keep(whole, threads)
-    return whole
+    return known.with_components(found) if found else known
+
+
+def _with_company(
+    known: Calibration, roofline: Roofline, batch: int, lengths: tuple[int, ...]
+) -> Calibration:
+    """Return a calibration with how much longer a small hybrid takes than its components, each measured alone."""
+    architecture = loads(_HYBRID)
+    model = build(architecture, seed=0).train()
+    inference = model.inference
+    whole = _with_components(known, architecture, inference, roofline, batch, lengths)
+    ratios = []
+    for length in lengths:
+        tokens = torch.randint(_VOCAB, (batch, length))
+
+        def once(tokens: Tensor = tokens) -> None:
+            output = model(tokens)
+            output.backward(torch.ones_like(output))
+            model.zero_grad(set_to_none=True)
+
+        alone = math.fsum(
+            whole.seconds(
+                plan,
+                trace_slot(plan, architecture.norm, batch, length, architecture.norm_eps),
+                roofline,
+            )
+            for plan in inference.slots.values()
+        )
+        ratios.append(_typical(once) / alone)
+    return replace(whole, company=max(1.0, statistics.median(ratios)))
 
 
 def _component_s(plan: SlotPlan, architecture: Architecture, batch: int, length: int) -> float:

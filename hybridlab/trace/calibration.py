@@ -14,7 +14,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,13 +43,16 @@ class Calibration:
 
     ``components`` are by component, parameters and context; ``uses`` the medians by component, for those that were not
     measured with just these parameters. ``update_s`` is a step's update as (seconds, seconds a weight tensor, seconds a
-    byte of weights); ``loss_s`` a step's loss as (seconds, seconds a byte of logits).
+    byte of weights); ``loss_s`` a step's loss as (seconds, seconds a byte of logits). ``company`` is how much longer
+    components take one after the other in a network than each alone in a loop, where its code and numbers stay in the
+    caches.
     """
 
     components: Mapping[str, Factors] = field(default_factory=dict)
     uses: Mapping[str, Factors] = field(default_factory=dict)
     update_s: tuple[float, float, float] | None = None
     loss_s: tuple[float, float] | None = None
+    company: float | None = None
 
     def factors(self, plan: SlotPlan) -> Factors:
         """Return what fits best: this very component, one of its kind with other parameters, or the median of all."""
@@ -65,7 +68,7 @@ class Calibration:
         """Return the seconds of one forward and backward of a component in its place."""
         calls, work = parts(traced, roofline)
         factors = self.factors(plan)
-        return factors.overhead * calls + factors.work * work
+        return (self.company or 1.0) * (factors.overhead * calls + factors.work * work)
 
     def with_components(self, found: Mapping[str, tuple[str, Factors]]) -> Calibration:
         """Return the calibration with more components, by their keys: (name, factors)."""
@@ -77,7 +80,7 @@ class Calibration:
             use: Factors(median(f.overhead for f in mine), median(f.work for f in mine))
             for use, mine in by_use.items()
         }
-        return Calibration(components, {**self.uses, **uses}, self.update_s, self.loss_s)
+        return replace(self, components=components, uses={**self.uses, **uses})
 
 
 def component_key(plan: SlotPlan) -> str:
@@ -159,6 +162,7 @@ def _load(file: Path, stamp: int, threads: int) -> Calibration:
             {key: Factors(**value) for key, value in entry["uses"].items()},
             (float(update[0]), float(update[1]), float(update[2])) if update else None,
             (float(loss[0]), float(loss[1])) if loss else None,
+            float(entry["company"]) if entry.get("company") else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return Calibration()
