@@ -52,7 +52,7 @@ def test_the_canvas_and_python_hold_the_same_after_random_edits(page: Page) -> N
             except (
                 SpecError
             ) as error:  # the canvas sends it all the same, is told why not, and goes on
-                refused.append(error.problems[0].sentence())
+                refused.append(f"{error.problems[0].sentence()}.")
                 made.append(change)
                 continue
             if changed != text:  # what changes nothing is no step of undo
