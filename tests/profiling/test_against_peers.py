@@ -24,6 +24,8 @@ from tests.profiling.traces import needs_real, real
 pytestmark = needs_real
 RESNET, VIT, QWEN = "kineto-resnet50", "tracelens-h100-vit", "tracelens-h100-qwen"
 MI300, MI250, A100 = "tracelens-mi300", "hta-mi250", "hta-a100-control"
+TEST = "hta-a100-test"
+ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 EVENTS = {
     RESNET: (44_666, 6),
     VIT: (3_917, 1),
@@ -31,7 +33,7 @@ EVENTS = {
     MI300: (49_208, 3),
     MI250: (113, 1),
     A100: (74_937, 6),
-    "hta-a100-test": (68_324, 6),
+    TEST: (68_324, 6),
     "hta-cpu-only": (16, 1),
     "hta-critical-path": (838, 1),
     "hta-cupti": (2_324, 1),
@@ -216,6 +218,52 @@ def test_equal_to_holistic_trace_analysis(hta: Any) -> None:
         assert stream.other_us == theirs[stream.stream, "other"]
 
 
+def holistic_breakdown(name: str) -> tuple[float, ...]:
+    """Return idle, computing, other and whole time of a trace's device, in µs, as the peer has them."""
+    from hta.trace_analysis import TraceAnalysis
+
+    theirs = TraceAnalysis(
+        trace_files={0: str(real(name))}, trace_dir="", include_last_profiler_step=True
+    )
+    (row,) = theirs.get_temporal_breakdown(visualize=False).to_dict("records")
+    kinds = ("idle_time(us)", "compute_time(us)", "non_compute_time(us)", "kernel_time(us)")
+    return tuple(row[kind] for kind in kinds)
+
+
+def breakdown(summary: TraceSummary) -> tuple[float, ...]:
+    """Return the same of ours."""
+    found = summary.breakdown
+    assert found is not None
+    return found.idle_us, found.computation_us, found.other_us, found.span_us
+
+
+def test_an_old_trace_breaks_down_as_in_holistic_trace_analysis() -> None:
+    assert breakdown(ours(RESNET)) == holistic_breakdown(RESNET)
+
+
+def test_holistic_trace_analysis_leaves_out_kernels_whose_launch_came_before(
+    tmp_path: Path,
+) -> None:
+    """614 of 15,632 pieces of a device's work: ours counts them, and without them says the same."""
+    content = json.loads(gzip.decompress(real(TEST).read_bytes()), strict=False)
+    events = content["traceEvents"]
+    launched = {
+        event["args"].get("correlation")
+        for event in events
+        if event.get("cat") in ("cuda_runtime", "cuda_driver") and "args" in event
+    }
+    work = [event for event in events if event.get("cat") in ON_DEVICE]
+    orphans = [event for event in work if event["args"].get("correlation") not in launched]
+    assert (len(work), len(orphans)) == (15_632, 614)
+    theirs, whole = holistic_breakdown(TEST), breakdown(ours(TEST))
+    assert whole[1] - theirs[1] > 30_000, "computing that theirs does not see, in µs"
+    gone = set(map(id, orphans))
+    content["traceEvents"] = [event for event in events if id(event) not in gone]
+    path = tmp_path / "without.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert breakdown(summarise(read_trace(path))) == theirs
+
+
 def test_delays_and_queues_equal_holistic_trace_analysis(hta: Any) -> None:
     found = ours(A100)
     stats = hta.get_cuda_kernel_launch_stats(visualize=False, include_memory_events=False)[0]
@@ -260,7 +308,7 @@ def test_its_raw_memory_timeline_adds_up() -> None:
 
 
 def test_two_versions_of_one_training_compare() -> None:
-    found = compare(ours(A100), ours("hta-a100-test"))
+    found = compare(ours(A100), ours(TEST))
     assert found.measure == "device" and found.steps == (6, 6)
     assert any("devices differ" in note for note in found.notes)
     assert {row.reason for row in found.operators} >= {"new", "gone"}
