@@ -24,7 +24,7 @@ from tests.profiling.traces import needs_real, real
 pytestmark = needs_real
 RESNET, VIT, QWEN = "kineto-resnet50", "tracelens-h100-vit", "tracelens-h100-qwen"
 MI300, MI250, A100 = "tracelens-mi300", "hta-mi250", "hta-a100-control"
-TEST = "hta-a100-test"
+TEST, WAITS = "hta-a100-test", "hta-critical-path"
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 EVENTS = {
     RESNET: (44_666, 6),
@@ -35,7 +35,7 @@ EVENTS = {
     A100: (74_937, 6),
     TEST: (68_324, 6),
     "hta-cpu-only": (16, 1),
-    "hta-critical-path": (838, 1),
+    WAITS: (838, 1),
     "hta-cupti": (2_324, 1),
 }
 _READ: dict[str, TraceSummary] = {}
@@ -218,12 +218,12 @@ def test_equal_to_holistic_trace_analysis(hta: Any) -> None:
         assert stream.other_us == theirs[stream.stream, "other"]
 
 
-def holistic_breakdown(name: str) -> tuple[float, ...]:
+def holistic_breakdown(trace: Path) -> tuple[float, ...]:
     """Return idle, computing, other and whole time of a trace's device, in µs, as the peer has them."""
     from hta.trace_analysis import TraceAnalysis
 
     theirs = TraceAnalysis(
-        trace_files={0: str(real(name))}, trace_dir="", include_last_profiler_step=True
+        trace_files={0: str(trace)}, trace_dir="", include_last_profiler_step=True
     )
     (row,) = theirs.get_temporal_breakdown(visualize=False).to_dict("records")
     kinds = ("idle_time(us)", "compute_time(us)", "non_compute_time(us)", "kernel_time(us)")
@@ -238,7 +238,30 @@ def breakdown(summary: TraceSummary) -> tuple[float, ...]:
 
 
 def test_an_old_trace_breaks_down_as_in_holistic_trace_analysis() -> None:
-    assert breakdown(ours(RESNET)) == holistic_breakdown(RESNET)
+    assert breakdown(ours(RESNET)) == holistic_breakdown(real(RESNET))
+
+
+def test_holistic_trace_analysis_takes_the_hosts_waiting_for_work_of_the_device(
+    tmp_path: Path,
+) -> None:
+    """CUPTI tells a wait with the stream it is for; without the 41 of them the peer says what we say."""
+    content = json.loads(gzip.decompress(real(WAITS).read_bytes()), strict=False)
+    events = content["traceEvents"]
+    content["traceEvents"] = [event for event in events if event.get("cat") != "cuda_sync"]
+    assert len(events) - len(content["traceEvents"]) == 41
+    path = tmp_path / "without.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    mine = breakdown(ours(WAITS))
+    assert mine == holistic_breakdown(path)
+    assert holistic_breakdown(real(WAITS))[3] - mine[3] == 438_764, "µs that no kernel took"
+
+
+@pytest.mark.parametrize("name", [MI300, QWEN])
+def test_what_holistic_trace_analysis_cannot_open_opens_here(name: str) -> None:
+    """It ends in an error of its own code: numbers of 16 bits overflow, or it misses what it looks for."""
+    with pytest.raises((TypeError, AssertionError)):
+        holistic_breakdown(real(name))
+    assert sum(breakdown(ours(name))[:3]) > 0
 
 
 def test_holistic_trace_analysis_leaves_out_kernels_whose_launch_came_before(
@@ -255,7 +278,7 @@ def test_holistic_trace_analysis_leaves_out_kernels_whose_launch_came_before(
     work = [event for event in events if event.get("cat") in ON_DEVICE]
     orphans = [event for event in work if event["args"].get("correlation") not in launched]
     assert (len(work), len(orphans)) == (15_632, 614)
-    theirs, whole = holistic_breakdown(TEST), breakdown(ours(TEST))
+    theirs, whole = holistic_breakdown(real(TEST)), breakdown(ours(TEST))
     assert whole[1] - theirs[1] > 30_000, "computing that theirs does not see, in µs"
     gone = set(map(id, orphans))
     content["traceEvents"] = [event for event in events if id(event) not in gone]
