@@ -46,7 +46,7 @@ class Arena:
         """Return the memory, taken or grown where need be; call it inside ``with arena``."""
         if self._memory is None or self._memory.nbytes() < self._wanted_bytes:
             self._memory = None  # before the larger one is taken
-            self._memory = torch.UntypedStorage(self._wanted_bytes, device=self.device)
+            self._memory = taken_bytes(self._wanted_bytes, self.device)
         return self._memory
 
     def __enter__(self) -> Arena:
@@ -64,3 +64,11 @@ class Arena:
     def __exit__(self, *error: object) -> None:
         """Let the next pass have it."""
         self._in_use.release()
+
+
+def taken_bytes(
+    size_bytes: int, device: torch.device, value: int | None = None
+) -> torch.UntypedStorage:
+    """Take memory from the device's allocator, filled with a value where one is given."""
+    taken = torch.empty(size_bytes, dtype=torch.uint8, device=device)
+    return (taken if value is None else taken.fill_(value)).untyped_storage()

@@ -48,7 +48,7 @@ class PlannedPass:
         lend: bool = False,
         place: Place = place,
     ) -> None:
-        """Record one pass on ``inputs``, plan it, and hold its answers on these and on other values against the model's.
+        """Record one pass on ``inputs``, plan it, and hold its answers, on other values too, against the model's.
 
         Args:
             model: a model in evaluation mode; a ``GraphModel`` or any module.
@@ -74,11 +74,12 @@ class PlannedPass:
             forward(*own)  # what is made once, such as tables, is made before the recording
         recording = _recorded(model, forward, own)
         pieces = pieces_of(recording, lend=lend)
+        self.lifetimes = pieces.lifetimes
+        """Of the pieces in the arena, in calls of the pass; inputs are there from -1."""
         placement = place(pieces.lifetimes)
         self._program = Program(recording, pieces, placement, lend=lend)
         self._bound: torch.UntypedStorage | None = None
         self._weights = _places(model)
-        self._placement = placement
         self.arena.want(placement.arena_bytes)
         took_ms = 1e3 * (time.perf_counter() - started)
         self.report: ArenaReport = report_of(recording, pieces, placement, took_ms, notes)
@@ -88,7 +89,7 @@ class PlannedPass:
         """Return what the model gives; unless it is lent, the answer outlives the next pass.
 
         Raises:
-            RunError: the inputs are not like those of the plan, the model's weights lie elsewhere than they did or it is
+            RunError: the inputs are not like those of the plan, the model's weights lie elsewhere than they did, it is
                 in training mode, or another pass is running in the arena.
         """
         given = signature(inputs)

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hybridlab.errors import Problem, RunError
+from hybridlab.planning.arena.buffer import taken_bytes
 from hybridlab.planning.arena.values import Value, tensor_in
 from hybridlab.planning.arena.writing import Written, writing
 from hybridlab.trace.attribution import Attribution
@@ -280,12 +281,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = [leaf for leaf in tree_leaves(call.outputs) if isinstance(leaf, Value)]
         real = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         whole = {value.storage for value in outputs} == set(call.made)
-        if torch.Tag.nondeterministic_seeded in call.func.tags:
-            call.why = RANDOM
-            return
         call.forms = writing(call.func, call.args, call.kwargs, outputs) if whole else None
         if call.forms is None:
             call.why = NO_FORM
+            return
+        if torch.Tag.nondeterministic_seeded in call.func.tags:
+            call.forms, call.why = None, RANDOM
             return
         if not call.forms:
             return
@@ -310,9 +311,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in (leaf for leaf in tree_leaves([args, kwargs]) if isinstance(leaf, Tensor)):
             memory[self._storage(tensor)[0]] = tensor.untyped_storage()
         for storage in call.made:
-            memory[storage] = torch.UntypedStorage(
-                self._recording.bytes[storage], device=real[0].device
-            ).fill_(0xA5)
+            memory[storage] = taken_bytes(self._recording.bytes[storage], real[0].device, 0xA5)
 
         def bound(tree: Any) -> Any:
             return tree_map(

@@ -30,7 +30,7 @@ class Value:
         """Describe a tensor that lies in a storage of this number."""
         return cls(
             storage,
-            tensor.storage_offset() * tensor.element_size(),
+            int(tensor.storage_offset()) * tensor.element_size(),
             tuple(tensor.shape),
             tuple(tensor.stride()),
             tensor.dtype,
@@ -79,7 +79,7 @@ def tensor_in(memory: torch.UntypedStorage, value: Value, start_bytes: int = 0) 
     """Return the tensor of a value in real memory, where its storage begins at ``start_bytes``."""
     tensor = torch.empty(0, dtype=value.dtype, device=memory.device)
     place = (start_bytes + value.offset_bytes) // value.dtype.itemsize
-    tensor.set_(memory, place, value.shape, value.strides)  # type: ignore[call-overload]
+    tensor.set_(memory, place, value.shape, value.strides)
     if value.conjugate:
         tensor = tensor.conj()
     return torch._neg_view(tensor) if value.negative else tensor

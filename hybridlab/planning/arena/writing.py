@@ -1,7 +1,7 @@
-"""How an operator writes its results to memory that is given: its own ``out=`` form, or operators that come to the same.
+"""How an operator writes results to memory that is given: by its ``out=`` form, or by operators that come to the same.
 
-Whether a form really writes there, and the same bits, is not known from its name: many ``out=`` forms compute aside and
-copy. The recording tries each on the tensors of the pass (``recording``).
+Whether a form really writes there, and the same bits, is not known from its name: many ``out=`` forms compute aside
+and copy. The recording tries each on the tensors of the pass (``recording``).
 """
 
 from __future__ import annotations
@@ -86,6 +86,15 @@ def _arange(out: Value, *args: Any, **kwargs: Any) -> list[Written]:
     return [Written(aten.arange.start_out, (start, end, step), {"out": out})]
 
 
+def _eye(out: Value, rows: int, columns: int | None = None, **kwargs: Any) -> list[Written]:
+    form = aten.eye.m_out
+    return [Written(form, (rows, rows if columns is None else columns), {"out": out})]
+
+
+def _reversed_difference(out: Value, x: Any, other: Any, alpha: Any = 1) -> list[Written]:
+    return [Written(aten.sub.out, (other, x), {"alpha": alpha, "out": out})]
+
+
 def _relu(out: Value, x: Any) -> list[Written]:
     return [Written(aten.clamp_min.out, (x, 0), {"out": out})]
 
@@ -98,16 +107,18 @@ def _masked_fill(out: Value, x: Any, mask: Any, value: Any) -> list[Written]:
     ]
 
 
-def _padded(out: Value, x: Value, pad: Sequence[int], value: Any = 0) -> list[Written] | None:
-    """Fill, then copy what is padded into the middle; ``pad`` has two numbers a dimension, the last one first."""
-    if any(size < 0 for size in pad):
-        return None
-    skipped = 0
-    for place, before in enumerate(pad[::2]):
-        skipped += before * out.strides[-1 - place]
+def _padded(out: Value, x: Value, pad: Sequence[int], value: Any = 0) -> list[Written]:
+    """Fill, then copy what stays into its place; ``pad`` has two numbers a dimension, the last one first."""
+    shape, skipped, left_out = list(x.shape), 0, 0
+    for place, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
+        dimension = len(shape) - 1 - place
+        shape[dimension] += min(before, 0) + min(after, 0)
+        skipped += max(before, 0) * out.strides[dimension]
+        left_out += max(-before, 0) * x.strides[dimension]
+    stays = x.viewed(shape, x.strides, left_out)
     return [
         Written(aten.fill_.Scalar, (out, value), {}),
-        Written(aten.copy_.default, (out.viewed(x.shape, out.strides, skipped), x), {}),
+        Written(aten.copy_.default, (out.viewed(shape, out.strides, skipped), stays), {}),
     ]
 
 
@@ -142,6 +153,10 @@ _OWN_FORMS: dict[Any, Callable[..., list[Written] | None]] = {
     aten.arange.default: _arange,
     aten.arange.start: _arange,
     aten.arange.start_step: _arange,
+    aten.eye.default: _eye,
+    aten.eye.m: _eye,
+    aten.rsub.Scalar: _reversed_difference,
+    aten.rsub.Tensor: _reversed_difference,
     aten.relu.default: _relu,
     aten.masked_fill.Scalar: _masked_fill,
     aten.masked_fill.Tensor: _masked_fill,
