@@ -16,16 +16,13 @@ from hybridlab.architecture.model import GraphModel, Slot
 from hybridlab.components.types import TensorKind
 from hybridlab.errors import Problem, RunError
 from hybridlab.planning.arena.buffer import Arena
+from hybridlab.planning.arena.calls import Recording
 from hybridlab.planning.arena.lifetimes import Lifetimes
 from hybridlab.planning.arena.offsets import Placement, place
 from hybridlab.planning.arena.program import Program, pieces_of
-from hybridlab.planning.arena.recording import (
-    DecidedByDataError,
-    Recording,
-    record_pass,
-    same_bits,
-)
+from hybridlab.planning.arena.recording import DecidedByDataError, record_pass
 from hybridlab.planning.arena.report import ArenaReport, report_of
+from hybridlab.planning.arena.trials import same_bits
 from hybridlab.trace.attribution import MODEL, Attribution, components_of
 
 _MOST_SHAPES = 16

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from hybridlab.planning.arena.calls import ANSWER, Call, Recording
 from hybridlab.planning.arena.lifetimes import Lifetimes
 from hybridlab.planning.arena.offsets import Placement
-from hybridlab.planning.arena.recording import ANSWER, Call, Recording
 from hybridlab.planning.arena.values import Value, tensor_in
 
 Step = Callable[[], object]

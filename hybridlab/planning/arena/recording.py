@@ -1,4 +1,4 @@
-"""Records one inference pass call by call, so that it can run again elsewhere, and tries where results can be written.
+"""Records one inference pass call by call, so that it can run again with its tensors elsewhere.
 
 Values of tensors are not part of a recording, so a pass that branches on them cannot be recorded: components that do
 are recorded as one call of theirs.
@@ -9,35 +9,22 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, record_function
+from torch.profiler import ProfilerActivity
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hybridlab.errors import Problem, RunError
-from hybridlab.planning.arena.buffer import taken_bytes
-from hybridlab.planning.arena.values import Value, tensor_in
-from hybridlab.planning.arena.writing import Written, writing
+from hybridlab.planning.arena.calls import BY_ITSELF, Call, Recording
+from hybridlab.planning.arena.trials import Trials
+from hybridlab.planning.arena.values import Value
 from hybridlab.trace.attribution import Attribution
 
-_TRIAL = "arena trial "
-_SLACK_BYTES = 1024
-"""What a form may take beside its results, for numbers that become tensors."""
 _MOVING = {"aten::resize_", "aten::resize_as_", "aten::set_", "aten::record_stream"}
 """Operators that change what lies under a tensor; no plan of memory outlasts them."""
-NO_FORM, ASIDE, OTHER_BITS, RANDOM, ANSWER, BY_ITSELF = (
-    "has no form that writes to given memory",
-    "has an out= form, but it computes aside and copies",
-    "has an out= form, but its bits differ",
-    "draws random numbers",
-    "is the answer, which outlives the pass",
-    "data decides its work, so it runs by itself",
-)
-"""Why a result is not in the arena."""
 
 
 class DecidedByDataError(Exception):
@@ -47,51 +34,6 @@ class DecidedByDataError(Exception):
         """Keep who asked."""
         super().__init__(component)
         self.component = component
-
-
-@dataclass
-class Call:
-    """One call of a pass; values stand for tensors. ``forms`` write its results to given memory, else ``why`` says."""
-
-    func: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    outputs: Any
-    component: str
-    made: tuple[int, ...]
-    """Storages that this call made."""
-    changes: bool
-    """Whether it writes to what it is given."""
-    forms: list[Written] | None = None
-    why: str = ""
-
-    @property
-    def name(self) -> str:
-        """The operator's name, or that of the component that runs by itself."""
-        schema = getattr(self.func, "_schema", None)
-        return self.component if schema is None else str(schema.name).removeprefix("aten::")
-
-    @property
-    def looks(self) -> bool:
-        """Whether it only looks at memory that is there, as views do."""
-        return not self.made and not self.changes
-
-    def touched(self) -> set[int]:
-        """Return the storages that it reads or writes."""
-        leaves = tree_leaves([self.args, self.kwargs, self.outputs])
-        return {leaf.storage for leaf in leaves if isinstance(leaf, Value)}
-
-
-@dataclass
-class Recording:
-    """A pass: its calls, the bytes of each storage, and what was there before it."""
-
-    calls: list[Call] = field(default_factory=list)
-    bytes: list[int] = field(default_factory=list)
-    outside: dict[int, torch.UntypedStorage] = field(default_factory=dict)
-    """Memory that the pass found: weights, buffers and constants."""
-    inputs: tuple[Value, ...] = ()
-    output: Any = None
 
 
 def record_pass(
@@ -123,7 +65,7 @@ def record_pass(
                 output = forward(*inputs)
             recording = recorder.finished(output, owned)
         assert profiler.profiler is not None
-        recorder.judge(profiler.profiler.kineto_results.events())
+        recorder.trials.judge(profiler.profiler.kineto_results.events())
     return recording
 
 
@@ -155,16 +97,6 @@ class RunsApart:
         return tree_map(own, self.forward(*args, **kwargs))
 
 
-@dataclass
-class _Trial:
-    """A form that is tried: its memory is read off the profiler's events when the pass is over."""
-
-    number: int
-    output_bytes: int
-    same: bool
-    why: str | None = None
-
-
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every call, and tries for each kind of call whether its results can be written to given memory."""
 
@@ -174,8 +106,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._recording = Recording()
         self._alive: dict[int, int] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
-        self._trials: dict[Any, _Trial] = {}
-        self._tried: list[tuple[Call, _Trial]] = []
+        self.trials = Trials()
         self._paused = False
 
     def know_inputs(self, inputs: Sequence[Tensor]) -> None:
@@ -221,30 +152,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                         )
         return found
 
-    def judge(self, events: Any) -> None:
-        """Decide about each form that was tried by what it allocated."""
-        memory, windows = [], {}
-        for event in events:
-            name = event.name()
-            if name == "[memory]":
-                memory.append((event.start_ns(), event.nbytes()))
-            elif name.startswith(_TRIAL):
-                windows[name.removeprefix(_TRIAL)] = (event.start_ns(), event.end_ns())
-        memory.sort()
-        for trial in self._trials.values():
-            plain, given = (
-                _most(memory, windows.get(f"{kind} {trial.number}")) for kind in ("plain", "given")
-            )
-            if plain is None or given is None:
-                trial.why = NO_FORM
-            elif given + trial.output_bytes > plain + _SLACK_BYTES:
-                trial.why = ASIDE
-            elif not trial.same:
-                trial.why = OTHER_BITS
-        for call, trial in self._tried:
-            if trial.why:
-                call.forms, call.why = None, trial.why
-
     def __torch_dispatch__(
         self,
         func: Any,
@@ -265,7 +172,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise RunError(Problem(self._attribution.now(), f"{name} moves memory under a tensor"))
         given = [self._given(part) for part in (args, kwargs)]
         number = len(self._recording.calls)
-        with record_function(f"{_TRIAL}plain {number}"):
+        with self.trials.plain(number):
             out = func(*args, **kwargs)
         made, noted = self._results(out)
         call = Call(
@@ -273,67 +180,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
         self._recording.calls.append(call)
         if made:
-            self._try(call, number, args, kwargs, out)
+            given_memory = {
+                self._storage(leaf)[0]: leaf.untyped_storage()
+                for leaf in tree_leaves([args, kwargs])
+                if isinstance(leaf, Tensor)
+            }
+            self.trials.take(call, number, out, given_memory, self._recording.bytes)
         return out
-
-    def _try(self, call: Call, number: int, args: Any, kwargs: Any, out: Any) -> None:
-        """Try the form that writes a call's results, once for each kind of call."""
-        outputs = [leaf for leaf in tree_leaves(call.outputs) if isinstance(leaf, Value)]
-        real = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        whole = {value.storage for value in outputs} == set(call.made)
-        call.forms = writing(call.func, call.args, call.kwargs, outputs) if whole else None
-        if call.forms is None:
-            call.why = NO_FORM
-            return
-        if torch.Tag.nondeterministic_seeded in call.func.tags:
-            call.forms, call.why = None, RANDOM
-            return
-        if not call.forms:
-            return
-        kind = _kind(call)
-        trial = self._trials.get(kind)
-        if trial is None:
-            trial = self._trials[kind] = self._tested(call, number, args, kwargs, outputs, real)
-        self._tried.append((call, trial))
-
-    def _tested(
-        self,
-        call: Call,
-        number: int,
-        args: Any,
-        kwargs: Any,
-        outputs: list[Value],
-        real: list[Tensor],
-    ) -> _Trial:
-        size = sum(self._recording.bytes[storage] for storage in call.made)
-        trial = _Trial(number, size, same=False)
-        memory = {}
-        for tensor in (leaf for leaf in tree_leaves([args, kwargs]) if isinstance(leaf, Tensor)):
-            memory[self._storage(tensor)[0]] = tensor.untyped_storage()
-        for storage in call.made:
-            memory[storage] = taken_bytes(self._recording.bytes[storage], real[0].device, 0xA5)
-
-        def bound(tree: Any) -> Any:
-            return tree_map(
-                lambda leaf: (
-                    tensor_in(memory[leaf.storage], leaf) if isinstance(leaf, Value) else leaf
-                ),
-                tree,
-            )
-
-        ready = [(form.func, bound(form.args), bound(form.kwargs)) for form in call.forms or ()]
-        try:
-            with record_function(f"{_TRIAL}given {number}"):
-                for func, its_args, its_kwargs in ready:
-                    func(*its_args, **its_kwargs)
-        except (RuntimeError, NotImplementedError, TypeError) as error:
-            trial.why = f"{NO_FORM}: {str(error).splitlines()[0][:80]}"
-            return trial
-        trial.same = all(
-            same_bits(tensor_in(memory[value.storage], value), tensor)
-            for value, tensor in zip(outputs, real, strict=True)
-        )
-        return trial
 
     def _given(self, tree: Any) -> Any:
         return tree_map(
@@ -380,29 +233,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             del self._alive[key]
 
 
-def same_bits(a: Tensor, b: Tensor) -> bool:
-    """Say whether two tensors are of one shape and dtype and equal bit by bit, NaN and signs of zero included."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    if not a.numel():
-        return True
-    left, right = (
-        x.resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8) for x in (a, b)
-    )
-    return torch.equal(left, right)
-
-
 def _key(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
-
-
-def _kind(call: Call) -> Any:
-    """Return what calls share whose forms behave alike: operator, shapes, strides, dtypes and plain arguments."""
-    leaves = tree_leaves([call.args, call.kwargs, call.outputs])
-    return (
-        call.func,
-        tuple(leaf.alike if isinstance(leaf, Value) else repr(leaf) for leaf in leaves),
-    )
 
 
 def _changed(call: Call) -> Iterator[Value]:
@@ -410,15 +242,3 @@ def _changed(call: Call) -> Iterator[Value]:
         if argument.alias_info is not None and argument.alias_info.is_write:
             given = call.args[place] if place < len(call.args) else call.kwargs.get(argument.name)
             yield from (leaf for leaf in tree_leaves(given) if isinstance(leaf, Value))
-
-
-def _most(memory: list[tuple[int, int]], window: tuple[int, int] | None) -> int | None:
-    """Return the most bytes that were allocated at once within a window; None where there was no window."""
-    if window is None:
-        return None
-    now = most = 0
-    for moment, change in memory:
-        if window[0] <= moment <= window[1]:
-            now += change
-            most = max(most, now)
-    return most

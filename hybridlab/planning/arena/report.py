@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hybridlab.planning.arena.calls import BY_ITSELF, Recording
 from hybridlab.planning.arena.offsets import Placement
 from hybridlab.planning.arena.program import Pieces
-from hybridlab.planning.arena.recording import BY_ITSELF, Recording
 from hybridlab.units import format_bytes
 
 

@@ -9,7 +9,7 @@ from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.components.registry import palette
 from hybridlab.planning.arena.inference import PlannedPass
-from hybridlab.planning.arena.recording import same_bits
+from hybridlab.planning.arena.trials import same_bits
 
 _ONE_INPUT = [
     info.name
