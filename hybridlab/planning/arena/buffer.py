@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import threading
+import weakref
+from typing import Protocol
 
 import torch
 
 from hybridlab.errors import Problem, RunError
 from hybridlab.units import format_bytes
+
+
+class Tenant(Protocol):
+    """What has tensors in an arena."""
+
+    def leave(self) -> None:
+        """Drop them, so that the memory under them can go."""
 
 
 class Arena:
@@ -23,6 +32,7 @@ class Arena:
         self._wanted_bytes = 0
         self._memory: torch.UntypedStorage | None = None
         self._in_use = threading.Lock()
+        self._tenants: weakref.WeakSet[Tenant] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         """Say how large it is and where."""
@@ -33,21 +43,27 @@ class Arena:
         """Bytes that it holds now."""
         return 0 if self._memory is None else self._memory.nbytes()
 
-    def want(self, size_bytes: int) -> None:
-        """Make sure that it will be at least this large."""
+    def want(self, size_bytes: int, tenant: Tenant) -> None:
+        """Make sure that it will be at least this large; the tenant hears when its memory goes."""
         self._wanted_bytes = max(self._wanted_bytes, size_bytes)
+        self._tenants.add(tenant)
 
     def release(self) -> None:
         """Give the memory back; the next pass takes it anew."""
         with self:
-            self._memory = None
+            self._empty()
 
     def memory(self) -> torch.UntypedStorage:
         """Return the memory, taken or grown where need be; call it inside ``with arena``."""
         if self._memory is None or self._memory.nbytes() < self._wanted_bytes:
-            self._memory = None  # before the larger one is taken
+            self._empty()  # before the larger one is taken
             self._memory = taken_bytes(self._wanted_bytes, self.device)
         return self._memory
+
+    def _empty(self) -> None:
+        for tenant in self._tenants:
+            tenant.leave()
+        self._memory = None
 
     def __enter__(self) -> Arena:
         """Take it for one pass.

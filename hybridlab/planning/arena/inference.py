@@ -75,9 +75,9 @@ class PlannedPass:
         """Of the pieces in the arena, in calls of the pass; inputs are there from -1."""
         placement = place(pieces.lifetimes)
         self._program = Program(recording, pieces, placement, lend=lend)
-        self._bound: torch.UntypedStorage | None = None
+        self._bound = False
         self._weights = _places(model)
-        self.arena.want(placement.arena_bytes)
+        self.arena.want(placement.arena_bytes, self)
         took_ms = 1e3 * (time.perf_counter() - started)
         self.report: ArenaReport = report_of(recording, pieces, placement, took_ms, notes)
         self._check(forward, own)
@@ -105,10 +105,15 @@ class PlannedPass:
             raise RunError(Problem("model", what, fix="plan the pass again"))
         with self.arena, torch.no_grad():
             memory = self.arena.memory()
-            if memory is not self._bound:
+            if not self._bound:
                 self._program.bind(memory)
-                self._bound = memory
+                self._bound = True
             return self._program.run(inputs)
+
+    def leave(self) -> None:
+        """Drop what lies in the arena; the next pass takes its place there again."""
+        self._program.leave()
+        self._bound = False
 
     def _check(self, forward: Callable[..., Any], inputs: tuple[Tensor, ...]) -> None:
         """Compare answers bit by bit with the model's: on the recorded inputs, then on other values of their range.

@@ -78,6 +78,10 @@ class Program:
         ]
         self._steps, self._registers = binder.finished(), binder.registers
 
+    def leave(self) -> None:
+        """Drop every tensor that lies in the buffer; bind it again before it runs."""
+        self._steps, self._registers, self._inputs, self._answer = [], [], [], []
+
     def run(self, inputs: Sequence[Tensor]) -> Any:
         """Run the pass on inputs of the recorded shapes and dtypes; gradients must be off."""
         for place, given in zip(self._inputs, inputs, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -291,6 +292,7 @@ def test_models_that_never_run_together_share_one_buffer_of_the_largest() -> Non
         for model, shape in zip(models, shapes, strict=True)
     ]
     needs = [planned.report.arena_bytes for planned in passes]
+    assert needs[0] < needs[1]  # so that it grew under the first
     assert arena.bytes == max(needs) < sum(needs)
     answers = []
     for turn in range(2):
@@ -298,8 +300,11 @@ def test_models_that_never_run_together_share_one_buffer_of_the_largest() -> Non
             x = tokens(turn, *shape)
             answers.append((planned(x), plain(model, x)))
     assert all(same_bits(found, wanted) for found, wanted in answers)
+    with arena:
+        memory = weakref.ref(arena.memory())
     arena.release()
     assert arena.bytes == 0
+    assert memory() is None  # no pass still holds it
     assert same_bits(passes[0](tokens(5)), plain(models[0], tokens(5)))
     with arena, pytest.raises(RunError, match="another pass is running"):
         passes[0](tokens(5))
