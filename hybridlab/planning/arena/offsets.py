@@ -22,6 +22,8 @@ SEARCH_SECONDS = 0.25
 _ROUNDS = 2_000
 _SMALL = 64
 """A piece below this part of the bound waits until the large ones lie."""
+_MANY = 48
+"""From more neighbours on, a piece is placed by whole columns, which is then faster."""
 _SIDEWAYS, _EARLIER = 0.3, 0.8
 """How often a move takes a neighbour of a piece at the top, and how often it puts it further to the front."""
 
@@ -120,35 +122,56 @@ def greedy_orders(pieces: Lifetimes) -> dict[str, list[int]]:
 class _Space:
     """The pieces with their neighbours: those that are needed at the same time."""
 
-    def __init__(self, pieces: Lifetimes) -> None:
+    def __init__(self, pieces: Lifetimes, many: int = _MANY) -> None:
         self.sizes = [int(size) for size in _aligned(pieces.bytes)]
         self.bound = int(Lifetimes(_aligned(pieces.bytes), pieces.first, pieces.last).bound_bytes)
         """The bound of sizes as they are laid, which is what can be reached."""
         meet = (pieces.first[:, None] <= pieces.last) & (pieces.last[:, None] >= pieces.first)
         np.fill_diagonal(meet, False)
-        self.neighbours = [np.flatnonzero(row).tolist() for row in meet]
+        rows = [np.flatnonzero(row) for row in meet]
+        self.neighbours = [row.tolist() for row in rows]
+        self._crowds = {piece: row for piece, row in enumerate(rows) if len(row) > many}
+        self._sizes = np.array(self.sizes, dtype=np.int64)
 
     def lay(self, order: Sequence[int], most_bytes: float = math.inf) -> tuple[list[int], int]:
         """Return offsets, and the bytes that they take; not all are laid once these are above ``most_bytes``."""
         sizes, neighbours = self.sizes, self.neighbours
         offsets = [-1] * len(sizes)
+        laid = np.full(len(sizes), -1, dtype=np.int64)
         most = 0
         for piece in order:
             size, place = sizes[piece], 0
-            taken = [(offsets[i], sizes[i]) for i in neighbours[piece] if offsets[i] >= 0]
-            taken.sort()
-            for start, length in taken:
-                if start - place >= size:
-                    break
-                end = start + length
-                if end > place:
-                    place = end
-            offsets[piece] = place
+            if piece in self._crowds:
+                place = self._lowest(self._crowds[piece], laid, size)
+            else:
+                taken = [(offsets[i], sizes[i]) for i in neighbours[piece] if offsets[i] >= 0]
+                taken.sort()
+                for start, length in taken:
+                    if start - place >= size:
+                        break
+                    end = start + length
+                    if end > place:
+                        place = end
+            offsets[piece] = laid[piece] = place
             if place + size > most:
                 most = place + size
                 if most > most_bytes:
                     break
         return offsets, most
+
+    def _lowest(self, crowd: Numbers, laid: Numbers, size: int) -> int:
+        """Return the lowest place beside many neighbours: the same as step by step, in whole columns."""
+        starts = laid[crowd]
+        there = starts >= 0
+        starts = starts[there]
+        if not len(starts):
+            return 0
+        order = np.argsort(starts)
+        starts, lengths = starts[order], self._sizes[crowd][there][order]
+        below = np.concatenate([[0], np.maximum.accumulate(starts + lengths)])
+        fits = starts - below[:-1] >= size
+        first = int(np.argmax(fits))
+        return int(below[first] if fits[first] else below[-1])
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from hybridlab.planning.arena.offsets import (
     place_apart,
     place_in_order,
 )
+from hybridlab.planning.arena.offsets import _Space as Space
 from hybridlab.tasks.registry import fit, task
 from hybridlab.trace.exact import predict_stream
 
@@ -72,6 +74,16 @@ def test_pieces_needed_at_once_never_overlap_and_the_best_greedy_is_reached(
     assert max(ends, default=0) <= placed.arena_bytes
     for order in greedy_orders(found).values():
         assert placed.arena_bytes <= place_in_order(found, order).arena_bytes
+
+
+@settings(max_examples=60, deadline=None)
+@given(pieces(), st.randoms())
+def test_pieces_with_many_neighbours_lie_where_others_would(
+    found: Lifetimes, draw: random.Random
+) -> None:
+    order = list(range(len(found)))
+    draw.shuffle(order)
+    assert Space(found, many=0).lay(order) == Space(found, many=99).lay(order)
 
 
 @settings(max_examples=25, deadline=None)
