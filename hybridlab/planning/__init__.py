@@ -1,0 +1,1 @@
+"""Budget to plan: what to keep, recompute, place and fuse."""
