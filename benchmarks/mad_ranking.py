@@ -50,7 +50,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--page", action="store_true", help="train nothing, write the page")
     parser.add_argument("--one", nargs=4, metavar=("ARCHITECTURE", "TASK", "SEED", "RATE"))
-    parser.add_argument("--before", nargs="+", default=[], help="a command before each training")
+    parser.add_argument(
+        "--before", nargs=argparse.REMAINDER, default=[], help="a command before each; put it last"
+    )
     options = parser.parse_args()
     if options.one:
         subject, task, seed, rate = options.one
