@@ -39,7 +39,7 @@ TASKS: dict[str, Small] = {
     ),
     "mad_fuzzy_in_context_recall": Small(
         "Fuzzy in-context recall",
-        800,
+        600,
         16,
         "keys and values of one or two tokens instead of one to three, so that keys come again within 48 positions "
         "instead of 128",
@@ -47,7 +47,7 @@ TASKS: dict[str, Small] = {
     ),
     "mad_in_context_recall": Small(
         "In-context recall",
-        800,
+        600,
         16,
         "64 positions instead of 128; each of the 8 keys still comes four times",
         {"length": 64},
@@ -62,14 +62,14 @@ TASKS: dict[str, Small] = {
     ),
     "mad_noisy_in_context_recall": Small(
         "Noisy in-context recall",
-        800,
+        600,
         16,
         "64 positions instead of 128; a fifth of the pairs is noise, as in the paper",
         {"length": 64},
     ),
     "mad_selective_copying": Small(
         "Selective copying",
-        800,
+        600,
         16,
         "8 tokens to copy out of 55 positions instead of 16 out of 239",
         {"length": 64, "tokens": 8},
