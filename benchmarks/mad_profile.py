@@ -39,7 +39,7 @@ TASKS: dict[str, Small] = {
     ),
     "mad_fuzzy_in_context_recall": Small(
         "Fuzzy in-context recall",
-        600,
+        400,
         16,
         "keys and values of one or two tokens instead of one to three, so that keys come again within 48 positions "
         "instead of 128",
@@ -47,29 +47,29 @@ TASKS: dict[str, Small] = {
     ),
     "mad_in_context_recall": Small(
         "In-context recall",
-        600,
+        400,
         16,
         "64 positions instead of 128; each of the 8 keys still comes four times",
         {"length": 64},
     ),
     "mad_memorization": Small(
         "Memorisation",
-        200,
+        120,
         32,
-        "a map of 2,047 keys, of the paper's larger ones, and 1,024 samples, which hold nearly all keys: its smallest "
-        "map is known by heart after 100 steps; here the steps are few",
-        {"vocab": 4096, "train_examples": 1024},
+        "a map of 1,023 keys, of the paper's larger ones, and 512 samples, which hold nearly all keys: its smallest "
+        "map is soon known by heart; here the steps are few",
+        {"vocab": 2048, "train_examples": 512},
     ),
     "mad_noisy_in_context_recall": Small(
         "Noisy in-context recall",
-        600,
+        400,
         16,
         "64 positions instead of 128; a fifth of the pairs is noise, as in the paper",
         {"length": 64},
     ),
     "mad_selective_copying": Small(
         "Selective copying",
-        600,
+        400,
         16,
         "8 tokens to copy out of 55 positions instead of 16 out of 239",
         {"length": 64, "tokens": 8},
