@@ -40,7 +40,8 @@ Scored answers are the paper's: of recall only values of keys that came before. 
 1,280. Mixers are this project's, with their defaults: attention with rotary positions and four heads, Hyena of order 2
 whose filters fade within the task's length, Mamba with 16 states, GLA without short convolutions, DeltaNet with them.
 Accuracies are ranked as published, to 0.1 %; equal ones share the mean of their ranks. A training whose loss was not
-finite counts as 0.
+finite counts as 0. Sizes and steps were set after single trial trainings, most of them of the Transformer, and before
+any task had all five architectures; since then nothing was tried and left out.
 
 Machine: {machine}. Dates: {dates}. Commits: {commits}. The command, which goes on where it was stopped:
 `python benchmarks/mad_ranking.py`. Every training by itself stands in [mad_ranking.json](mad_ranking.json)."""
