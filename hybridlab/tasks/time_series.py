@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -176,12 +176,27 @@ class TimeSeriesParams(Params):
 class TimeSeries(Task):
     """Series (B, L, C) of measured values, one class each; the test split is the published one."""
 
-    Params = TimeSeriesParams
+    Params: ClassVar[type[Params]] = TimeSeriesParams
+
+    @property
+    def dataset(self) -> Dataset:
+        """Which data set it reads."""
+        dataset: Dataset = self.params.dataset
+        return dataset
 
     @property
     def facts(self) -> Facts:
         """What is known of the data set."""
-        return FACTS[self.params.dataset]
+        return FACTS[self.dataset]
+
+    @property
+    def classes(self) -> int:
+        """How many answers there are."""
+        return self.facts.classes
+
+    def _labelled(self, split: str) -> tuple[Tensor, Tensor]:
+        """Return a split's series (n, L, C) float32 and what is asked of each (n,) int64: its class."""
+        return splits(self.dataset)[split]
 
     @property
     def length(self) -> int:
@@ -191,7 +206,7 @@ class TimeSeries(Task):
     @property
     def train_size(self) -> int | None:
         """How many training samples there are."""
-        return len(splits(self.params.dataset)["train"][1])
+        return len(splits(self.dataset)["train"][1])
 
     def input_node(self) -> dict[str, Any]:
         """Return a projection of the channels at each time."""
@@ -199,7 +214,7 @@ class TimeSeries(Task):
 
     def head_node(self) -> dict[str, Any]:
         """Return a classifier of the data set's classes."""
-        return {"use": "classifier", "classes": self.facts.classes}
+        return {"use": "classifier", "classes": self.classes}
 
     def input_type(self) -> TensorType:
         """Return a series of the data set's channels."""
@@ -207,31 +222,30 @@ class TimeSeries(Task):
 
     def output_type(self) -> TensorType:
         """Return logits (B, classes)."""
-        return logits_type(self.facts.classes, per_position=False)
+        return logits_type(self.classes, per_position=False)
 
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return the step's samples in the order of their epoch."""
-        series, classes = splits(self.params.dataset)["train"]
-        chosen = torch.from_numpy(epoch_indices(self.name, len(classes), step, batch, seed))
+        series, classes = self._labelled("train")
+        chosen = torch.from_numpy(epoch_indices("time_series", len(classes), step, batch, seed))
         return Batch(series[chosen], classes[chosen])
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Yield a split in its fixed order."""
-        series, classes = splits(self.params.dataset)[split]
+        series, classes = self._labelled(split)
         for first in range(0, len(classes), _EVALUATION_BATCH):
             part = slice(first, first + _EVALUATION_BATCH)
             yield Batch(series[part], classes[part])
 
     def baselines(self) -> dict[str, float]:
         """Return the test accuracy of the nearest training series, of the most common class, and of guessing."""
-        parts = splits(self.params.dataset)
-        (series, classes), (tested, answers) = parts["train"], parts["test"]
+        (series, classes), (tested, answers) = self._labelled("train"), self._labelled("test")
         nearest = classes[torch.cdist(tested.flatten(1), series.flatten(1)).argmin(1)]
         common = classes.bincount().argmax()
         return {
             "nearest series": (nearest == answers).float().mean().item(),
             "majority class": (answers == common).float().mean().item(),
-            "chance": 1 / self.facts.classes,
+            "chance": 1 / self.classes,
         }
 
     @classmethod

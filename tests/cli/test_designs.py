@@ -9,6 +9,7 @@ import pytest
 
 from hybridlab.architecture.library import presets
 from tests.cli.conftest import Said
+from tests.tasks.conftest import OF_SERIES
 
 Cli = Callable[..., Said]
 ERROR_KEYS = {"path", "message", "expected", "got", "fix"}
@@ -38,7 +39,7 @@ def test_components_and_tasks_are_described(cli: Cli) -> None:
     assert {"attention", "mamba2", "moe"} <= {entry["name"] for entry in components}
     tasks = cli("tasks", "--json").json
     assert {"digits_sequence", "python_bytes", "mqar"} <= {entry["name"] for entry in tasks}
-    assert all(entry["baselines"] for entry in tasks if entry["name"] != "time_series")
+    assert all(entry["baselines"] for entry in tasks if entry["name"] not in OF_SERIES)
     assert "attention" in cli("components").out
     assert "parity" in cli("tasks").out
 

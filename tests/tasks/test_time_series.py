@@ -12,6 +12,8 @@ from hybridlab.errors import TaskError
 from hybridlab.tasks import time_series
 from hybridlab.tasks.registry import catalogue, task
 from hybridlab.tasks.time_series import FACTS, Dataset, folder, read_ts, splits
+from hybridlab.tasks.vowels_length import lengths
+from hybridlab.training.defaults import prepare
 from tests.tasks.conftest import WITH_SERIES
 
 shipped = pytest.mark.skipif(not WITH_SERIES, reason="sktime's files are not installed")
@@ -141,3 +143,39 @@ def test_batches_go_through_the_training_series() -> None:
     assert {row.numpy().tobytes() for row in seen} == {
         row.numpy().tobytes() for row in splits("BasicMotions")["train"][0]
     }
+
+
+@shipped
+def test_lengths_are_those_of_the_files_and_every_group_occurs() -> None:
+    made = task("vowels_length")
+    raw, _ = time_series._read("JapaneseVowels", "TEST")
+    batches = list(made.evaluation("test"))
+    assert torch.cat([lengths(batch.inputs) for batch in batches]).tolist() == list(map(len, raw))
+    groups = torch.cat([batch.targets for batch in batches])
+    expected = [sum(len(one) >= bound for bound in (13, 16, 20)) for one in raw]
+    assert groups.tolist() == expected
+    shares = groups.bincount() / len(groups)
+    assert len(shares) == 4 == made.output_type().shape[1]
+    assert shares.min() > 0.1 and shares.max() < 0.4
+    assert made.baselines()["chance"] == 0.25
+    assert [made.spelled_answer(group) for group in range(4)] == [
+        "under 13 values",
+        "13 to 15 values",
+        "16 to 19 values",
+        "20 to 29 values",
+    ]
+
+
+@shipped
+def test_speaker_and_length_are_asked_of_the_same_vowels() -> None:
+    speaker, long = task("time_series"), task("vowels_length")
+    for step in (0, 5):
+        one, other = speaker.train_batch(step, 16, 3), long.train_batch(step, 16, 3)
+        assert torch.equal(one.inputs, other.inputs) and not torch.equal(one.targets, other.targets)
+    settings = {"task": "time_series", "tasks": {"of": [{"task": "vowels_length"}]}}
+    both = [{"task": "time_series"}, {"task": "vowels_length"}]
+    made, _ = prepare(settings | {"tasks": {"of": both, "sampling": "joint"}})
+    assert made.metric == "test_accuracy_mean"
+    leaves = [{"task": "time_series", "task_params": {"dataset": "OSULeaf"}}, both[1]]
+    with pytest.raises(TaskError, match="reads other inputs"):
+        prepare(settings | {"task_params": {"dataset": "OSULeaf"}, "tasks": {"of": leaves}})

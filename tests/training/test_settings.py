@@ -22,6 +22,7 @@ from hybridlab.training.optimiser import adamw, clip, decayed, gradient_norm
 from hybridlab.training.precision import numerics
 from hybridlab.training.schedule import learning_rate
 from hybridlab.training.spec import TrainSpec, make, read_settings
+from tests.tasks.conftest import OF_SERIES, WITH_SERIES
 from tests.training.conftest import Tiny
 
 Settings = Callable[..., TrainSpec]
@@ -113,7 +114,10 @@ def test_the_sample_settings_are_there() -> None:
     files = sorted((sample_configs() / "training").glob("*.yaml"))
     assert len(files) >= 2
     for path in files:
-        _, spec = prepare(read_settings(path))
+        settings = read_settings(path)
+        if settings["task"] in OF_SERIES and not WITH_SERIES:
+            continue
+        _, spec = prepare(settings)
         assert spec.task in tasks()
 
 
