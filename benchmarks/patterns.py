@@ -109,7 +109,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--page", action="store_true", help="train nothing, write the page")
     parser.add_argument("--one", nargs=3, metavar=("PATTERN", "TASK", "SEED"), help="train one")
-    parser.add_argument("--before", nargs="+", default=[], help="a command before each training")
+    parser.add_argument(
+        "--before", nargs=argparse.REMAINDER, default=[], help="a command before each training"
+    )
     options = parser.parse_args()
     budget = BUDGET | {"steps": options.steps, "batch": options.batch}
     if options.one:
