@@ -78,7 +78,7 @@ def run_one(one: Instruction, inputs: list[Tensor], beside: Beside) -> Tensor:
         kept, x = inputs
         inputs.clear()
         x = kept + x
-        return x if module is None else module(x)  # type: ignore[no-any-return]
+        return x if module is None else module(x)
     assert module is not None
     return module(inputs.pop())  # type: ignore[no-any-return]
 

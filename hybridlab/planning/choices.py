@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hybridlab.planning.tracing import PlainStep
-from hybridlab.trace.recorder import FORWARD, KEPT, STATE, UPDATE
+from hybridlab.trace.recorder import FORWARD, KEPT, UPDATE
 from hybridlab.trace.stream import live_bytes
 
 Ints = np.ndarray[Any, Any]
@@ -148,9 +148,9 @@ class _Reading:
         phase = np.array(ops["phase"].to_pylist(), dtype=object)
         times = np.asarray(row_us, dtype=float)
         self.last_pack = np.full(self.count + 1, -1, dtype=np.int64)
-        for tick, place, _ in self.step.packs:
-            if place.isdigit():
-                self.last_pack[int(place)] = tick
+        for tick, name, _ in self.step.packs:
+            if name.isdigit():
+                self.last_pack[int(name)] = tick
         ahead = phase == "forward"
         self.forward_us = np.bincount(who[ahead], times[ahead], self.count + 1)
         early = ahead & (ticks <= self.last_pack[who])
@@ -180,11 +180,11 @@ class _Reading:
             for mine in self.step.reads
         ] + [set()]
         owned = set().union(*self.kept, *self.read)
-        end = max((tick for tick in self.at[~self.back & ~self.update]), default=0)
+        end = int(self.at[~self.back & ~self.update].max(initial=0))
         self.left = np.zeros(self.count + 1, dtype=np.int64)
         """Bytes that stand behind forward though autograd does not keep them, by who made them."""
         staying = self.forward & (self.born > 0) & ((self.died < 0) | (self.died > end))
-        for storage in np.flatnonzero(staying):
+        for storage in map(int, np.flatnonzero(staying)):
             if storage not in owned and self.died[storage] > self.born[storage] + 1:
                 self.left[self.maker[storage]] += self.sizes[storage]
 

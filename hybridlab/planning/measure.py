@@ -9,8 +9,8 @@ import numpy as np
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.errors import Problem, RunError
-from hybridlab.planning.record import Figures, Plan
 from hybridlab.planning.recompute import apply
+from hybridlab.planning.record import Figures, Plan
 from hybridlab.profiling.session import device_of, profiled, resident_bytes, timed
 from hybridlab.trace.step import TrainingStep
 

@@ -18,8 +18,8 @@ from hybridlab.components.types import TensorType
 from hybridlab.errors import SpecError
 from hybridlab.hardware.roofline import Roofline
 from hybridlab.planning.choices import Choices, Unit, choices
-from hybridlab.planning.record import Budget, Figures, Plan
 from hybridlab.planning.recompute import Recomputing, Span, random_state_bytes
+from hybridlab.planning.record import Budget, Figures, Plan
 from hybridlab.planning.solve import Curve, Point
 from hybridlab.planning.tracing import PlainStep, trace_plain
 from hybridlab.trace.calibration import Calibration, Factors, kept
@@ -53,7 +53,7 @@ class Planner:
         return figures(self.curve.point(len(self.curve) - 1))
 
     def points(self) -> list[Plan]:
-        """Return every plan that no other beats in peak and time, the smallest peak first; the last is the plain step."""
+        """Return every plan that no other beats in peak and time, the smallest first; the last is the plain step."""
         return [self.plan(self.curve.point(index)) for index in range(len(self.curve))]
 
     def best(self, budget: Budget) -> Plan:

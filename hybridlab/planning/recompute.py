@@ -42,7 +42,7 @@ class Recomputing:
     def __init__(
         self, written: Program, spans: Sequence[Span], *, keep_random: bool = True
     ) -> None:
-        """Know the spans, in order and apart; without ``keep_random`` what is drawn anew differs, as for a prediction."""
+        """Know the spans, in order and apart; ``keep_random`` puts random states back, as all but predictions need."""
         self.program = written
         self.spans = tuple(spans)
         self.keep_random = keep_random

@@ -23,8 +23,8 @@ class _Frozen(BaseModel):
 class Budget(_Frozen):
     """The most bytes that a step may have at once: a number, or a share of what the plain step has."""
 
-    peak_bytes: int | None = Field(None, gt=0)
-    share: float | None = Field(None, gt=0)
+    peak_bytes: int | None = Field(default=None, gt=0)
+    share: float | None = Field(default=None, gt=0)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -119,7 +119,8 @@ class Plan(_Frozen):
                 )
             )
         place = {name: index for index, name in enumerate(names)}
-        spans, problems = [], []
+        spans: list[tuple[int, int]] = []
+        problems = []
         for index, run in enumerate(self.recompute):
             at = [place.get(name, -1) for name in run]
             held = [name for name in run if name in self.kept_because]

@@ -67,7 +67,7 @@ def trace_plain(
     return PlainStep(watched.program, stream, recorder.packs, watched.reads, watched.held)
 
 
-class _PackRecorder(StepRecorder):
+class _PackRecorder(StepRecorder):  # type: ignore[no-untyped-call]
     """A recorder that also notes each time that a tensor is kept, and by whom."""
 
     def __init__(self, attribution: Attribution) -> None:

@@ -93,6 +93,16 @@ VERBS = {
         "--set",
         "--json",
     },
+    "plan": {
+        "--task",
+        "--budget",
+        "--apply",
+        "--batch",
+        "--seed",
+        "--device",
+        "--output",
+        "--json",
+    },
     "presets": {"--json"},
     "profile": {
         "--task",
