@@ -267,7 +267,7 @@ class _Reading:
             ahead_need=pending,
         )
         reads: set[int] = set()
-        time_us, packs, extra = 0.0, -1, span_bytes
+        time_us, extra = 0.0, span_bytes
         whole_us, whole, falls, again = 0.0, self.static, self.static, 0
         for last in range(first, self.count):
             if self._held(last):
@@ -278,11 +278,9 @@ class _Reading:
             if self.last_pack[last] >= 0:
                 rises = max(whole, int(peaks.early[first, last]))
                 again = int(self.meets[last]) + rises - self.static
-                packs, time_us = last, whole_us + float(self.again_us[last])
+                time_us = whole_us + float(self.again_us[last])
             whole = max(whole, int(peaks.forward[first, last]))
             whole_us += float(self.forward_us[last])
-            if packs < 0:
-                continue
             yield Choice(
                 first,
                 last,

@@ -159,6 +159,13 @@ def peaks_of(given: Choices, spans: tuple[tuple[int, int], ...]) -> list[tuple[i
     return found
 
 
+def point_of(given: Choices, spans: tuple[tuple[int, int], ...]) -> Point:
+    """Return what any plan takes by the same account as the curve, one made by hand for example."""
+    found = peaks_of(given, spans)
+    peak = max(given.floor_bytes, *(peak for peak, _ in found))
+    return Point(peak, given.plain_us + sum(choice.time_us for _, choice in found), spans)
+
+
 def holds(given: Choices, spans: tuple[tuple[int, int], ...]) -> str:
     """Say in words what stands at the peak of a plan."""
     peak, choice = max(peaks_of(given, spans), key=lambda one: one[0])

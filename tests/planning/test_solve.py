@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hybridlab.errors import SpecError
 from hybridlab.planning.choices import Choice, Choices, Unit
-from hybridlab.planning.solve import Curve, peaks_of
+from hybridlab.planning.solve import Curve, point_of
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -76,9 +76,8 @@ def all_plans(step: Choices, place: int = 0) -> Iterator[Spans]:
 
 def peak_and_time(step: Choices, spans: Spans) -> tuple[int, int]:
     """Add up a plan from front to back."""
-    found = peaks_of(step, spans)
-    time_us = sum(choice.time_us for _, choice in found)
-    return max(step.floor_bytes, *(peak for peak, _ in found)), step.plain_us + time_us
+    found = point_of(step, spans)
+    return found.peak_bytes, found.step_us
 
 
 @settings(max_examples=150, deadline=None)
