@@ -225,8 +225,8 @@ class _Reading:
                 round(self.forward_us[place]),
                 round(self.again_us[place]),
                 int(sum(self.sizes[s] for s in self.kept[place] if self.maker[s] == place)),
-                int(peaks.forward[place, place] - self.static),
-                int(peaks.backward[place, place] - self.static),
+                max(0, int(peaks.forward[place, place]) - self.static),
+                max(0, int(peaks.backward[place, place]) - self.static),
                 self._held(place),
             )
             for place in range(n)

@@ -16,21 +16,36 @@ from torch.utils.checkpoint import checkpoint
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.program import GIVEN, Beside, Program, modules_of, program
 from hybridlab.components.base import Exit
+from hybridlab.errors import Problem, RunError
 from hybridlab.planning.record import Plan
 
 Span = tuple[int, int]
 """Numbers of the first and the last instruction of a run, both included."""
 
 
-def apply(model: GraphModel, plan: Plan | None) -> None:
+def apply(model: GraphModel, plan: Plan | None, device: torch.device | None = None) -> None:
     """Let a model train by a plan from now on; None takes a plan away.
 
+    ``device`` is where it will train, if that is not where it lies.
+
     Raises:
-        RunError: the plan was made for another architecture.
+        RunError: the plan was made for another architecture, or for another kind of device.
     """
     if plan is None:
         model.running = None
         return
+    first = next(model.parameters(), None)
+    where = device or (torch.device("cpu") if first is None else first.device)
+    if where.type != plan.device:
+        raise RunError(
+            Problem(
+                "plan",
+                "was made for another kind of device",
+                plan.device,
+                where.type,
+                "make a plan for this one",
+            )
+        )
     written = program(model)
     spans = plan.spans(model.architecture.fingerprint, written.names)
     model.running = Recomputing(written, spans)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -153,6 +153,18 @@ class Plan(_Frozen):
         draft.replace(file)
 
     @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Self:
+        """Read what ``as_dict`` returned, in a setting for example.
+
+        Raises:
+            RunError: it is no plan; it says what is wrong with it.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(content))
+        except (ValueError, TypeError) as error:
+            raise RunError(_problems(error, "plan")) from None
+
+    @classmethod
     def load(cls, file: Path) -> Self:
         """Read what ``save`` wrote.
 
@@ -163,9 +175,14 @@ class Plan(_Frozen):
             return cls.model_validate_json(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise RunError(Problem(str(file), f"cannot be read: {error.strerror}")) from None
-        except (UnicodeDecodeError, ValidationError) as error:
-            found = error.errors() if isinstance(error, ValidationError) else []
-            raise RunError(
-                [Problem(f"{file}: {'.'.join(map(str, one['loc']))}", one["msg"]) for one in found]
-                or Problem(str(file), "is not text")
-            ) from None
+        except ValueError as error:
+            raise RunError(_problems(error, str(file))) from None
+
+
+def _problems(error: Exception, path: str) -> list[Problem]:
+    if not isinstance(error, ValidationError):
+        return [Problem(path, "is not a plan", "what `hybridlab plan --output` writes")]
+    return [
+        Problem(".".join((path, *map(str, one["loc"]))), one["msg"].lower())
+        for one in error.errors()
+    ]
