@@ -20,6 +20,8 @@ from hybridlab.units import format_bytes
 Ints = np.ndarray[Any, Any]
 State = tuple[int, frozenset[int]]
 """A border (the place behind it), and the storages that are kept in front of it and may be kept again behind it."""
+_NOTHING = -(1 << 60)
+"""The peak of a rest in which nothing runs: nobody is there to see what the last choice leaves standing."""
 _MOST_SHARED = 6
 """Storages of a border that are followed, the largest; others count each time, so that a peak is rather too high."""
 
@@ -118,7 +120,7 @@ class Curve:
                 self._next[state] = steps
         for state in at_border.get(len(self.given.units), ()):
             zero = np.zeros(1, dtype=np.int64)
-            self._fronts[state] = _Front(zero, zero, zero - 1, zero)
+            self._fronts[state] = _Front(zero + _NOTHING, zero, zero - 1, zero)
         return found
 
     def _front(self, state: State) -> _Front:

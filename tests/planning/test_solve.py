@@ -80,7 +80,7 @@ def peak_and_time(step: Choices, spans: Spans) -> tuple[int, int]:
     return found.peak_bytes, found.step_us
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(steps())
 def test_every_budget_has_the_least_time_of_all_plans(step: Choices) -> None:
     every = [peak_and_time(step, spans) for spans in all_plans(step)]

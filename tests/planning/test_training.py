@@ -46,8 +46,11 @@ def plan() -> Plan:
 def trained(folder: Path, settings: dict[str, Any], *, resumed: bool = False) -> Any:
     context = Context(folder, {"architecture": DESIGN, "training": settings}, resumed=resumed)
     result = train.run(context)  # type: ignore[arg-type]
-    clocks = ("samples_per_s", "tokens_per_s", "step_ms", "seconds")
-    points = [point for point in context.points if point[1].split("/")[0] not in clocks]
+    known = (
+        "loss", "val_", "grad_norm", "weight_norm", "update_ratio", "activation_", "dead_share",
+        "saturated_share", "attention_entropy", "router_entropy", "expert_load",
+    )  # fmt: skip
+    points = [point for point in context.points if point[1].startswith(known)]
     return result, points
 
 
