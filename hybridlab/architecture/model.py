@@ -45,6 +45,10 @@ def build(
     return model.to(device) if device is not None else model
 
 
+Running = Callable[[Tensor], tuple[Tensor, list[Tensor], list[tuple[str, Exit]]]]
+"""Runs a model on a batch: the output, the losses that components ask for, and the exits by path."""
+
+
 @dataclass
 class _Run:
     """One forward's values: a frame per open group, innermost last, and the losses that components ask for."""
@@ -168,10 +172,14 @@ class ScopeModule(nn.Module):
                 run.pass_exit(child.path, exit)
         return frame.pop(self.scope.output)
 
+    def child(self, name: str) -> nn.Module | None:
+        """Return what stands in here under a node's id."""
+        return self._modules[self.keys[name]]
+
     def in_running_order(self) -> Iterator[Slot]:
         """Yield every component as often as it runs, in the order of ``run``."""
         for step in self.scope.steps:
-            child = self._modules[self.keys[step.node.id]]
+            child = self.child(step.node.id)
             if isinstance(child, Slot):
                 yield child
             elif isinstance(child, GroupModule):
@@ -200,11 +208,9 @@ class GroupModule(nn.Module):
         x = box.pop()
         if self.norm is not None and self.node.residual is Residual.PRE:
             x = self.norm(x)
-        for name in self.order:
+        for scope in self.scopes():
             run.frames.append({INPUT: x})
             del x
-            scope = self._modules[name or "body"]
-            assert isinstance(scope, ScopeModule)
             x = scope.run(run)
             run.frames.pop()
         run.held.pop()
@@ -215,10 +221,15 @@ class GroupModule(nn.Module):
 
     def in_running_order(self) -> Iterator[Slot]:
         """Yield the components of every repeat, those of a tied group once for each."""
+        for scope in self.scopes():
+            yield from scope.in_running_order()
+
+    def scopes(self) -> Iterator[ScopeModule]:
+        """Yield what runs one after the other: each repeat, or where it is tied the same again and again."""
         for name in self.order:
             scope = self._modules[name or "body"]
             assert isinstance(scope, ScopeModule)
-            yield from scope.in_running_order()
+            yield scope
 
 
 class GraphModel(nn.Module):
@@ -232,6 +243,8 @@ class GraphModel(nn.Module):
         self.inference = inference
         self.leaving = True
         """Whether samples that are sure leave at exits outside of training; else all exits are computed and noted."""
+        self.running: Running | None = None
+        """What runs the graph in training instead, such as a plan that computes parts of it anew in backward."""
         self._aux: list[Tensor] = []
         self._exits: list[tuple[str, Exit]] = []
         self._left: dict[str, int] = {}
@@ -240,6 +253,10 @@ class GraphModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the graph on a batch, (B, L) tokens, (B, L, C) series or (B, C, height, width) images."""
+        if self.running is not None and self.training and torch.is_grad_enabled():
+            output, self._aux, self._exits = self.running(x)
+            self._left = {}
+            return output
         run = _Run([{INPUT: x}])
         del x
         ends = self.inference.output is not None and self.inference.output.kind is TensorKind.LOGITS
@@ -247,17 +264,17 @@ class GraphModel(nn.Module):
         whole = torch.compiler.is_compiling()  # no branch of a traced program follows its values
         if leaves and not whole:
             run.leaving = Leaving()
-        output: Tensor | None
+        ended: Tensor | None
         try:
-            output = self.root.run(run)
+            ended = self.root.run(run)
         except EveryoneLeftError:
-            output = None
+            ended = None
         self._aux, self._exits = run.aux, run.exits
         self._left = run.leaving.counts if run.leaving is not None else {}
         if run.leaving is not None:
-            return run.leaving.joined(output)
-        assert output is not None
-        return chosen(output, [exit for _, exit in run.exits]) if leaves else output
+            return run.leaving.joined(ended)
+        assert ended is not None
+        return chosen(ended, [exit for _, exit in run.exits]) if leaves else ended
 
     def start(self, batch: int) -> list[State]:
         """Return every component's state before the first position of ``batch`` sequences, in running order."""

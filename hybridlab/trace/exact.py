@@ -55,35 +55,60 @@ def predict_stream(
     length: int = 64,
     recipe: Recipe | None = None,
     training: bool = True,
+    arrange: Callable[[nn.Module], object] | None = None,
 ) -> OpStream:
     """Predict one step of an architecture operator by operator, in a steady state (the optimiser has its moments).
+
+    ``arrange`` is given the model before it runs, to apply a plan to it for example.
 
     Raises:
         SpecError: the architecture has errors; it holds all of them.
     """
-    recipe = recipe or Recipe()
     inference = infer(architecture, input_type)
     if inference.errors:
         raise SpecError(inference.errors)
 
     def make() -> TrainingStep:
-        model = GraphModel(architecture, inference, None)
-        context = BuildContext((inference.input,), architecture.width)
-        inputs = tuple(fake_inputs(context, batch, length))
-        if not training:
-            return TrainingStep(model.eval(), inputs, loss=None)
-        shape = recipe.target
-        targets = None if shape is None else torch.zeros((batch, *shape), dtype=torch.int64)
-        return TrainingStep(
-            model,
-            inputs,
-            lambda output: recipe.loss(output, targets),
-            recipe.optimiser(model),
-            recipe.before_update,
-            kept=targets,
+        step = fake_step(
+            architecture,
+            inference,
+            batch=batch,
+            length=length,
+            recipe=recipe or Recipe(),
+            training=training,
         )
+        if arrange is not None:
+            arrange(step.model)
+        return step
 
     return trace_fake(make, notes=tuple(_expectations(inference)))
+
+
+def fake_step(
+    architecture: Architecture,
+    inference: Inference,
+    *,
+    batch: int,
+    length: int,
+    recipe: Recipe,
+    training: bool = True,
+) -> TrainingStep:
+    """Build the step of an architecture without errors on inputs of zeros; called among fake tensors."""
+    model = GraphModel(architecture, inference, None)
+    context = BuildContext((inference.input,), architecture.width)
+    inputs = tuple(fake_inputs(context, batch, length))
+    if not training:
+        return TrainingStep(model.eval(), inputs, loss=None)
+    shape = recipe.target
+    targets = None if shape is None else torch.zeros((batch, *shape), dtype=torch.int64)
+    return TrainingStep(
+        model,
+        inputs,
+        lambda output: recipe.loss(output, targets),
+        recipe.optimiser(model),
+        recipe.before_update,
+        kept=targets,
+    )
 
 
 def predict_module(
@@ -125,10 +150,21 @@ def trace_fake(make: Callable[[], TrainingStep], notes: tuple[str, ...] = ()) ->
         return record(step, "predicted", notes)
 
 
-def record(step: TrainingStep, source: Any, notes: tuple[str, ...] = ()) -> OpStream:
-    """Run a step once, on whatever tensors it has, and return what happened."""
-    with Attribution(components_of(step.model)) as attribution:
-        recorder = StepRecorder(attribution)
+def record(
+    step: TrainingStep,
+    source: Any,
+    notes: tuple[str, ...] = (),
+    recorder: StepRecorder | None = None,
+) -> OpStream:
+    """Run a step once, on whatever tensors it has, and return what happened.
+
+    A ``recorder`` brings an attribution of its own; without one, work is told apart by component.
+    """
+    attribution = (
+        Attribution(components_of(step.model)) if recorder is None else recorder.attribution
+    )
+    with attribution:
+        recorder = recorder or StepRecorder(attribution)
         recorder.know_model(step.model, step.optimiser, (step.inputs, step.kept))
         with recorder:
             step.run(

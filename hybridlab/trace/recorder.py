@@ -44,7 +44,7 @@ class StepRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, attribution: Attribution) -> None:
         """Start with nothing recorded; ``attribution`` says who is at work."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._attribution = attribution
+        self.attribution = attribution
         self._ops: dict[str, list[Any]] = {name: [] for name in OPS.names}
         self._storages: dict[str, list[Any]] = {name: [] for name in STORAGES.names}
         self._alive: dict[int, int] = {}
@@ -54,6 +54,15 @@ class StepRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._pending_bytes = 0
         self._row_sequence = -1
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    @property
+    def tick(self) -> int:
+        """The last tick."""
+        return self._tick
+
+    def number_of(self, tensor: Tensor) -> int:
+        """Return the row of ``storages`` that a tensor lies in."""
+        return self._storage(tensor, OTHER)
 
     def know(self, category: str, name: str, tensor: Tensor, component: str = NOBODY) -> None:
         """Note a tensor that is there before the step, and whose it is."""
@@ -147,7 +156,7 @@ class StepRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             "step": self._step,
             "tick": tick,
             "phase": self._phase,
-            "component": self._attribution.now(),
+            "component": self.attribution.now(),
             "op": name.removeprefix("aten::"),
             "flops": flops_of(func, args, kwargs, out),
             "bytes_read": sum(read),
@@ -216,7 +225,7 @@ class StepRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         row = {
             "bytes": size,
             "category": category,
-            "component": self._attribution.now() if category in _WORK.values() else NOBODY,
+            "component": self.attribution.now() if category in _WORK.values() else NOBODY,
             "name": "",
             "born": born,
             "died": died,

@@ -89,6 +89,11 @@ class TrainSpec(BaseModel):
     teacher: TeacherSpec | None = setting(
         "A trained network to learn from, beside the task's own answers; empty: none.", None
     )
+    plan: dict[str, Any] | None = setting(
+        "A plan as `hybridlab plan --output` writes it: which components are computed again in backward, for less "
+        "memory; what is learnt stays the same, bit for bit. Empty: none.",
+        None,
+    )
     residual_init: Literal["default", "depth_scaled", "zero"] = setting(
         "How the last maps of residual branches start: as drawn; smaller by the root of the number of residuals, so "
         "that their sum keeps its size; or at zero, so that each block begins as nothing but its residual.",
@@ -234,6 +239,8 @@ class TrainSpec(BaseModel):
             return "stages change the parameters of one task, and there are several; take out task_params or tasks"
         if self.teacher is not None and any(stage.grow for stage in self.stages):
             return "a teacher's layers stand beside the student's, which a stage lets grow; take out grow or teacher"
+        if self.plan is not None and (self.stages or self.tasks or self.teacher):
+            return "a plan is for the same step of one model each time; take out plan, or stages, tasks and teacher"
         return ""
 
 

@@ -86,23 +86,8 @@ def profile_settings(
     chosen, spec = prepare(settings)
     completed = fit(architecture, chosen)
     where = numerics(spec)
-    model = _built(completed, chosen, spec, weights).to(where.device).train()
-    data = chosen.train_batch(0, spec.batch, spec.seed).to(where.device)
-
-    made = optimiser(model, spec)
-
-    def before_update(parameters: Sequence[nn.Parameter]) -> None:
-        clip_all(made, parameters, gradient_norm(parameters), spec)
-
-    step = TrainingStep(
-        model,
-        (data.inputs,),
-        lambda output: chosen.loss(output.float() if where.dtype else output, data),
-        made,
-        before_update,
-        kept=data.targets,
-        around=where.autocast,
-    )
+    model = _built(completed, chosen, spec, weights)
+    step = training_step(model, chosen, spec)
     predicted = None
     stream = None
     notes: tuple[str, ...] = ()
@@ -116,7 +101,7 @@ def profile_settings(
                 chosen.input_type(),
                 batch=spec.batch,
                 length=chosen.length,
-                recipe=recipe(chosen, spec, data.targets),
+                recipe=recipe(chosen, spec, step.kept),
             )
         except DataDependentOutputException as error:  # Adafactor's update, for one
             notes += (
@@ -131,6 +116,27 @@ def profile_settings(
     measured = measure(step, steps=steps, folder=folder, on_stage=on_stage)
     name = f"{architecture.name} on {chosen.name}"
     return _profile(name, model, measured, stream, predicted, notes)
+
+
+def training_step(model: GraphModel, task: Task, spec: TrainSpec) -> TrainingStep:
+    """Return the step that a training makes of a model on its first batch: loss, clipping and update."""
+    where = numerics(spec)
+    model = model.to(where.device).train()
+    data = task.train_batch(0, spec.batch, spec.seed).to(where.device)
+    made = optimiser(model, spec)
+
+    def before_update(parameters: Sequence[nn.Parameter]) -> None:
+        clip_all(made, parameters, gradient_norm(parameters), spec)
+
+    return TrainingStep(
+        model,
+        (data.inputs,),
+        lambda output: task.loss(output.float() if where.dtype else output, data),
+        made,
+        before_update,
+        kept=data.targets,
+        around=where.autocast,
+    )
 
 
 def profile_classes(

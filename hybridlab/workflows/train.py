@@ -13,6 +13,8 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.errors import RunError, StoreError
 from hybridlab.hardware.devices import choose
 from hybridlab.hardware.meters.here import instruments
+from hybridlab.planning.recompute import apply
+from hybridlab.planning.record import Plan
 from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.tasks.registry import fit, task
 from hybridlab.training.curriculum import STAGE
@@ -51,6 +53,8 @@ def run(context: RunContext) -> dict[str, Any]:
     what = task_of(spec)
     architecture = fit(loads(text), what)
     model = build(architecture, what.input_type(), seed=spec.seed)
+    if spec.plan is not None:
+        apply(model, Plan.read(spec.plan), choose(spec.device))
     write_whole(context.folder / "architecture.yaml", grown_text(text, spec.stages))
     write_whole(
         context.folder / "training.json", json.dumps(spec.model_dump(mode="json"), indent=2) + "\n"

@@ -94,6 +94,16 @@ VERBS = {
         "--set",
         "--json",
     },
+    "plan": {
+        "--task",
+        "--budget",
+        "--apply",
+        "--batch",
+        "--seed",
+        "--device",
+        "--output",
+        "--json",
+    },
     "presets": {"--json"},
     "profile": {
         "--task",

@@ -22,7 +22,7 @@ from hybridlab.ui.train.stages import show_anew, stages
 from hybridlab.views.diagram import diagram_info
 
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
-_HIDDEN = ("task", "task_params", "tasks", "groups", "stages", "teacher")
+_HIDDEN = ("task", "task_params", "tasks", "groups", "stages", "teacher", "plan")
 DESIGN = "current design"
 NAME = "train_name"
 """Under this the session keeps a name for its next run."""

@@ -1,0 +1,98 @@
+"""The verb that plans: which components a step computes again in backward, for a memory budget at least time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hybridlab.cli.output import File, Json, facts, give, say, table
+
+if TYPE_CHECKING:
+    from hybridlab.planning.record import Figures
+    from hybridlab.workflows.plan import Planned
+
+_SHOWN = 15
+
+
+def plan(
+    file: File,
+    task: Annotated[str, typer.Option(help="What it trains on; `hybridlab tasks` lists them.")],
+    budget: Annotated[
+        str, typer.Option(help="Most memory of a step: 40MiB, or 50% of the plain step's peak.")
+    ],
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Also run the step with the plan and measure it.")
+    ] = False,
+    batch: Annotated[
+        int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides weights and batch.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")] = "auto",
+    output: Annotated[Path | None, typer.Option(help="Write the plan here, as JSON.")] = None,
+    json: Json = False,
+) -> None:
+    """Find which components to compute again in backward, so that a step fits a memory budget at least time."""
+    from hybridlab.architecture.library import open_architecture
+    from hybridlab.planning.record import Budget
+    from hybridlab.workflows.plan import plan_training
+
+    wanted = Budget.parse(budget)
+    architecture = open_architecture(file)
+    asked = {"batch": batch} if batch is not None else {}
+    settings = {"task": task, "seed": seed, "device": device, **asked}
+    say("traces one step and solves it for every budget" + (", then measures" if apply else ""))
+    found = plan_training(architecture, settings, wanted, apply=apply)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        found.chosen.save(output)
+    if json:
+        give(found.as_dict())
+    else:
+        _print(found)
+
+
+def _print(found: Planned) -> None:
+    """Print some points of the curve, then the plan and its figures."""
+    from hybridlab.units import format_bytes, format_seconds
+
+    points = found.points
+    step = max(1, len(points) // _SHOWN)
+    numbers = ("peak", "step", "computed again")
+    table(
+        f"{len(points)} plans that no other beats (predicted)",
+        numbers,
+        [
+            (
+                format_bytes(plan.predicted.peak_bytes),
+                format_seconds(plan.predicted.step_ms / 1e3),
+                f"{len(plan.recomputed)} of {len(plan.components)}",
+            )
+            for plan in [*points[:-1:step], points[-1]]
+        ],
+        numbers=numbers,
+    )
+    chosen = found.chosen
+    rows = [("budget", str(chosen.budget)), ("plain", _told(chosen.plain, "predicted"))]
+    if found.plain_measured is not None:
+        rows.append(("", _told(found.plain_measured, "measured")))
+    rows.append(("with the plan", _told(chosen.predicted, "predicted")))
+    if chosen.measured is not None:
+        rows.append(("", _told(chosen.measured, "measured")))
+    for run in chosen.recompute:
+        rows.append(("computed again", run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}"))
+    facts(rows)
+    for name, why in chosen.kept_because.items():
+        say(f"note: {name} is always kept: {why}")
+
+
+def _told(figures: Figures, source: str) -> str:
+    from hybridlab.units import format_bytes, format_seconds
+
+    peak, step = format_bytes(figures.peak_bytes), format_seconds(figures.step_ms / 1e3)
+    return f"{peak} at the peak, {step} a step, {source}"
+
+
+VERBS: dict[str, Callable[..., Any]] = {"plan": plan}

@@ -1,0 +1,186 @@
+"""Plans one training step: its curve of peak and time, and the plan for a budget."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from hybridlab.architecture.infer import Inference, infer
+from hybridlab.architecture.model import GraphModel
+from hybridlab.architecture.program import program
+from hybridlab.architecture.spec import Architecture
+from hybridlab.components.types import TensorType
+from hybridlab.errors import SpecError
+from hybridlab.hardware.roofline import Roofline
+from hybridlab.planning.choices import Choices, Unit, choices
+from hybridlab.planning.recompute import Recomputing, Span, random_state_bytes
+from hybridlab.planning.record import Budget, Figures, Plan
+from hybridlab.planning.solve import Curve, Point
+from hybridlab.planning.tracing import PlainStep, trace_plain
+from hybridlab.trace.calibration import Calibration, Factors, kept
+from hybridlab.trace.exact import Recipe, predict_stream
+from hybridlab.trace.machine import this_cpu
+from hybridlab.trace.predict import predict
+from hybridlab.trace.stream import OpStream
+
+
+@dataclass(frozen=True)
+class Planner:
+    """One step of one architecture, traced and solved; plans come out of it in no time."""
+
+    architecture: Architecture
+    input_type: TensorType | None
+    recipe: Recipe
+    batch: int
+    length: int
+    names: tuple[str, ...]
+    choices: Choices
+    curve: Curve
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """What each component takes to run and to keep, in running order, without the loss."""
+        return self.choices.units[:-1]
+
+    @property
+    def plain(self) -> Figures:
+        """What the plain step takes, predicted."""
+        return figures(self.curve.point(len(self.curve) - 1))
+
+    def points(self) -> list[Plan]:
+        """Return every plan that no other beats in peak and time, the smallest first; the last is the plain step."""
+        return [self.plan(self.curve.point(index)) for index in range(len(self.curve))]
+
+    def best(self, budget: Budget) -> Plan:
+        """Return the fastest plan within a budget.
+
+        Raises:
+            SpecError: no plan is; it says the smallest peak and what holds it.
+        """
+        point = self.curve.best(budget.bytes_of(self.plain.peak_bytes))
+        return self.plan(point).model_copy(update={"budget": budget})
+
+    def plan(self, point: Point) -> Plan:
+        """Write a point of the curve as a plan."""
+        return Plan(
+            fingerprint=self.architecture.fingerprint,
+            components=self.names,
+            recompute=tuple(self.names[first : last + 1] for first, last in point.spans),
+            batch=self.batch,
+            length=self.length,
+            predicted=figures(point),
+            plain=self.plain,
+            kept_because={unit.name: unit.held for unit in self.units if unit.held},
+        )
+
+    def stream(self, plan: Plan) -> OpStream:
+        """Predict the step that a plan makes, operator by operator.
+
+        Raises:
+            RunError: the plan was made for another architecture.
+        """
+        spans = plan.spans(self.architecture.fingerprint, self.names)
+        return predict_stream(
+            self.architecture,
+            self.input_type,
+            batch=self.batch,
+            length=self.length,
+            recipe=self.recipe,
+            arrange=functools.partial(_arrange, spans),
+        )
+
+
+def planner(
+    architecture: Architecture,
+    input_type: TensorType | None = None,
+    *,
+    batch: int = 8,
+    length: int = 64,
+    recipe: Recipe | None = None,
+    roofline: Roofline | None = None,
+    calibration: Calibration | None = None,
+) -> Planner:
+    """Trace a step and solve it for every budget; times are this CPU's, by what is kept of its components.
+
+    Raises:
+        SpecError: the architecture has errors; it holds all of them.
+    """
+    inference = infer(architecture, input_type)
+    if inference.errors:
+        raise SpecError(inference.errors)
+    recipe = recipe or Recipe()
+    if calibration is None:
+        calibration = kept(threads=torch.get_num_threads()) if roofline is None else Calibration()
+    roofline = roofline or this_cpu(torch.get_num_threads())
+    step = trace_plain(architecture, inference, batch=batch, length=length, recipe=recipe)
+    plain = predict(
+        architecture,
+        input_type,
+        batch=batch,
+        length=length,
+        roofline=roofline,
+        calibration=calibration,
+    )
+    given = choices(
+        step,
+        row_us(step, inference, roofline, calibration),
+        plain_us=1e3 * plain.step_ms,
+        span_us=span_us(),
+        span_bytes=random_state_bytes(),
+    )
+    return Planner(architecture, input_type, recipe, batch, length, step.names, given, Curve(given))
+
+
+def figures(point: Point) -> Figures:
+    """Return what a point promises."""
+    return Figures(peak_bytes=point.peak_bytes, step_ms=point.step_us / 1e3)
+
+
+def row_us(
+    step: PlainStep, inference: Inference, roofline: Roofline, calibration: Calibration
+) -> list[float]:
+    """Return the microseconds of each row of a plain step, by the roofline and the factors of its component."""
+    plans = {**inference.group_norms, **inference.slots}
+    factors = {
+        str(place): calibration.factors(plans[one.path]) if one.path in plans else Factors()
+        for place, one in enumerate(step.program.instructions)
+    }
+    ops = step.stream.ops
+    flops, read, written = (
+        ops[name].to_pylist() for name in ("flops", "bytes_read", "bytes_written")
+    )
+    found = []
+    for place, work, taken, given in zip(
+        ops["component"].to_pylist(), flops, read, written, strict=True
+    ):
+        factor = factors.get(place) or Factors()
+        bound = roofline.seconds(work, taken + given) - roofline.overhead_s
+        found.append(1e6 * (factor.overhead * roofline.overhead_s + factor.work * bound))
+    return found
+
+
+@functools.cache
+def span_us() -> float:
+    """Return the microseconds that each run takes beside what it computes again, measured once a process."""
+    x = torch.zeros(8, requires_grad=True)
+
+    def once(again: bool) -> float:
+        began = time.perf_counter()
+        y = checkpoint(torch.sin, x, use_reentrant=False) if again else torch.sin(x)
+        y.sum().backward()
+        return time.perf_counter() - began
+
+    for again in (True, False):
+        once(again)
+    took = {again: min(once(again) for _ in range(20)) for again in (True, False)}
+    return max(0.0, 1e6 * (took[True] - took[False]))
+
+
+def _arrange(spans: tuple[Span, ...], model: nn.Module) -> None:
+    assert isinstance(model, GraphModel)
+    model.running = Recomputing(program(model), spans, keep_random=False)

@@ -1,0 +1,188 @@
+"""What is asked for and what came of it: budgets and plans, as plain data. Free of torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hybridlab.errors import Problem, RunError, SpecError
+from hybridlab.units import format_bytes, parse_bytes
+
+_SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Budget(_Frozen):
+    """The most bytes that a step may have at once: a number, or a share of what the plain step has."""
+
+    peak_bytes: int | None = Field(default=None, gt=0)
+    share: float | None = Field(default=None, gt=0)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``40MiB`` or ``50%``.
+
+        Raises:
+            SpecError: it is neither, or it is zero.
+        """
+        share = _SHARE.fullmatch(text)
+        try:
+            made = cls(share=float(share[1]) / 100) if share else cls(peak_bytes=parse_bytes(text))
+        except (ValueError, ValidationError):
+            raise SpecError(
+                Problem(
+                    "budget",
+                    "is not an amount of memory",
+                    "bytes with a unit, or a share of the plain step's peak, above 0",
+                    repr(text),
+                    "write 40MiB or 50%",
+                )
+            ) from None
+        return made
+
+    def bytes_of(self, plain_bytes: int) -> int:
+        """Return the bytes that it allows where the plain step has ``plain_bytes`` at its peak."""
+        if self.peak_bytes is not None:
+            return self.peak_bytes
+        return int((1.0 if self.share is None else self.share) * plain_bytes)
+
+    def __str__(self) -> str:
+        """Write it as ``parse`` reads it."""
+        if self.peak_bytes is not None:
+            return format_bytes(self.peak_bytes)
+        return f"{100 * (1.0 if self.share is None else self.share):g}%"
+
+
+class Figures(_Frozen):
+    """What a step takes: bytes at its peak, and milliseconds."""
+
+    peak_bytes: int
+    step_ms: float
+
+
+class Plan(_Frozen):
+    """Which runs of components are computed again in backward, for one architecture and one size of batch.
+
+    ``recompute`` holds runs of consecutive components by name; of each only what it reads is kept. ``predicted`` and
+    ``plain`` are of the step with the plan and without it; ``measured`` is there once it was applied and measured.
+    """
+
+    version: Literal[1] = 1
+    fingerprint: str
+    components: tuple[str, ...]
+    recompute: tuple[tuple[str, ...], ...] = ()
+    batch: int = Field(gt=0)
+    length: int = Field(gt=0)
+    device: str = "cpu"
+    task: str = ""
+    budget: Budget | None = None
+    predicted: Figures
+    plain: Figures
+    measured: Figures | None = None
+    kept_because: dict[str, str] = {}
+    """Components that cannot be computed again, and why."""
+
+    @field_validator("recompute")
+    @classmethod
+    def _some(cls, runs: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        if not all(runs):
+            raise ValueError("a run of components is empty")
+        return runs
+
+    @property
+    def recomputed(self) -> tuple[str, ...]:
+        """The names of all components that are computed again."""
+        return tuple(name for run in self.recompute for name in run)
+
+    def spans(self, fingerprint: str, names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+        """Return the first and the last place of each run among the instructions of an architecture.
+
+        Raises:
+            RunError: the plan is another architecture's, or names what may not or cannot be computed again.
+        """
+        if fingerprint != self.fingerprint or tuple(names) != self.components:
+            raise RunError(
+                Problem(
+                    "plan",
+                    "was made for another architecture",
+                    f"fingerprint {self.fingerprint}",
+                    fingerprint,
+                    "make a plan for this one",
+                )
+            )
+        place = {name: index for index, name in enumerate(names)}
+        spans: list[tuple[int, int]] = []
+        problems = []
+        for index, run in enumerate(self.recompute):
+            at = [place.get(name, -1) for name in run]
+            held = [name for name in run if name in self.kept_because]
+            here = f"plan.recompute[{index}]"
+            if at[0] < 0 or at != list(range(at[0], at[0] + len(at))):
+                problems.append(
+                    Problem(
+                        here, "is no run of components that follow each other", got=", ".join(run)
+                    )
+                )
+            elif spans and at[0] <= spans[-1][1]:
+                problems.append(Problem(here, "does not come after the run before it"))
+            elif held:
+                why = self.kept_because[held[0]]
+                problems.append(Problem(here, f"{held[0]} cannot be computed again: {why}"))
+            else:
+                spans.append((at[0], at[-1]))
+        if problems:
+            raise RunError(problems)
+        return tuple(spans)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    def save(self, file: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        draft = file.with_name(f".{file.name}.tmp")
+        draft.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
+        draft.replace(file)
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Self:
+        """Read what ``as_dict`` returned, in a setting for example.
+
+        Raises:
+            RunError: it is no plan; it says what is wrong with it.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(content))
+        except (ValueError, TypeError) as error:
+            raise RunError(_problems(error, "plan")) from None
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            RunError: the file is not there or is no plan; it says what is wrong with it.
+        """
+        try:
+            return cls.model_validate_json(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunError(Problem(str(file), f"cannot be read: {error.strerror}")) from None
+        except ValueError as error:
+            raise RunError(_problems(error, str(file))) from None
+
+
+def _problems(error: Exception, path: str) -> list[Problem]:
+    if not isinstance(error, ValidationError):
+        return [Problem(path, "is not a plan", "what `hybridlab plan --output` writes")]
+    return [
+        Problem(".".join((path, *map(str, one["loc"]))), one["msg"].lower())
+        for one in error.errors()
+    ]

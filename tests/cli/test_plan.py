@@ -1,0 +1,60 @@
+"""The verb that plans, as scripts call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hybridlab.planning.record import Plan
+from tests.cli.conftest import Said
+
+Cli = Callable[..., Said]
+
+
+def test_a_preset_is_planned_and_measured(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "out" / "plan.json"
+    said = cli(
+        "plan", "transformer_mini", "--task", "mqar", "--batch", "8", "--budget", "85%",
+        "--apply", "--output", str(file), "--json",
+    )  # fmt: skip
+    assert said.code == 0
+    found = said.json
+    assert {"points", "chosen", "measured", "plain"} <= set(found)
+    assert {tuple(sorted(point)) for point in found["points"]} == {
+        ("peak_bytes", "plan", "source", "step_ms")
+    }
+    curve = [point for point in found["points"] if point["source"] == "predicted"]
+    assert [p["peak_bytes"] for p in curve] == sorted({p["peak_bytes"] for p in curve})
+    assert [p["step_ms"] for p in curve] == sorted({p["step_ms"] for p in curve}, reverse=True)
+    assert curve[-1]["plan"] == []
+    chosen, measured = found["chosen"], found["measured"]
+    assert chosen["peak_bytes"] <= 0.85 * found["plain_predicted"]["peak_bytes"]
+    assert measured["peak_bytes"] == pytest.approx(chosen["peak_bytes"], rel=0.02)
+    assert found["plain"]["peak_bytes"] > measured["peak_bytes"] and measured["step_ms"] > 0
+    plan = Plan.load(file)
+    assert plan.measured is not None and plan.measured.peak_bytes == measured["peak_bytes"]
+    assert plan.task == "mqar" and str(plan.budget) == "85%"
+
+
+def test_a_table_says_what_json_says(cli: Cli) -> None:
+    said = cli("plan", "mamba2_mini", "--task", "mqar", "--batch", "4", "--budget", "100%")
+    assert said.code == 0
+    assert "plans that no other beats" in said.out and "with the plan" in said.out
+
+
+def test_a_budget_that_no_plan_meets_says_the_least_and_what_holds_it(cli: Cli) -> None:
+    said = cli(
+        "plan", "mamba2_mini", "--task", "mqar", "--batch", "4", "--budget", "1KiB", "--json"
+    )
+    assert said.code == 2
+    (error,) = said.json["errors"]
+    assert error["path"] == "budget" and "at least" in error["expected"]
+    assert "held by" in error["fix"]
+
+
+@pytest.mark.parametrize("budget", ["much", "-1%", "0 B"])
+def test_what_is_no_budget_is_refused(cli: Cli, budget: str) -> None:
+    said = cli("plan", "mamba2_mini", "--task", "mqar", f"--budget={budget}", "--json")
+    assert said.code == 2 and said.json["errors"][0]["path"] == "budget"
