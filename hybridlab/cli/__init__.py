@@ -9,7 +9,18 @@ from collections.abc import Sequence
 
 import typer
 
-from hybridlab.cli import data, designs, machine, models, profile, rates, runs, traces, training
+from hybridlab.cli import (
+    data,
+    designs,
+    machine,
+    models,
+    profile,
+    rates,
+    runs,
+    search,
+    traces,
+    training,
+)
 from hybridlab.cli.output import say, say_errors
 from hybridlab.errors import HybridLabError, Problem, StoreError
 
@@ -23,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (machine, designs, models, training, rates, profile):
+for group in (machine, designs, models, training, rates, profile, search):
     for name, verb in group.VERBS.items():
         app.command(name)(verb)
 app.add_typer(models.import_app, name="import")
