@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from hybridlab.architecture.library import open_architecture
 from hybridlab.errors import Problem, SpecError
 from hybridlab.search.closed_form import ClosedForm
-from hybridlab.search.landscape import ClosedFormLandscape, Landscape, empty_space
+from hybridlab.search.landscape import (
+    ClosedFormLandscape,
+    Landscape,
+    empty_space,
+    signs,
+    within,
+)
+from hybridlab.search.pareto import nearest_miss
 from hybridlab.search.spec import SearchSpec
 
 
@@ -17,7 +25,15 @@ def landscape_of(spec: SearchSpec) -> Landscape:
     """
     sizes = spec.closed_form
     if sizes is None:
-        raise SpecError(Problem("architecture", "cannot be searched yet"))
+        from hybridlab.search.trained import (
+            TrainedLandscape,  # it needs torch; the closed form does not
+        )
+
+        trained = TrainedLandscape(spec, open_architecture(str(spec.architecture)))
+        problems = empty_space(trained.space.choices) + _unknown_limits(trained)
+        if problems:
+            raise SpecError(problems)
+        return trained
     form = ClosedForm(sizes.blocks, sizes.widths, sizes.heads, sizes.mixers)
     landscape = ClosedFormLandscape(form, spec.name, dict(spec.limits))
     problems = empty_space(form.space.choices) + _unknown_limits(landscape)
@@ -38,11 +54,10 @@ def _unknown_limits(landscape: Landscape) -> list[Problem]:
 
 def _possible_limits(landscape: ClosedFormLandscape) -> None:
     """Refuse limits that no design keeps, and name the nearest."""
-    from hybridlab.search.landscape import signs, within
-    from hybridlab.search.pareto import nearest_miss
-
+    if not landscape.limits:
+        return
     front = landscape.form.front
-    if not landscape.limits or within(landscape, front).any():
+    if within(landscape, front).any():
         return
     turned = signs(landscape)
     names = [objective.name for objective in landscape.objectives]

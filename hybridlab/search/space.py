@@ -137,7 +137,7 @@ class Space:
         return rows
 
     def features(self, codes_NP: Codes) -> NDArray[np.float64]:
-        """Return designs as numbers for a model, (N, F): each value by itself, ordered ones by place too, groups by count.
+        """Return designs as numbers for a model, (N, F): each value by itself, ordered ones by place, groups by count.
 
         A group's counts say how often each of its values was taken, whatever the place.
         """
