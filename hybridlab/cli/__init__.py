@@ -18,6 +18,7 @@ from hybridlab.cli import (
     profile,
     rates,
     runs,
+    search,
     traces,
     training,
 )
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (machine, designs, models, training, rates, profile, plan):
+for group in (machine, designs, models, training, rates, profile, plan, search):
     for name, verb in group.VERBS.items():
         app.command(name)(verb)
 app.add_typer(models.import_app, name="import")

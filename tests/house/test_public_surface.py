@@ -115,6 +115,7 @@ VERBS = {
         "--by-input",
         "--json",
     },
+    "search": {"--trials", "--sampler", "--seed", "--study", "--storage", "--json"},
     "shrink": {
         "--output",
         "--width",

@@ -1,0 +1,1 @@
+"""Searching architectures: spaces, exact prices, samplers on Optuna studies, and Pareto fronts of what was found."""

@@ -1,0 +1,186 @@
+"""What a search needs to know of designs: their space, their price before a run, and what a run tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridlab.architecture.spec import Architecture
+from hybridlab.errors import Problem
+from hybridlab.search.closed_form import ClosedForm
+from hybridlab.search.pareto import hypervolume
+from hybridlab.search.space import Choice, Codes, Design, Space
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One axis of the front."""
+
+    name: str
+    direction: Literal["minimize", "maximize"]
+    unit: str = ""
+    predicted: bool = False
+    """Whether it is predicted exactly before a trial runs; else the trial measures it."""
+
+    @property
+    def sign(self) -> float:
+        """Factor that turns the value into one to be made small."""
+        return 1.0 if self.direction == "minimize" else -1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial gave: a value of every objective, or why it has none."""
+
+    values: tuple[float, ...] = ()
+    reason: str = ""
+
+
+class Landscape(Protocol):
+    """Designs, what they cost, and how good they are."""
+
+    @property
+    def name(self) -> str:
+        """A name for people."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with anything that makes values incomparable, and with nothing else."""
+
+    @property
+    def space(self) -> Space:
+        """All designs."""
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The axes of the front, in the order of every trial's values."""
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The most that objectives may be, or the least where large is good, by name."""
+
+    @property
+    def pool(self) -> int:
+        """How many candidates may be priced for one trial: thousands of a formula, tens of a trace."""
+
+    def repaired(self, codes_NP: Codes) -> Codes:
+        """Return designs as rows that can be built, unchanged where they can; a row of -1 where none is near."""
+
+    def prices(self, codes_NP: Codes) -> Array:
+        """Return predicted objectives, (N, M); NaN where only a trial tells, a row of infinity where it cannot be."""
+
+    def measure(self, row_P: Codes, seed: int) -> Outcome:
+        """Run one design."""
+
+    def hand_designs(self) -> list[Design]:
+        """Return what a person would begin with."""
+
+    def architecture(self, design: Design) -> Architecture:
+        """Return a design as an architecture."""
+
+    def exact(self) -> tuple[Array, float] | None:
+        """Return the worst values, signs turned, and the hypervolume of the true front where it is known."""
+
+
+def signs(landscape: Landscape) -> Array:
+    """Return the factors that make every objective one to be made small, (M)."""
+    return np.array([objective.sign for objective in landscape.objectives])
+
+
+def within(landscape: Landscape, values_NM: Array) -> NDArray[np.bool_]:
+    """Return which rows of values meet all limits, (N); NaN meets them."""
+    met = np.ones(len(values_NM), dtype=bool)
+    for column, objective in enumerate(landscape.objectives):
+        limit = landscape.limits.get(objective.name)
+        if limit is not None:
+            met &= ~(objective.sign * values_NM[:, column] > objective.sign * limit)
+    return met
+
+
+class ClosedFormLandscape:
+    """The benchmark space of ``closed_form``: memory is priced, quality is only told by a trial."""
+
+    pool = 1_200
+
+    def __init__(
+        self, form: ClosedForm, name: str = "closed-form", limits: dict[str, float] | None = None
+    ) -> None:
+        self.form = form
+        self.name = name
+        self.limits = dict(limits or {})
+        self.objectives = (
+            Objective("quality", "maximize"),
+            Objective("peak_bytes", "minimize", "bytes", predicted=True),
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """The sizes of the space."""
+        return repr(self.form)
+
+    @property
+    def space(self) -> Space:
+        """Width, heads, and two choices a block."""
+        return self.form.space
+
+    def repaired(self, codes_NP: Codes) -> Codes:
+        """Return designs as they are: all can be built."""
+        return codes_NP
+
+    def prices(self, codes_NP: Codes) -> Array:
+        """Return peak bytes, and NaN for quality."""
+        values = self.form.evaluate(codes_NP)
+        values[:, 0] = np.nan
+        return values
+
+    def measure(self, row_P: Codes, seed: int) -> Outcome:
+        """Return both formulas' values."""
+        quality, peak_bytes = self.form.evaluate(row_P[None])[0]
+        return Outcome((float(quality), float(peak_bytes)))
+
+    def hand_designs(self) -> list[Design]:
+        """Return plain and mixed stacks."""
+        return self.form.hand_designs()
+
+    def architecture(self, design: Design) -> Architecture:
+        """Return the stack of blocks; what is recomputed is a plan's decision and stands in the design alone."""
+        nodes: list[dict[str, object]] = []
+        for i in range(1, self.form.blocks + 1):
+            mixer = str(design[f"mixer_{i}"])
+            params = {"heads": design["heads"]} if mixer in ("attention", "mamba2") else {}
+            nodes.append({"id": f"mixer_{i}", "use": mixer, "params": params})
+            nodes.append({"id": f"swiglu_{i}", "use": "swiglu"})
+        return Architecture.model_validate(
+            {"name": self.name, "width": design["width"], "nodes": nodes}
+        )
+
+    def exact(self) -> tuple[Array, float] | None:
+        """Return the worst of the space and the true front's hypervolume within the limits, of all designs.
+
+        What a limit leaves of the front is the front of what the limit leaves: whatever beats a design keeps it too.
+        """
+        if not self.limits:
+            return self.form.reference, self.form.hypervolume
+        front = self.form.front[within(self, self.form.front)]
+        return self.form.reference, hypervolume(front * signs(self), self.form.reference)
+
+
+def empty_space(choices: Sequence[Choice]) -> list[Problem]:
+    """Return what is wrong with choices as a space: nothing that varies, names twice, values twice."""
+    problems = []
+    if not any(len(choice.values) > 1 for choice in choices):
+        problems.append(
+            Problem("search", "nothing varies", "at least one choice of two values", "one design")
+        )
+    for choice in choices:
+        if len(set(map(repr, choice.values))) < len(choice.values):
+            problems.append(Problem(f"search.{choice.name}", "a value stands there twice"))
+        if not choice.values:
+            problems.append(Problem(f"search.{choice.name}", "has no values", "a list of values"))
+    return problems

@@ -1,0 +1,214 @@
+"""A space of architectures on a task: prices are predicted on fake tensors, quality is that of a short training."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from hybridlab.architecture.model import build
+from hybridlab.architecture.spec import Architecture
+from hybridlab.errors import HybridLabError, Problem, SpecError
+from hybridlab.search.landscape import Array, Objective, Outcome, within
+from hybridlab.search.marked import Marked
+from hybridlab.search.space import Codes, Design, Space
+from hybridlab.search.spec import SearchSpec
+from hybridlab.tasks.registry import fit
+from hybridlab.trace.predict import predict
+from hybridlab.training.defaults import prepare
+from hybridlab.training.loop import train
+from hybridlab.training.spec import make
+
+PREDICTED = {
+    "params": "parameters",
+    "flops_forward": "FLOPs",
+    "flops_step": "FLOPs",
+    "peak_bytes": "bytes",
+    "activation_bytes": "bytes",
+    "step_ms": "ms",
+}
+"""What ``trace.predict`` tells of a training step, each less the better."""
+_NEAR = 64
+"""Designs around one that cannot be built among which another is looked for."""
+
+
+class TrainedLandscape:
+    """Designs of an architecture, priced for the batch that they are trained with."""
+
+    pool = 40
+
+    def __init__(self, spec: SearchSpec, architecture: Architecture) -> None:
+        """Read what may vary and what matters.
+
+        Raises:
+            SpecError: nothing varies, a node, key or objective is unknown, or the training's settings are wrong.
+            TaskError: the task is unknown or does not fit the architecture.
+        """
+        if spec.task is None:
+            raise SpecError(Problem("task", "is missing", "the name of a task", fix="add it"))
+        self.name = spec.name
+        self.limits = dict(spec.limits)
+        self.marked = Marked.read(architecture, spec.search)
+        self.task, self.training = prepare({**spec.training, "task": spec.task})
+        metric = self.task.metric_name(self.task.val_splits[0])
+        self.objectives = _objectives(
+            spec.objectives or (metric, "peak_bytes"), metric, self.task.measure == "accuracy"
+        )
+        self._metric = metric
+        self._prices: dict[bytes, tuple[float, ...] | None] = {}
+        fit(self.marked.architecture, self.task)
+
+    @property
+    def space(self) -> Space:
+        """What the file marks."""
+        return self.marked.space
+
+    @property
+    def fingerprint(self) -> str:
+        """The architecture, what varies, the task, the training and the objectives."""
+        about = {
+            "architecture": self.marked.architecture.fingerprint,
+            "choices": [[choice.name, choice.values] for choice in self.space.choices],
+            "training": self.training.model_dump(mode="json", exclude={"seed", "device"}),
+        }
+        return json.dumps(about, sort_keys=True)
+
+    def repaired(self, codes_NP: Codes) -> Codes:
+        """Return designs that can be built: what changes nothing at its first value, misfits by a neighbour."""
+        rows = np.array(codes_NP, dtype=np.int64)
+        for at, row in enumerate(rows):
+            rows[at] = self._mended(self._plain(row))
+        return rows
+
+    def prices(self, codes_NP: Codes) -> Array:
+        """Return predicted objectives of each design; NaN where a training tells, infinity where it cannot be built."""
+        values = np.full((len(codes_NP), len(self.objectives)), np.nan)
+        for at, row in enumerate(codes_NP):
+            price = self._price(row)
+            values[at] = np.inf if price is None else price
+        return values
+
+    def measure(self, row_P: Codes, seed: int) -> Outcome:
+        """Train one design in this process; what goes wrong becomes the reason."""
+        price = self._price(row_P)
+        if price is None:
+            return Outcome(reason="it cannot be built")
+        values = np.array(price)
+        if not within(self, values[None])[0]:
+            return Outcome(reason="its predicted cost is beyond a limit")
+        if not np.isnan(values).any():
+            return Outcome(tuple(map(float, values)))
+        spec = make({**self.training.model_dump(), "seed": seed})
+        try:
+            design = fit(self.architecture(self.space.design(row_P)), self.task)
+            model = build(design, self.task.input_type(), seed=seed)
+            with tempfile.TemporaryDirectory(prefix="hybridlab-search-") as folder:
+                result = train(model, self.task, spec, folder=Path(folder))
+        except HybridLabError as error:
+            return Outcome(reason=str(error)[:500])
+        values[np.isnan(values)] = result.metrics[self._metric]
+        return Outcome(tuple(map(float, values)))
+
+    def hand_designs(self) -> list[Design]:
+        """Return the architecture as it is, with each other component in each slot, the smallest and the largest."""
+        own = self.marked.own_design()
+        designs = [own]
+        for choice in self.space.choices:
+            if choice.group == "use":
+                designs += [{**own, choice.name: value} for value in choice.values]
+        for end in (0, -1):
+            ends = {c.name: c.values[end] for c in self.space.choices if c.ordered}
+            designs.append({**own, **ends})
+        return designs[:16]
+
+    def architecture(self, design: Design) -> Architecture:
+        """Return a design as an architecture, without what the task supplies."""
+        return self.marked.architecture_of(design)
+
+    def exact(self) -> tuple[Array, float] | None:
+        """Return nothing: the true front would take training every design."""
+        return None
+
+    def _plain(self, row_P: Codes) -> Codes:
+        """Return a row with the choices that change nothing at their first value, so that it has one form."""
+        design = self.space.design(row_P)
+        return np.where(self.marked.matters(design), row_P, 0)
+
+    def _mended(self, row_P: Codes) -> Codes:
+        """Return a row that can be built, with few choices changed and by little; -1s where none is near."""
+        if self._price(row_P) is not None:
+            return row_P
+        near = [
+            (places, values)
+            for count in (1, 2)
+            for places in itertools.combinations(range(len(row_P)), count)
+            for values in itertools.product(*(range(self.space.sizes[p]) for p in places))
+            if all(row_P[p] != v for p, v in zip(places, values, strict=True))
+        ]
+        near.sort(
+            key=lambda one: (
+                len(one[0]),
+                sum(abs(int(row_P[p]) - v) for p, v in zip(*one, strict=True)),
+            )
+        )
+        for places, values in near[:_NEAR]:
+            other = row_P.copy()
+            other[list(places)] = values
+            other = self._plain(other)
+            if self._price(other) is not None:
+                return other
+        return np.full_like(row_P, -1)
+
+    def _price(self, row_P: Codes) -> tuple[float, ...] | None:
+        """Return a row's predicted objectives, NaN for the measured; None where it cannot be built or fit the task."""
+        key = row_P.tobytes()
+        if key not in self._prices:
+            self._prices[key] = self._predicted(self.space.design(row_P))
+        return self._prices[key]
+
+    def _predicted(self, design: Design) -> tuple[float, ...] | None:
+        try:
+            fitted = fit(self.architecture(design), self.task)
+            found = predict(
+                fitted,
+                self.task.input_type(),
+                batch=self.training.batch,
+                length=self.task.length,
+            )
+        except (HybridLabError, ValueError):  # pydantic's are ValueErrors: a repeat of 0, for one
+            return None
+        if not found.ok:
+            return None
+        return tuple(
+            float(getattr(found, objective.name)) if objective.predicted else np.nan
+            for objective in self.objectives
+        )
+
+
+def _objectives(names: tuple[str, ...], metric: str, large: bool) -> tuple[Objective, ...]:
+    """Return the objectives of names.
+
+    Raises:
+        SpecError: a name is of nothing that is predicted or measured, or there is only one.
+    """
+    known = [metric, *PREDICTED]
+    problems = [
+        Problem(
+            f"objectives[{at}]", "is not an objective", "one of " + ", ".join(known), repr(name)
+        )
+        for at, name in enumerate(names)
+        if name not in known
+    ]
+    if len(names) < 2:
+        problems.append(Problem("objectives", "there is nothing to trade", "two to four"))
+    if problems:
+        raise SpecError(problems)
+    return tuple(
+        Objective(name, "minimize", PREDICTED[name], predicted=True)
+        if name in PREDICTED
+        else Objective(name, "maximize" if large else "minimize")
+        for name in names
+    )

@@ -1,0 +1,68 @@
+"""The verb that searches, as scripts call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hybridlab.architecture.document import loads
+from tests.cli.conftest import Said
+
+Cli = Callable[..., Said]
+SMALL = "name: small\nclosed_form: {blocks: 2, widths: [64, 128], heads: [2, 4]}\ntrials: 12\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return str(path)
+
+
+def test_the_front_has_the_keys_that_scripts_rely_on(cli: Cli, file: str, home: Path) -> None:
+    said = cli("search", file, "--trials", "30", "--seed", "2", "--json")
+    assert said.code == 0
+    assert "30 of 30 trials" in said.err
+    found = said.json
+    assert {"study", "hypervolume", "hypervolume_share", "front"} <= set(found)
+    assert 0.8 < found["hypervolume_share"] <= 1
+    for point in found["front"]:
+        assert {"trial", "values", "architecture"} <= set(point)
+        quality, peak_bytes = point["values"]
+        assert 0 < quality < 1 < peak_bytes
+        assert loads(point["architecture"]).width == point["design"]["width"]
+    assert (home / "searches" / f"{found['study']}.journal").exists()
+    assert (
+        cli("search", file, "--trials", "30", "--seed", "2", "--json").json["front"]
+        == found["front"]
+    )
+
+
+def test_a_named_study_is_gone_on_with_and_shown_as_a_table(cli: Cli, file: str) -> None:
+    assert cli("search", file, "--sampler", "random", "--study", "mine").code == 0
+    said = cli("search", file, "--study", "mine", "--trials", "15")
+    assert said.code == 0
+    assert "front of mine" in said.out and "quality (measured)" in said.out
+    assert "15, 0 over a limit, 0 failed" in said.out
+
+
+def test_bad_input_is_told(cli: Cli, file: str, tmp_path: Path) -> None:
+    for arguments in (
+        ["none.yaml"],
+        [file, "--sampler", "best"],
+        [file, "--trials", "0"],
+        [file, "--seed", "-1"],
+    ):
+        said = cli("search", *arguments, "--json")
+        assert said.code == 2
+        assert said.json["errors"]
+    said = cli("search", file, "--storage", "nonsense://x", "--json")
+    assert said.code == 1
+    other = tmp_path / "other.yaml"
+    other.write_text(SMALL.replace("[2, 4]", "[2]"))
+    assert cli("search", file, "--study", "mine", "--trials", "1").code == 0
+    said = cli("search", str(other), "--study", "mine", "--json")
+    assert said.code == 2
+    assert "another space" in said.json["errors"][0]["message"]
