@@ -130,12 +130,15 @@ class Session:
         if progress.unscored:
             self.validate()
             progress.unscored = False
-        begun = None if progress.ended else self.objective.begun(progress.step)
+        begun = phase = None if progress.ended else self.objective.begun(progress.step)
+        if spec.stages:
+            begun = None
         if self.curriculum.over(progress.step) and not progress.ended:
             self.take(self.curriculum.enter_next(progress.step, self.optimiser))
             begun = self.curriculum.place
         if begun is not None:
             self.meter.tell(progress.step, {STAGE: float(begun)})
+        if begun is not None or phase is not None:
             self.meter.watch = SpikeWatch()  # a harder task, or another loss, is a higher one
         if progress.step % spec.checkpoint_every == 0 or progress.ended:
             self.save()

@@ -22,6 +22,7 @@ from hybridlab.training.defaults import task_of
 from hybridlab.training.grown import grown_text
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
+from hybridlab.training.stage_spec import stage_names
 from hybridlab.training.step_profile import StepProfiler
 from hybridlab.workflows.distill import outcome
 from hybridlab.workflows.metering import RunEnergy, metered
@@ -70,6 +71,8 @@ def run(context: RunContext) -> dict[str, Any]:
     energy = RunEnergy(context, spec, found, what.length)
     profiler = StepProfiler(context.folder, model, spec.profile_every)
 
+    stages = stage_names(spec.model_dump())
+
     def restored(step: int) -> None:
         energy.goes_on_from(step)
         context.truncate_metrics(step)
@@ -79,7 +82,7 @@ def run(context: RunContext) -> dict[str, Any]:
 
     def logged(step: int, metrics: dict[str, float]) -> None:
         if STAGE in metrics:
-            name = spec.stages[int(metrics[STAGE])].name
+            name = stages[int(metrics[STAGE])]
             print(
                 f"stage {name} begins after step {step:,}: {_count(model):,} parameters", flush=True
             )

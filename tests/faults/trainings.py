@@ -76,8 +76,8 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "accumulated": {"accumulation": 2, "component_metrics_every": 5, "residual_init": "zero"},
 }
 """The ways of training; each is killed as often as the others."""
-BORDERS = {"stages": [(8, 1.0), (16, 2.0)]}
-"""After which steps stages begin, so that kills fall into all of them and on their borders."""
+BORDERS = {"stages": [(8, 1.0), (16, 2.0)], "taught": [(9, 1.0)]}
+"""After which steps stages or phases begin, so that kills fall into all of them and on their borders."""
 ARCHITECTURE = (
     "name: mini\nwidth: 16\nnodes:\n"
     "  - {use: lstm}\n  - {use: attention, heads: 2}\n  - {use: swiglu}\n"
@@ -117,7 +117,7 @@ class Trainings:
         training = SHORT | STRATEGIES[strategy]
         if strategy == "taught":
             training["teacher"] = {**training["teacher"], "run": self._teacher()}
-        text = GROWS if strategy in BORDERS else ARCHITECTURE
+        text = GROWS if strategy == "stages" else ARCHITECTURE
         spec = {"architecture": text, "training": training, "preset": None}
         return self.store.create("train", "kill me", spec, home=home_id())
 
