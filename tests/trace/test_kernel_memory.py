@@ -129,8 +129,8 @@ STEPS = {
     "even experts": "moe",
     "the share asked for": "mixture_of_depths",
 }
-COUNTED_AS_ZERO = {"latent_attention", "hopfield", "lstm"}
-"""Torch's counter knows CUDA's kernels for these, not the CPU's."""
+COUNTED_AS_ZERO = {"latent_attention", "hopfield", "lstm", "hyena"}
+"""Torch's counter knows CUDA's kernels for these, not the CPU's, and no Fourier transforms at all."""
 
 
 @pytest.mark.parametrize("use", STEPS.values(), ids=list(STEPS))

@@ -123,7 +123,7 @@ def test_the_matrix_of_attention_is_its_softmax_written_out(params: dict[str, An
     projected = body.project_in(x_BLD)
     if body.conv is not None:
         projected = body.conv.reference(projected)
-    q, k, _ = body._heads(projected)
+    q, k, _ = body._heads(*projected.split(body._sizes, dim=-1))
     q, k = (turned_as_complex(part, body.params) for part in (q, k))
     found = body.mixing_matrix(x_BLD)
     window = params.get("window") or LENGTH
