@@ -127,20 +127,24 @@ def _pair(x: Item, y: Item) -> None:
 
 
 def _match_known(left: Sequence[Item], right: Sequence[Item]) -> None:
-    """Match groups that have the same id of their own, once in each, and much in common: wherever they went."""
-    sides: list[dict[str, list[Item]]] = [{}, {}]
-    for side, items in zip(sides, (left, right), strict=True):
-        for item in items:
-            if item.children and item.explicit:
-                side.setdefault(item.node.id, []).append(item)
-    pairs = [
-        (mine[0], theirs[0])
-        for name, mine in sides[0].items()
-        if len(mine) == len(theirs := sides[1].get(name, [])) == 1 and _likeness(mine[0], theirs[0])
-    ]
+    """Match groups wherever they went: of one own id and much in common, or else quite the same, once in each."""
+    keys: tuple[Callable[[Item], str | None], ...] = (
+        lambda item: item.node.id if item.explicit else None,
+        lambda item: item.whole,
+    )
+    pairs: list[tuple[Item, Item]] = []
+    for key in keys:
+        sides: list[dict[str, list[Item]]] = [{}, {}]
+        for side, items in zip(sides, (left, right), strict=True):
+            for item in _free(items):
+                if item.children and (name := key(item)) is not None:
+                    side.setdefault(name, []).append(item)
+        for name, mine in sides[0].items():
+            theirs = sides[1].get(name, [])
+            if len(mine) == len(theirs) == 1 and _likeness(mine[0], theirs[0]):
+                pairs.append((mine[0], theirs[0]))
+                mine[0].match, theirs[0].match = theirs[0], mine[0]
     for x, y in pairs:  # all of them before what is in any of them
-        x.match, y.match = y, x
-    for x, y in pairs:
         _match_scope(x.children, y.children)
 
 
@@ -208,6 +212,7 @@ def _match_strays(left: Sequence[Item], right: Sequence[Item]) -> bool:
         lambda item: (
             (item.node.use, written(item.node.params), item.node.share) if item.node.use else None
         ),
+        lambda item: (item.node.use, written(item.node.params)) if item.node.use else None,
     )
     for groups in (True, False):
         xs, ys = ([i for i in _free(side) if bool(i.children) is groups] for side in (left, right))

@@ -169,3 +169,25 @@ def test_a_thousand_nodes_are_compared_in_moments() -> None:
         return f"name: many\nnodes:\n  - {{use: attention}}\n{nodes}  - {{use: swiglu}}\n"
 
     assert not changed(many(1), many(9)).empty
+
+
+SHARED = """\
+name: shared
+width: 16
+nodes:
+  - {id: block, nodes: [{id: mix, use: attention, heads: 2}, {use: swiglu}]}
+  - {id: again, share: block, nodes: [{id: mix, use: attention, heads: 2}, {use: swiglu}]}
+  - id: outer
+    nodes:
+      - {id: inner, nodes: [{use: swiglu}, {id: mix, use: attention}]}
+      - {use: swiglu, share: inner.swiglu}
+  - {id: inner, nodes: [{use: swiglu}, {use: gru}]}
+"""
+
+
+@pytest.mark.parametrize("group", ["nodes[1]", "nodes[2]"])
+def test_dissolving_a_group_brings_nothing_new_though_names_and_shares_follow(group: str) -> None:
+    """Its nodes are numbered on where their names are taken, and share by paths of their own."""
+    found = compare(loads(SHARED), loads(edit.unwrap(SHARED, group)))
+    whats = [node.what for node in found.nodes]
+    assert whats.count("removed") == 1 and "added" not in whats
