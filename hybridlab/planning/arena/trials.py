@@ -147,7 +147,8 @@ def _run(
             for func, args, kwargs in ready:
                 func(*args, **kwargs)
     except (RuntimeError, NotImplementedError, TypeError) as error:
-        trial.why = f"{NO_FORM}: {str(error).splitlines()[0][:80]}"
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        trial.why = f"{NO_FORM}: {said[:80]}"
         return
     trial.same = all(
         same_bits(tensor_in(memory[value.storage], value), tensor)
