@@ -81,6 +81,7 @@ def _slider(work: Work, found: TradeOff, budget_bytes: int) -> None:
         st.caption("No plan needs less memory than the step as it is, so there is nothing to set.")
         return
     now = min(high, max(low, round(round(budget_bytes / MIB / step) * step, digits)))
+    now = high if budget_bytes >= plain_bytes else now
     key = key_showing(f"{work.key}.slider.{low}.{high}", now)
 
     def moved() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from hybridlab.architecture import library
 from hybridlab.planning.record import Figures, Plan
-from hybridlab.runs.home import run_folder
+from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
 from tests.app.held import in_session
@@ -45,7 +45,11 @@ def typed(visitor: Any, text: str) -> Any:
 
 def measured(runs: Any, plan: Plan) -> Run:
     """Put a measurement of a plan into the store as its worker would have left it."""
-    run = runs.running("measured", text=TEXT, kind="plan", **TRAINING)
+    training = {"task": "parity", **TRAINING}
+    spec = {"architecture": TEXT, "training": training, "preset": PRESET, "plan": plan.as_dict()}
+    run = runs.store.create("plan", "measured", spec, home=home_id())
+    run_folder(run.id).mkdir(parents=True)
+    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
     figures = Figures(peak_bytes=plan.predicted.peak_bytes, step_ms=9.0)
     plain = Figures(peak_bytes=plan.plain.peak_bytes, step_ms=8.0)
     content = {
