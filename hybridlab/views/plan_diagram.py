@@ -49,7 +49,7 @@ def plan_diagram(info: DiagramInfo, architecture: Architecture, plan: Plan) -> D
 def _told(box: Box, times: int, of: int, why: str) -> Box:
     if not times:
         told = f"kept for backward: {why}" if why else "kept for backward"
-        return replace(box, detail="kept", told=told, tint=None, supplied=False)
+        return replace(box, detail="kept", told=told, tint=0.0, supplied=False)
     words = "computed again" if times == of else f"again: {times} of {of}"
     told = f"computed again in backward, {times} of {of} times that it runs"
     return replace(box, detail=words, told=told, tint=times / of, supplied=False)

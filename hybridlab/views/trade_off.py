@@ -102,13 +102,13 @@ def trade_off_plot(info: TradeOffInfo) -> go.Figure:
         figure,
         info.of("as it is"),
         "as it is, predicted",
-        {"symbol": "diamond-open", "size": 13, "line": {"width": 2, "color": predicted}},
+        {"symbol": "diamond-open", "size": 13, "color": predicted, "line": {"width": 2}},
     )
     _dots(
         figure,
         info.of("chosen"),
         "your plan, predicted",
-        {"symbol": "circle-open", "size": 16, "line": {"width": 3, "color": predicted}},
+        {"symbol": "circle-open", "size": 16, "color": predicted, "line": {"width": 3}},
     )
     measured = style.SOURCE_COLOURS["measured"]
     _dots(
@@ -126,6 +126,7 @@ def trade_off_plot(info: TradeOffInfo) -> go.Figure:
     _lines(figure, info)
     figure.update_layout(**style.layout(info.title, height=440))
     figure.update_layout(margin={"t": 72}, legend={"y": -0.22})
+    figure.update_traces(unselected={"marker": {"opacity": 1}})  # a click sets the budget, no more
     figure.update_xaxes(title_text="peak memory of a step (MiB)")
     figure.update_yaxes(title_text="time of a step (ms)", rangemode="normal")
     return figure

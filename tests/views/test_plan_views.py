@@ -97,7 +97,7 @@ def test_a_network_shows_what_is_computed_again() -> None:
     }
     told = {name: (box.detail, box.tint) for name, box in boxes.items() if box.kind != "group"}
     assert sorted(told.values(), key=str) == sorted(
-        [("kept", None), ("again: 1 of 2", 0.5), ("kept", None)], key=str
+        [("kept", 0.0), ("again: 1 of 2", 0.5), ("kept", 0.0)], key=str
     )
     assert any("it counts" in box.told for box in boxes.values())
     assert told_apart(plan)["stage.0.mlp"] == "again, run 1"

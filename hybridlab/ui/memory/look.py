@@ -63,7 +63,7 @@ def _drawn(work: Work, found: TradeOff, after: str) -> None:
     asked, plan = budget(work, found)
     budget_bytes = asked.bytes_of(found.plain.predicted.peak_bytes)
     with places:
-        _headline(found, plan, measured)
+        _headline(found, plan, measured, work.run is not None and work.run.state.active)
     left, right = st.columns(2, gap="medium")
     with left:
         _curve(work, found, plan, budget_bytes, measured)
@@ -73,7 +73,7 @@ def _drawn(work: Work, found: TradeOff, after: str) -> None:
     fit_section(work)
 
 
-def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured]) -> None:
+def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured], under_way: bool) -> None:
     """Show the step as it is, with the plan, and what was measured of that plan, or of the newest one."""
     plain = found.plain.predicted
     columns = st.columns(4)
@@ -100,10 +100,9 @@ def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured]) -> None
     mine = next((one for one in measured if one.plan.recompute == plan.recompute), None)
     if mine is None:
         text = "not yet" if not measured else "not this one"
+        said = "a plan is being measured" if under_way else "apply and measure"
         for column, name in ((columns[2], "Peak, measured"), (columns[3], "Step, measured")):
-            column.metric(
-                name, text, "apply and measure", delta_color="off", delta_arrow="off", border=True
-            )
+            column.metric(name, text, said, delta_color="off", delta_arrow="off", border=True)
         return
     figures, promised, plain_ms = mine.plan.measured, mine.plan.predicted, mine.plain.step_ms
     assert figures is not None

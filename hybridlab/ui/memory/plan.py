@@ -56,6 +56,7 @@ def plan_section(work: Work, plan: Plan, found: TradeOff) -> None:
             "plan",
             plan_table(found, plan),
             columns={
+                "plan": st.column_config.TextColumn("plan", width=100),
                 "peak_forward_bytes": None,
                 "peak_backward_bytes": None,
                 "kept_bytes": st.column_config.NumberColumn("keeps (bytes)", format="localized"),
@@ -107,7 +108,7 @@ def _network(work: Work, plan: Plan) -> None:
     own = {node.id for node in architecture.nodes}
     supplied = [node.id for node in whole.nodes if node.id not in own]
     laid_out: DiagramInfo = diagram_info(whole, catalogue=known, supplied=supplied)
-    diagram(f"{work.key}.diagram", plan_diagram(laid_out, architecture, plan), height_px=470)
+    diagram(f"{work.key}.diagram", plan_diagram(laid_out, architecture, plan), height_px=490)
 
 
 def _downloads(work: Work, plan: Plan) -> None:

@@ -39,7 +39,7 @@ def timeline_section(
         )
     mine = _asked(work, after, plan, "plan", _PATIENCE_S)
     if mine is None:
-        st.fragment(_wait, run_every=_EVERY_S)(work, after, plan)
+        st.fragment(_wait, run_every=_EVERY_S)(work, after, plan, "plan")
         return
     if mine.problems:
         shell.problems(mine.problems)
@@ -58,6 +58,8 @@ def timeline_section(
     if plan.recompute:
         other = _asked(work, after, found.plain, "plain", _PATIENCE_S)
         plain = None if other is None or other.problems else other.value
+        if other is None:
+            st.fragment(_wait, run_every=_EVERY_S)(work, after, found.plain, "plain")
     within = budget_bytes if budget_bytes < found.plain.predicted.peak_bytes else None
     info = timeline_info(
         traced, "component" if chosen == "component" else "category", plain, within
@@ -78,7 +80,9 @@ def _asked(work: Work, after: str, plan: Plan, whose: str, wait_s: float) -> Ans
     return predictions.plan_timeline(work.text, work.settings, after, asked, owner, wait_s)
 
 
-def _wait(work: Work, after: str, plan: Plan) -> None:
-    if _asked(work, after, plan, "plan", 0.0) is not None:
+def _wait(work: Work, after: str, plan: Plan, whose: str) -> None:
+    """Draw the page again as soon as a step has been traced."""
+    if _asked(work, after, plan, whose, 0.0) is not None:
         st.rerun(scope="app")
-    st.progress(0.0, text="Following every tensor of the step …")
+    if whose == "plan":
+        st.progress(0.0, text="Following every tensor of the step …")
