@@ -17,6 +17,7 @@ st.navigation(
         st.Page(
             "pages/4_Profile.py", title="Profile", icon=":material/monitoring:", url_path="profile"
         ),
+        st.Page("pages/5_Memory.py", title="Memory", icon=":material/memory:", url_path="memory"),
     ],
     position="top",
 ).run()

@@ -8,6 +8,7 @@ from hybridlab.ui.train import rates, setup, teacher
 from hybridlab.ui.train.data_card import data_card
 from hybridlab.ui.train.estimate import estimate, estimate_panel, wait_for
 from hybridlab.ui.train.own_files import own_files
+from hybridlab.ui.train.plan import plan_panel
 from hybridlab.ui.train.remedy import name_field
 from hybridlab.ui.train.watch import watch
 
@@ -27,6 +28,7 @@ def new_training() -> None:
             rates.finder(text, preset, task, settings)
     with right:
         if text:
+            plan_panel(text, task, settings)
             with st.container(border=True):
                 found = estimate(text, task, settings)
                 estimate_panel(found)

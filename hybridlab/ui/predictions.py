@@ -21,6 +21,7 @@ from hybridlab.runs.home import home
 from hybridlab.ui.worker_pool import Answer, WorkerPool
 
 Entry = dict[str, Any]
+_LONG_S = 300.0
 _CATALOGUE, _TASKS = _LISTS = ("catalogue", "tasks")
 
 
@@ -98,6 +99,47 @@ def python_file(text: str, shapes: Shapes, owner: str, wait_s: float) -> Answer 
 def data_card(task: str, params: Mapping[str, Any], wait_s: float = 0.0) -> Answer | None:
     """Ask for a task's data card: examples as text, sizes, source, baselines; None while there is no answer yet."""
     return pool().ask("data_card", {"task": task, "task_params": dict(params)}, wait_s=wait_s)
+
+
+def trade_off(
+    text: str, settings: Mapping[str, Any], after: str, owner: str, wait_s: float = 0.0
+) -> Answer | None:
+    """Ask for the curve of peak and time of a training's step; None while there is no answer yet.
+
+    ``after`` names what has changed the times that are known, such as the last measurement, so that it is asked anew.
+    """
+    args = {"text": text, "settings": dict(settings), "after": after}
+    return _long("trade_off", args, owner, wait_s)
+
+
+def plan_timeline(
+    text: str,
+    settings: Mapping[str, Any],
+    after: str,
+    plan: Mapping[str, Any],
+    owner: str,
+    wait_s: float = 0.0,
+) -> Answer | None:
+    """Ask for what is in memory over the step that a plan makes; None while there is no answer yet."""
+    args = {"text": text, "settings": dict(settings), "after": after, "plan": dict(plan)}
+    return _long("plan_timeline", args, owner, wait_s)
+
+
+def fitting(
+    text: str, settings: Mapping[str, Any], memory: str, axis: str, owner: str, wait_s: float = 0.0
+) -> Answer | None:
+    """Ask for the largest batch or length that fits an amount of memory or a card; None while unanswered."""
+    args = {"text": text, "settings": dict(settings), "memory": memory, "axis": axis}
+    return _long("fit", args, owner, wait_s)
+
+
+def _long(verb: str, args: Mapping[str, Any], owner: str, wait_s: float) -> Answer | None:
+    """Ask what may take minutes for large architectures."""
+    future = pool().submit(verb, args, owner=owner, timeout_s=_LONG_S)
+    try:
+        return future.result(timeout=wait_s)
+    except TimeoutError:
+        return None
 
 
 def components() -> list[Entry]:

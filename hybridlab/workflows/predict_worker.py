@@ -174,6 +174,45 @@ def _data_card(args: Args) -> Any:
     return data_card(task(str(args["task"]), **dict(args.get("task_params") or {}))).as_dict()
 
 
+def _trade_off(args: Args) -> Any:
+    """Return the curve of peak and time of a training's step; ``after`` makes the same question anew."""
+    from hybridlab.workflows.plan import trade_off_of
+
+    return trade_off_of(_planner(*_step_asked(args)), dict(args["settings"])).as_dict()
+
+
+def _plan_timeline(args: Args) -> Any:
+    """Return what is in memory over the step that a plan makes."""
+    from hybridlab.planning.record import Plan
+    from hybridlab.planning.timeline import timeline
+
+    return timeline(_planner(*_step_asked(args)), Plan.read(args["plan"]))
+
+
+def _fit(args: Args) -> Any:
+    """Return the largest batch or length whose step fits a memory, and what going beyond costs."""
+    from hybridlab.workflows.plan import fit_training, memory_of
+
+    settings, limit_bytes = dict(args["settings"]), memory_of(str(args["memory"]))
+    found = fit_training(
+        loads(str(args["text"])), settings, limit_bytes, axis=args["axis"], measure=False
+    )
+    return found.as_dict()
+
+
+def _step_asked(args: Args) -> tuple[str, str, str]:
+    settings = json.dumps(args["settings"], sort_keys=True)
+    return str(args["text"]), settings, str(args.get("after", ""))
+
+
+@functools.lru_cache(maxsize=4)
+def _planner(text: str, settings: str, after: str) -> Any:
+    """Trace and solve a step by what is known of this machine; the last few are kept."""
+    from hybridlab.workflows.plan import planner_of
+
+    return planner_of(loads(text), json.loads(settings), measure=False)
+
+
 def _task(args: Args) -> Task | None:
     return (
         task(str(args["task"]), **dict(args.get("task_params") or {})) if args.get("task") else None
@@ -223,6 +262,9 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "families": _families,
     "python_file": _python_file,
     "data_card": _data_card,
+    "trade_off": _trade_off,
+    "plan_timeline": _plan_timeline,
+    "fit": _fit,
 }
 
 

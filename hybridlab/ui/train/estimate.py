@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 import streamlit as st
 
-from hybridlab.errors import Problem
+from hybridlab.errors import HybridLabError, Problem
+from hybridlab.planning.record import Plan
 from hybridlab.training.grown import trained_text
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.predictions import Shapes
@@ -61,6 +62,10 @@ def estimate(
         return Estimate(pending=True)
     seconds = (answer.value["step_ms"] + taught.step_ms) / 1e3 * parts * steps
     peak_bytes, groups = answer.value["peak_bytes"] + taught.peak_bytes, ()
+    if (plan := _plan(settings)) is not None:
+        seconds *= plan.predicted.step_ms / plan.plain.step_ms
+        share = plan.predicted.peak_bytes / plan.plain.peak_bytes
+        peak_bytes = plan.predicted.peak_bytes if plan.batch == batch else share * peak_bytes
     if settings.get("groups"):
         kept = predictions.update_memory(
             text, _of_groups(settings), f"{state.session_name()}.train", wait_s
@@ -70,8 +75,17 @@ def estimate(
         if kept.problems:
             return Estimate(problems=kept.problems)
         groups = tuple(kept.value)
-        peak_bytes += _beyond_adamw(groups)
+        if plan is None:  # a plan's bytes know the optimisers
+            peak_bytes += _beyond_adamw(groups)
     return Estimate(seconds, peak_bytes, answer.value["params"], groups, tuple(found))
+
+
+def _plan(settings: Mapping[str, Any]) -> Plan | None:
+    """Return the plan of the settings; None where there is none, or one that cannot be read, which the page tells."""
+    try:
+        return Plan.read(settings["plan"]) if settings.get("plan") else None
+    except HybridLabError:
+        return None
 
 
 def _of_groups(settings: Mapping[str, Any]) -> dict[str, Any]:
