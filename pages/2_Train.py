@@ -21,7 +21,7 @@ def new_training() -> None:
         task = setup.task_choice()
         own_files(task)
         st.markdown("**Settings**")
-        settings = teacher.section(text, task, setup.settings_form(task))
+        settings = teacher.section(text, task, setup.settings_form(task, text))
         data_card(task, settings)
         if text:
             rates.finder(text, preset, task, settings)

@@ -52,7 +52,11 @@ _LOSSES = {
     "distill_hidden": "hidden states (share)",
     "distill_matrices": "mixing matrices (norm)",
 }
-_WORDS = {"accuracy": "accuracy", "bits_per_byte": "bits per byte"}
+_WORDS = {
+    "accuracy": "accuracy",
+    "bits_per_byte": "bits per byte",
+    "mean_abs_error": "mean absolute error",
+}
 
 
 def panels(task: Mapping[str, Any] | None, names: Sequence[str] = ()) -> list[Panel]:
@@ -66,7 +70,9 @@ def panels(task: Mapping[str, Any] | None, names: Sequence[str] = ()) -> list[Pa
     )
     return [
         Panel("Training loss", "loss", ("loss",), "nats", smooth=True),
-        validation(measure, metrics or (f"val_{measure}",)),
+        validation(
+            measure, metrics or (f"val_{measure}",), unit=str(task.get("unit", "")) if task else ""
+        ),
         *panels_of(names),
         *_of_teacher(names),
         *_rates(names),

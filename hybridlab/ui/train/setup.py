@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -24,6 +24,7 @@ from hybridlab.views.diagram import diagram_info
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
 _HIDDEN = ("task", "task_params", "tasks", "groups", "stages", "teacher", "plan")
 DESIGN = "current design"
+_PATIENCE_S = 0.3
 NAME = "train_name"
 """Under this the session keeps a name for its next run."""
 
@@ -82,8 +83,12 @@ def task_choice() -> Mapping[str, Any]:
         lambda name: entries[name]["title"],
     )
     entry: Mapping[str, Any] = entries[chosen]
-    st.caption(f"{shell.escaped(entry['summary'])} Metric: {entry['metric'].replace('_', ' ')}.")
-    lines = [f"{shell.escaped(name)} {value:.3g}" for name, value in entry["baselines"].items()]
+    metric = " in ".join(filter(None, (entry["metric"].replace("_", " "), entry["unit"])))
+    st.caption(f"{shell.escaped(entry['summary'])} Metric: {metric}.")
+    lines = [
+        f"{shell.escaped(name)} {value:.3g} {entry['unit']}".rstrip()
+        for name, value in entry["baselines"].items()
+    ]
     if lines and not kept_params(
         entry
     ):  # they are of the task as it comes; its data card has those of other settings
@@ -108,8 +113,11 @@ def _kept_choice(label: str, name: str, options: list[str], first: str | None, w
     return str(kept)
 
 
-def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Show the settings of a training, the basic ones first; return those that differ from the task's own."""
+def settings_form(task: Mapping[str, Any], text: str = "") -> dict[str, Any]:
+    """Show the settings of a training, the basic ones first; return those that differ from the task's own.
+
+    What of them does not go with the architecture in ``text`` is told beside them, where it is known by now.
+    """
     changed, change = kept_settings(task)
     params = kept_params(task)
     known = setting_fields(task)
@@ -129,7 +137,14 @@ def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
     groups(changed, change)
     several(task, changed, change)
     of_task = fields(task["params_schema"])
-    stages(changed, int(values.get("steps") or 1), task, params, change)
+    made = settled({**changed, "task": task["name"], "task_params": params})
+
+    def checked() -> Sequence[Problem]:
+        owner = f"{state.session_name()}.train.stages"
+        answer = predictions.trainable(text, made, owner, _PATIENCE_S) if text else None
+        return () if answer is None else answer.problems
+
+    stages(changed, int(values.get("steps") or 1), task, params, change, checked)
     if of_task:
         with st.expander("The task's own settings", icon=":material/dataset:", key="train.task"):
             forms.parameters(of_task, params, f"{prefix}.task", change_task, columns=2)
@@ -141,7 +156,7 @@ def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
             on_click=_reset,
             args=(task["name"],),
         )
-    return settled({**changed, "task": task["name"], "task_params": params})
+    return made
 
 
 def kept_settings(task: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[str, Any], None]]:
