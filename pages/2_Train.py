@@ -41,7 +41,7 @@ def new_training() -> None:
                     disabled=found.blocked,
                 ):
                     setup.start(text, preset, settings, name)
-            setup.preview(text, task)
+            setup.preview(text, task, (settings.get("tasks") or {}).get("of", ()))
         running_now()
 
 

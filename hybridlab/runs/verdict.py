@@ -50,8 +50,8 @@ def verdict(error: BaseException, step: int) -> tuple[RunState, str]:
         )[:_LONGEST]
     if is_lost_device(error):
         return RunState.FAILED, (
-            f"The device was lost after step {step}: this process cannot use it any more. Resume the run, which goes on "
-            "from the last checkpoint in a new process; where that fails too, restart the machine or choose another "
+            f"The device was lost after step {step}: this process cannot use it any more. Resume the run, which goes "
+            "on from the last checkpoint in a new process; where that fails too, restart the machine or choose another "
             f"device. The driver said: {(str(error).strip().splitlines() or ['nothing'])[0]}"
         )[:_LONGEST]
     if isinstance(error, HybridLabError):

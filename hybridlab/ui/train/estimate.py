@@ -106,7 +106,8 @@ def _step(text: str, shapes: Shapes, settings: Mapping[str, Any], wait_s: float)
 
 def _of_groups(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that decide what optimisers keep, so that no other one asks anew."""
-    return {name: settings[name] for name in ("task", "task_params", "groups") if name in settings}
+    deciding = ("task", "task_params", "tasks", "groups")
+    return {name: settings[name] for name in deciding if settings.get(name) is not None}
 
 
 def _beyond_adamw(groups: Sequence[Mapping[str, Any]]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridlab.ui.live.component import Panel
-from hybridlab.ui.train.task_views import panels_of
+from hybridlab.ui.train.task_views import loss_unit, panels_of
 
 MEBIBYTE = 1 / 2**20
 MOST_CORES = 8
@@ -69,7 +69,7 @@ def panels(task: Mapping[str, Any] | None, names: Sequence[str] = ()) -> list[Pa
         tuple(task["val_metrics"]) if task else tuple(n for n in names if n.startswith("val_"))
     )
     return [
-        Panel("Training loss", "loss", ("loss",), "nats", smooth=True),
+        Panel("Training loss", "loss", ("loss",), loss_unit((*names, *metrics)), smooth=True),
         validation(
             measure, metrics or (f"val_{measure}",), unit=str(task.get("unit", "")) if task else ""
         ),

@@ -19,6 +19,7 @@ from hybridlab.ui.schema import Field, fields
 from hybridlab.ui.train.groups import groups
 from hybridlab.ui.train.several import settled, several
 from hybridlab.ui.train.stages import show_anew, stages
+from hybridlab.ui.train.whole import with_all_heads
 from hybridlab.views.diagram import diagram_info
 
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
@@ -59,14 +60,16 @@ def _source_name(option: str) -> str:
     return option
 
 
-def preview(text: str, task: Mapping[str, Any]) -> None:
-    """Show what will be trained, with the input and head that the task supplies."""
+def preview(text: str, task: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Show what will be trained, with the input and head that the task supplies, or the heads of several ``tasks``."""
     architecture = state.parsed(text)[0]
     if architecture is None or sum(1 for _ in architecture.walk()) > MOST_BOXES:
         return
     known = predictions.components()
     kinds = {entry["name"]: str(entry["kind"]) for entry in known}
-    whole = complete(architecture, task["input_node"], task["head_node"], kinds.get)
+    whole = with_all_heads(architecture, tasks) if tasks else None
+    if whole is None:
+        whole = complete(architecture, task["input_node"], task["head_node"], kinds.get)
     own = {node.id for node in architecture.nodes}
     supplied = [node.id for node in whole.nodes if node.id not in own]
     diagram("train.preview", diagram_info(whole, catalogue=known, supplied=supplied), height_px=440)

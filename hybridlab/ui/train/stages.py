@@ -76,6 +76,7 @@ def stages(
             _frame(rows),
             key=key,
             num_rows="dynamic",
+            placeholder="–",
             hide_index=True,
             column_order=_COLUMNS if parts else _FIRST,
             column_config=_configured(),

@@ -44,7 +44,7 @@ def panels_of(names: Sequence[str]) -> list[Panel]:
     cosines = tuple(name for name in names if name.startswith(f"{COSINE}*/"))
     losses = tuple(f"{LOSS}{task}" for task in tasks)
     found = [
-        Panel("Loss by task", "loss", losses, "nats", names=tuple(tasks), smooth=True),
+        Panel("Loss by task", "loss", losses, loss_unit(names), names=tuple(tasks), smooth=True),
         Panel("Weight by task", "weight", weights, names=_last(weights), zero=True),
     ]
     for word, measure, unit in _MEASURES:
@@ -58,6 +58,11 @@ def panels_of(names: Sequence[str]) -> list[Panel]:
         title = "Cosine of tasks' gradients, in all they share"
         found.append(Panel(title, "cosine", cosines, names=pairs, points=True, range=(-1.02, 1.02)))
     return found
+
+
+def loss_unit(names: Sequence[str]) -> str:
+    """Return the unit of a training's losses by its metrics: none where an answer is a number, of any unit."""
+    return "" if any("mean_abs_error" in name for name in names) else "nats"
 
 
 def _last(names: Sequence[str]) -> tuple[str, ...]:

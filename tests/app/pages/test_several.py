@@ -157,3 +157,17 @@ def test_time_and_memory_are_foretold_for_all_tasks_and_their_balancing(opened) 
     made = settled({"tasks": other, "task": task, "task_params": {}})
     wrong = estimate(text, entry, made, wait_s=60)
     assert wrong.blocked and "reads other inputs" in wrong.problems[0].message
+
+
+def test_a_number_is_drawn_in_its_own_measure_and_its_loss_is_not_in_nats() -> None:
+    from hybridlab.ui.train.panels import panels
+
+    entry = next(e for e in predictions.tasks() if e["name"] == "vowels_duration")
+    loss, error = panels(entry, entry["val_metrics"])[:2]
+    assert (loss.unit, error.unit) == ("", "values")
+    assert error.title == "Validation mean absolute error" and error.range is None
+    names = ["task_loss/a", "task_loss/b", "val_accuracy_a", "val_mean_abs_error_b"]
+    by_title = {panel.title: panel for panel in panels(None, names)}
+    assert by_title["Loss by task"].unit == ""
+    assert by_title["Mean absolute error by task"].metrics == ("val_mean_abs_error_b",)
+    assert panels(None, ["val_accuracy"])[0].unit == "nats"
