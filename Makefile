@@ -16,6 +16,7 @@ PYTEST_FLAGS ?=
 KILLS ?= 1000
 SIGTERMS ?= 200
 OOMS ?= 100
+FULL_EVERY ?= 1
 CANVAS := hybridlab/ui/canvas/frontend
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
@@ -79,7 +80,8 @@ bench: dev
 	if [ -n "$$failed" ]; then echo "lines not met:$$failed"; exit 1; fi
 
 faults: dev
-	HYBRIDLAB_KILLS=$(KILLS) HYBRIDLAB_SIGTERMS=$(SIGTERMS) HYBRIDLAB_OOMS=$(OOMS) $(BIN)/pytest tests/faults -n 2 -rP $(PYTEST_FLAGS)
+	export HYBRIDLAB_KILLS=$(KILLS) HYBRIDLAB_SIGTERMS=$(SIGTERMS) HYBRIDLAB_OOMS=$(OOMS) HYBRIDLAB_FULL_EVERY=$(FULL_EVERY)
+	$(BIN)/pytest tests/faults -n 2 -rP $(PYTEST_FLAGS)
 
 dev: $(VENV)/.dev-installed
 

@@ -22,7 +22,7 @@ def new_training() -> None:
         task = setup.task_choice()
         own_files(task)
         st.markdown("**Settings**")
-        settings = teacher.section(text, task, setup.settings_form(task))
+        settings = teacher.section(text, task, setup.settings_form(task, text))
         data_card(task, settings)
         if text:
             rates.finder(text, preset, task, settings)
@@ -43,7 +43,7 @@ def new_training() -> None:
                     disabled=found.blocked,
                 ):
                     setup.start(text, preset, settings, name)
-            setup.preview(text, task)
+            setup.preview(text, task, (settings.get("tasks") or {}).get("of", ()))
         running_now()
 
 

@@ -61,6 +61,14 @@ def predict(text: str, shapes: Shapes, owner: str, wait_s: float = 0.0) -> Answe
     return _ask("predict", text, shapes, owner, wait_s)
 
 
+def predict_several(
+    text: str, settings: Mapping[str, Any], batch: int, owner: str, wait_s: float = 0.0
+) -> Answer | None:
+    """Ask what a step on the several tasks of the settings costs, all heads in it; None while there is no answer."""
+    args = {"text": text, "settings": dict(settings), "batch": batch}
+    return pool().ask("predict_several", args, owner=owner, wait_s=wait_s)
+
+
 def _ask(verb: str, text: str, shapes: Shapes, owner: str, wait_s: float) -> Answer | None:
     """Ask about a text; its content goes along where it is at hand, since reading YAML takes longer than the answer."""
     beside = {"content": recent.content_of(text)}
@@ -70,6 +78,14 @@ def _ask(verb: str, text: str, shapes: Shapes, owner: str, wait_s: float) -> Ans
 def prepare(text: str, settings: Mapping[str, Any]) -> Answer:
     """Ask whether an architecture can be trained with these settings; the value has them complete."""
     return pool().submit("prepare", {"text": text, "settings": dict(settings)}).result()
+
+
+def trainable(
+    text: str, settings: Mapping[str, Any], owner: str, wait_s: float = 0.0
+) -> Answer | None:
+    """Ask as ``prepare`` does, without waiting for longer than told; None while there is no answer yet."""
+    args = {"text": text, "settings": dict(settings)}
+    return pool().ask("prepare", args, owner=owner, wait_s=wait_s)
 
 
 def update_memory(

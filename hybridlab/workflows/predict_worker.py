@@ -118,6 +118,19 @@ def _predict(args: Args) -> Any:
     return {**prediction.as_dict(), "fingerprint": architecture.fingerprint}
 
 
+def _predict_several(args: Args) -> Any:
+    """Predict a step on several tasks, all heads and what balancing asks for in it; settings name the tasks."""
+    from hybridlab.tasks.registry import fit
+    from hybridlab.tasks.several import SeveralTasks
+    from hybridlab.training.defaults import prepare
+    from hybridlab.training.several_cost import several_cost
+
+    chosen, spec = prepare(dict(args["settings"]))
+    assert isinstance(chosen, SeveralTasks) and spec.tasks is not None
+    completed = fit(loads(str(args["text"])), chosen)
+    return several_cost(completed, chosen, spec.tasks, int(args["batch"]))
+
+
 def _length(args: Args, chosen: Task | None) -> int:
     return int(args.get("length") or (chosen.length if chosen else 64))
 
@@ -256,6 +269,7 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "devices": _devices,
     "check": _check,
     "predict": _predict,
+    "predict_several": _predict_several,
     "prepare": _prepare,
     "update_memory": _update_memory,
     "import": _import,

@@ -57,6 +57,7 @@ def groups(changed: Mapping[str, Any], change: Callable[[str, Any], None]) -> No
             _frame(rows),
             key=key,
             num_rows="dynamic",
+            placeholder="–",
             hide_index=True,
             column_config=_configured(),
             alt="Table of groups of weights",
