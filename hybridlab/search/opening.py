@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hybridlab.architecture.document import loads
 from hybridlab.architecture.library import open_architecture
 from hybridlab.errors import Problem, SpecError
 from hybridlab.search.closed_form import ClosedForm
@@ -16,8 +17,8 @@ from hybridlab.search.pareto import nearest_miss
 from hybridlab.search.spec import SearchSpec
 
 
-def landscape_of(spec: SearchSpec) -> Landscape:
-    """Return the landscape of a search.
+def landscape_of(spec: SearchSpec, text: str = "") -> Landscape:
+    """Return the landscape of a search; ``text`` is the architecture where it is not to be read from its file.
 
     Raises:
         SpecError: nothing varies, a node or key is unknown, or a limit is on no objective.
@@ -29,7 +30,9 @@ def landscape_of(spec: SearchSpec) -> Landscape:
             TrainedLandscape,  # it needs torch; the closed form does not
         )
 
-        trained = TrainedLandscape(spec, open_architecture(str(spec.architecture)))
+        trained = TrainedLandscape(
+            spec, loads(text) if text else open_architecture(str(spec.architecture))
+        )
         problems = empty_space(trained.space.choices) + _unknown_limits(trained)
         if problems:
             raise SpecError(problems)

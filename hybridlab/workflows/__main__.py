@@ -17,6 +17,7 @@ from hybridlab.runs import worker
 VERBS: dict[str, worker.Verb | str] = {
     "lr_find": "hybridlab.workflows.rates:run",
     "profile": "hybridlab.workflows.profile_run:run",
+    "search": "hybridlab.workflows.trial:run",
     "train": "hybridlab.workflows.train:run",
 }
 

@@ -90,7 +90,7 @@ def test_a_search_trains_and_ends_in_architectures_that_fit(text: str) -> None:
 def test_designs_beyond_a_limit_are_not_trained(text: str) -> None:
     landscape = landscape_of(search_of(text + "limits: {peak_bytes: 1 KiB}\n"))
     row = landscape.space.codes([landscape.hand_designs()[0]])[0]
-    assert "beyond a limit" in landscape.measure(row, 0).reason
+    assert "beyond the limit of 1,024" in landscape.measure(row, 0).reason
 
 
 @pytest.mark.parametrize(
