@@ -2,8 +2,9 @@
 
 After a few steps, and a few times as many again (the rungs), a trial is compared with every other at the same number of
 steps, by its measured value there and its predicted prices. It goes on if it is among the best ``1/eta`` of them: layer
-by layer of the front, and within a layer by how much hypervolume it alone covers. Each decides as soon as it arrives
-and waits for nobody (https://arxiv.org/abs/1810.05934). Optuna prunes by one objective only.
+by layer of the front, and within a layer by how much hypervolume it alone covers; the first few go on in any case.
+Each decides as soon as it arrives and waits for nobody (https://arxiv.org/abs/1810.05934). Optuna prunes by one
+objective only.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def rungs_of(steps: int, eta: int, rungs: int) -> tuple[int, ...]:
 
 
 def goes_on(points_NM: Array, mine: int, eta: int) -> bool:
-    """Say whether one of N points, every value to be made small, is among the best ``1/eta`` of them."""
-    return mine in best_first(points_NM)[: math.ceil(len(points_NM) / eta)]
+    """Say whether one of N points, every value to be made small, is among the best ``1/eta``, or the best ``eta``."""
+    return mine in best_first(points_NM)[: max(eta, math.ceil(len(points_NM) / eta))]
 
 
 def best_first(points_NM: Array) -> list[int]:

@@ -110,7 +110,7 @@ class RunSeats:
         if run.state is RunState.DONE:
             result = dict(run.result or {})
             if after := result.get("stopped_after"):
-                words = f"stopped after {after:,} steps: not among the best 1/{self._eta} there"
+                words = f"stopped after {after:,} steps: others were better there"
                 return Outcome(reason=words, stopped=True)
             return self._landscape.finished(row_P, dict(result.get("metrics") or {}))
         why = {
