@@ -58,7 +58,9 @@ class CostAware(BaseSampler):
         rng = np.random.default_rng((self.seed, trial.number))
         trials = study.get_trials(deepcopy=False)
         tried = {self._row(one) for one in trials if one.number != trial.number}
-        for row in self._hand:
+        # Workers that ask at the same time do not see each other's designs, but have different numbers.
+        first = trial.number if trial.number < len(self._hand) else 0
+        for row in np.roll(self._hand, -first, axis=0):
             if row.tobytes() not in tried:
                 return dict(self.landscape.space.design(row))
         done = [one for one in trials if one.state == TrialState.COMPLETE]

@@ -36,10 +36,11 @@ class Objective:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial gave: a value of every objective, or why it has none."""
+    """What a trial gave: a value of every objective, or why it has none; ``stopped``: it was not worth going on."""
 
     values: tuple[float, ...] = ()
     reason: str = ""
+    stopped: bool = False
 
 
 class Landscape(Protocol):
