@@ -17,6 +17,9 @@ st.navigation(
         st.Page(
             "pages/4_Profile.py", title="Profile", icon=":material/monitoring:", url_path="profile"
         ),
+        st.Page(
+            "pages/6_Search.py", title="Search", icon=":material/travel_explore:", url_path="search"
+        ),
     ],
     position="top",
 ).run()

@@ -174,6 +174,20 @@ def _data_card(args: Args) -> Any:
     return data_card(task(str(args["task"]), **dict(args.get("task_params") or {}))).as_dict()
 
 
+def _survey_search(args: Args) -> Any:
+    """Read a search's text; return its space, how much of it can be built, and what a trial takes."""
+    from hybridlab.workflows.search_survey import survey
+
+    return survey(args)
+
+
+def _true_front(args: Args) -> Any:
+    """Return the true front of a closed form's search."""
+    from hybridlab.workflows.search_survey import truth
+
+    return truth(args)
+
+
 def _task(args: Args) -> Task | None:
     return (
         task(str(args["task"]), **dict(args.get("task_params") or {})) if args.get("task") else None
@@ -223,6 +237,8 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "families": _families,
     "python_file": _python_file,
     "data_card": _data_card,
+    "survey_search": _survey_search,
+    "true_front": _true_front,
 }
 
 
