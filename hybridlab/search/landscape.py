@@ -16,6 +16,15 @@ from hybridlab.search.pareto import hypervolume
 from hybridlab.search.space import Choice, Codes, Design, Space
 
 Array = NDArray[np.float64]
+PREDICTED = {
+    "params": "parameters",
+    "flops_forward": "FLOPs",
+    "flops_step": "FLOPs",
+    "peak_bytes": "bytes",
+    "activation_bytes": "bytes",
+    "step_ms": "ms",
+}
+"""What ``trace.predict`` tells of a training step, each less the better."""
 
 
 @dataclass(frozen=True)

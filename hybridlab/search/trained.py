@@ -13,7 +13,7 @@ import numpy as np
 from hybridlab.architecture.model import build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import HybridLabError, Problem, SpecError
-from hybridlab.search.landscape import Array, Objective, Outcome
+from hybridlab.search.landscape import PREDICTED, Array, Objective, Outcome
 from hybridlab.search.marked import Marked
 from hybridlab.search.space import Codes, Design, Space
 from hybridlab.search.spec import SearchSpec
@@ -23,15 +23,6 @@ from hybridlab.training.defaults import prepare
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
 
-PREDICTED = {
-    "params": "parameters",
-    "flops_forward": "FLOPs",
-    "flops_step": "FLOPs",
-    "peak_bytes": "bytes",
-    "activation_bytes": "bytes",
-    "step_ms": "ms",
-}
-"""What ``trace.predict`` tells of a training step, each less the better."""
 _NEAR = 64
 """Designs around one that cannot be built among which another is looked for."""
 

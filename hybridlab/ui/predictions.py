@@ -158,6 +158,16 @@ def _long(verb: str, args: Mapping[str, Any], owner: str, wait_s: float) -> Answ
         return None
 
 
+def survey_search(text: str, owner: str, wait_s: float = 0.0) -> Answer | None:
+    """Ask what a search's text comes to: its space, what of it can be built, a trial's time; None while unanswered."""
+    return pool().ask("survey_search", {"text": text}, owner=owner, wait_s=wait_s)
+
+
+def true_front(file: Mapping[str, Any], wait_s: float = 0.0) -> Answer | None:
+    """Ask for the true front of a closed form's search; None while there is no answer yet."""
+    return pool().ask("true_front", {"file": dict(file)}, wait_s=wait_s)
+
+
 def components() -> list[Entry]:
     """Return the palette: name, kind, title, summary, cost, paper and parameter schema of every component."""
     return _kept(_CATALOGUE)

@@ -25,6 +25,7 @@ TRAIN = "pages/2_Train.py"
 RUNS = "pages/3_Runs.py"
 PROFILE = "pages/4_Profile.py"
 MEMORY = "pages/5_Memory.py"
+SEARCH = "pages/6_Search.py"
 
 
 @functools.cache

@@ -226,6 +226,20 @@ def _planner(text: str, settings: str, after: str) -> Any:
     return planner_of(loads(text), json.loads(settings), measure=False)
 
 
+def _survey_search(args: Args) -> Any:
+    """Read a search's text; return its space, how much of it can be built, and what a trial takes."""
+    from hybridlab.workflows.search_survey import survey
+
+    return survey(args)
+
+
+def _true_front(args: Args) -> Any:
+    """Return the true front of a closed form's search."""
+    from hybridlab.workflows.search_survey import truth
+
+    return truth(args)
+
+
 def _task(args: Args) -> Task | None:
     return (
         task(str(args["task"]), **dict(args.get("task_params") or {})) if args.get("task") else None
@@ -279,6 +293,8 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "trade_off": _trade_off,
     "plan_timeline": _plan_timeline,
     "fit": _fit,
+    "survey_search": _survey_search,
+    "true_front": _true_front,
 }
 
 
