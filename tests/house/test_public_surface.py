@@ -113,6 +113,9 @@ VERBS = {
         "--device",
         "--output",
         "--by-input",
+        "--by-size",
+        "--lengths",
+        "--batches",
         "--json",
     },
     "search": {"--trials", "--sampler", "--seed", "--study", "--storage", "--json"},
@@ -155,7 +158,7 @@ VERBS = {
     "runs log": {"--bytes", "--json"},
     "runs export": {"--output", "--json"},
     "runs flow": {"--apply", "--json"},
-    "runs profile": {"--steps", "--wait", "--json"},
+    "runs profile": {"--steps", "--after", "--warm-up", "--repeat", "--wait", "--json"},
 }
 
 

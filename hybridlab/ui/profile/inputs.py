@@ -1,11 +1,14 @@
-"""How routes, exits, time and memory change with the input."""
+"""How routes, exits, time and memory change with the input: by its class, its length and the batch."""
 
 from __future__ import annotations
 
 import streamlit as st
 
+from hybridlab.ui import shell
+from hybridlab.ui.profile.figure import figure, show_table
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.views.profile_classes import classes_info, classes_plot, load_infos, load_plot
+from hybridlab.views.profile_sizes import sizes_info, sizes_plot
 
 _HEADINGS = {
     "input_class": "class of input",
@@ -20,7 +23,52 @@ _HEADINGS = {
 
 
 def inputs(opened: Opened) -> None:
-    """Show what differs between classes of the task's test inputs, run forward as in use."""
+    """Show what differs between classes of the task's test inputs, and between sizes, run forward as in use."""
+    _by_class(opened)
+    _by_size(opened)
+
+
+def _by_size(opened: Opened) -> None:
+    """Show how a pass grows with length and batch."""
+    sizes = opened.table("size_sizes")
+    notes = opened.table("size_notes")
+    if not sizes.empty:
+        st.markdown("**By length and batch**")
+        info = sizes_info(sizes, opened.table("size_components"))
+        figure(
+            opened,
+            "sizes",
+            "Time of a forward pass by length and batch",
+            sizes_plot(info),
+            opened.table("size_components"),
+        )
+        st.caption(
+            "Inference: the test inputs, cut or repeated to each length and batch. A bar is the median of passes "
+            "without the profiler, *measured*; its parts are the shares of one pass under it."
+        )
+        show_table(
+            opened,
+            "sizes.table",
+            sizes,
+            title="Forward passes by length and batch",
+            columns={
+                "length": st.column_config.NumberColumn("length (positions)"),
+                "batch": st.column_config.NumberColumn("batch (samples)"),
+                "ms": st.column_config.NumberColumn("ms a pass, median", format="%.3f"),
+                "low_ms": st.column_config.NumberColumn("from (ms)", format="%.3f"),
+                "high_ms": st.column_config.NumberColumn("to (ms)", format="%.3f"),
+                "samples_per_s": st.column_config.NumberColumn("samples/s", format="compact"),
+                "positions_per_s": st.column_config.NumberColumn("positions/s", format="compact"),
+                "activation_bytes": st.column_config.NumberColumn(
+                    "activations at the peak (bytes)", format="compact"
+                ),
+            },
+        )
+    for note in [] if notes.empty else notes["note"]:
+        st.caption(f":material/info: {shell.escaped(str(note))}")
+
+
+def _by_class(opened: Opened) -> None:
     classes = opened.table("class_classes")
     if classes.empty:
         st.info("This profile was made without classes of input.", icon=":material/info:")
