@@ -57,8 +57,8 @@ class QuickFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
                 return first.fake_device
             if func in _VIEWS and first.constant is None and not kwargs:
                 with in_kernel_invocation_manager(self):
-                    out = func(*args)
-                return FakeTensor(self, out, first.fake_device)
+                    view = func(*args)
+                return FakeTensor(self, view, first.fake_device)
         out: Any = super().dispatch(func, types, args, kwargs or {})
         return self._apart(out) if func in _TWICE else out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,12 +12,16 @@ from hybridlab.units import format_seconds
 from hybridlab.views import style
 
 _MOST_SERIES = 7
+_INNER_REPEAT = re.compile(r"\.\d+(?=\.)")
 OTHERS = "others"
 
 
 @dataclass(frozen=True)
 class SizesInfo:
-    """A bar for each (length, batch), shortest and smallest first; a series for each component, the dearest first."""
+    """A bar for each (length, batch), shortest and smallest first; a series for each component, the dearest first.
+
+    Repeats of a component are one: ``stage.*.moe``.
+    """
 
     sizes: tuple[tuple[int, int], ...]
     ms: tuple[float, ...]
@@ -42,7 +47,8 @@ def sizes_info(sizes: pd.DataFrame, components: pd.DataFrame) -> SizesInfo:
         zip(map(int, rows["length"].tolist()), map(int, rows["batch"].tolist()), strict=True)
     )
     whole = dict(zip(keys, rows["ms"], strict=True))
-    shares = components.pivot_table(
+    together = components["component"].map(lambda path: _INNER_REPEAT.sub(".*", str(path)))
+    shares = components.assign(component=together).pivot_table(
         index="component", columns=["length", "batch"], values="share", aggfunc="sum"
     )
     shares = shares.reindex(columns=pd.MultiIndex.from_tuples(keys)) if keys else shares

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -106,6 +107,23 @@ def test_the_picture_splits_each_pass_by_component(attention: BySize) -> None:
     assert figure.layout.title.text.startswith("16 times the length takes ")
     assert figure.layout.yaxis.title.text == "ms a pass"
     assert len(figure.data) == len(info.components) + 1
+
+
+def test_repeats_are_one_series_and_small_ones_stand_together() -> None:
+    sizes = pd.DataFrame(
+        {"batch": [1], "length": [8], "ms": [10.0], "low_ms": [9.0], "high_ms": [12.0]}
+    )
+    paths = ["stage.0.moe", "stage.1.moe", *(f"part{place}" for place in range(8))]
+    shares = [0.2, 0.3, *(0.01 * place for place in range(8))]
+    parts = pd.DataFrame({"batch": 1, "length": 8, "component": paths, "ms": 1.0, "share": shares})
+    info = sizes_info(sizes, parts)
+    assert info.components == (
+        "stage.*.moe",
+        *(f"part{place}" for place in range(7, 1, -1)),
+        OTHERS,
+    )
+    assert info.part_ms[0] == (pytest.approx(5.0),)
+    assert info.part_ms[-1] == (pytest.approx(0.1),)
 
 
 def test_a_single_size_is_drawn_too() -> None:

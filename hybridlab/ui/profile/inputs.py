@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from hybridlab.ui import shell
@@ -84,38 +86,32 @@ def _by_class(opened: Opened) -> None:
             icon=":material/info:",
         )
     else:
-        info = classes_info(opened.table("class_components"), opened.table("class_spread"))
-        st.plotly_chart(
-            classes_plot(info),
-            key=f"{opened.key}.classes",
-            config={"toImageButtonOptions": {"format": "svg"}},
+        parts = opened.table("class_components")
+        figure(
+            opened,
+            "classes",
+            "Time of each component by class of input",
+            classes_plot(classes_info(parts, opened.table("class_spread"))),
+            parts,
         )
-    found = load_infos(opened.table("class_reports"))
+    reports = opened.table("class_reports")
+    found = load_infos(reports)
     for place, column in zip(found, _places(len(found)), strict=True):
-        column.plotly_chart(
-            load_plot(place),
-            key=f"{opened.key}.load.{place.component}.{place.what}",
-            config={"toImageButtonOptions": {"format": "svg"}},
-        )
+        name = f"load.{place.component}.{place.what}"
+        mine = (reports["component"] == place.component) & (reports["name"] == place.what)
+        with column:
+            figure(opened, name, f"Routes of {place.component}", load_plot(place), reports[mine])
     if not found and len(classes) > 1:
         st.caption("No component of this network routes, and none lets samples leave early.")
-    shown = classes.rename(columns=_HEADINGS)
-    st.dataframe(shown, key=f"{opened.key}.classes.table", hide_index=True, alt="Classes of input")
-    with st.container(horizontal=True):
-        for name, title in (
-            ("class_classes", "Classes"),
-            ("class_components", "Components by class"),
-            ("class_reports", "Routes by class"),
-        ):
-            st.download_button(
-                f"{title} (CSV)",
-                lambda name=name: opened.table(name).to_csv(index=False),  # type: ignore[misc]
-                f"{name}.csv",
-                "text/csv",
-                icon=":material/download:",
-                on_click="ignore",
-                key=f"{opened.key}.{name}.csv",
-            )
+    show_table(opened, "classes.table", classes, title="Classes of input", columns=_columns())
+
+
+def _columns() -> dict[str, Any]:
+    number = st.column_config.NumberColumn
+    formats = {"score": "%.3f", "ms": "%.3f", "low_ms": "%.3f", "high_ms": "%.3f"}
+    formats["activation_bytes"] = "compact"
+    plain = {name: st.column_config.Column(_HEADINGS[name]) for name in _HEADINGS}
+    return plain | {name: number(_HEADINGS[name], format=how) for name, how in formats.items()}
 
 
 def _places(count: int) -> list[st.delta_generator.DeltaGenerator]:

@@ -24,6 +24,8 @@ from hybridlab.views.profile_components import (
     parts_plot,
 )
 
+_LEAST_PX, _MOST_PX = 320, 820
+"""A network is shown whole where it fits; a larger one is moved about in its frame."""
 CHOSEN = "profile.component"
 """Under this name the session keeps which component is looked at."""
 
@@ -140,7 +142,7 @@ def _network(opened: Opened, info: PartsInfo) -> None:
         painted_by(laid_out, architecture, by_node(info), str(name)),
         selected,
         lambda address: state.put(CHOSEN, paths.get(address, address.removeprefix("task."))),
-        height_px=560,
+        height_px=round(min(_MOST_PX, max(_LEAST_PX, laid_out.height + 32))),
     )
 
 
