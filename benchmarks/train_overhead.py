@@ -28,8 +28,10 @@ import secrets
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -125,9 +127,14 @@ class ByHand:
 
 
 def measure(
-    design: str, name: str, steps: int, rounds: int, components_every: int | None = None
+    design: str,
+    name: str,
+    steps: int,
+    rounds: int,
+    components_every: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Row:
-    """Train in turns of ``steps`` steps; the first round only warms up."""
+    """Train in turns of ``steps`` steps, with more ``settings`` where given; the first round only warms up."""
     total = steps * (rounds + 1)
     task, spec = prepare(
         {
@@ -138,6 +145,7 @@ def measure(
             "device": "cpu",
             "target": None,
             "component_metrics_every": components_every,
+            **(settings or {}),
         }
     )
     model = build(fit(open_architecture(design), task), task.input_type(), seed=0)

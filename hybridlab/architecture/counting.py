@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torch._subclasses.fake_tensor import FakeTensorMode
-
+from hybridlab.architecture.fake_mode import QuickFakeMode
 from hybridlab.architecture.infer import infer
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.spec import Architecture
@@ -20,6 +19,6 @@ def count_parameters(architecture: Architecture, input_type: TensorType | None =
     inference = infer(architecture, input_type)
     if inference.errors:
         raise SpecError(inference.errors)
-    with FakeTensorMode():
+    with QuickFakeMode():
         model = GraphModel(architecture, inference, None)
     return sum(parameter.numel() for parameter in model.parameters())

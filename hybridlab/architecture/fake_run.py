@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from hybridlab.architecture.fake_mode import QuickFakeMode
 from hybridlab.components.base import BuildContext, Kind
 from hybridlab.components.lengths import concrete, written
 from hybridlab.components.registry import palette
@@ -71,7 +71,7 @@ def run_fake(
     if info.cls.recurrent_trace and any(map(unknown_length, context.inputs)):
         length = min(length, 4)
     try:
-        with FakeTensorMode(), torch.no_grad(), warnings.catch_warnings():
+        with QuickFakeMode(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = info.cls(params, context)
             output = module(*fake_inputs(context, batch, length))

@@ -6,8 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from torch._subclasses.fake_tensor import FakeTensorMode
-
+from hybridlab.architecture.fake_mode import QuickFakeMode
 from hybridlab.architecture.plan import SlotPlan
 from hybridlab.components.base import BuildContext
 from hybridlab.components.registry import palette
@@ -149,7 +148,7 @@ def _probed(
 ) -> tuple[Mapping[str, tuple[int, ...]], Mapping[str, tuple[int, ...]]]:
     """Build one component on fake tensors; return the shapes of its weights, and the maps that a pair can adapt."""
     info = palette()[name]
-    with FakeTensorMode():
+    with QuickFakeMode():
         module = info.cls(info.cls.Params.model_validate_json(params_json), context)
         kept = {weight: tuple(tensor.shape) for weight, tensor in module.state_dict().items()}
         return kept, module.adapts()

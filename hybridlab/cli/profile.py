@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hybridlab.cli.output import File, Json, facts, give, say, table
+from hybridlab.errors import Problem, RunError
 from hybridlab.runs.slots import accelerators
 
 if TYPE_CHECKING:
     from hybridlab.profiling.classes import ByClass
     from hybridlab.profiling.record import Profile
+    from hybridlab.profiling.sizes import BySize
 
 
 def profile(
@@ -39,14 +41,28 @@ def profile(
             help="Also run it forward on each class of the task's test inputs: routes, exits, time, memory.",
         ),
     ] = False,
+    by_size: Annotated[
+        bool,
+        typer.Option(
+            "--by-size", help="Also run it forward at several lengths and batches: time, memory."
+        ),
+    ] = False,
+    lengths: Annotated[
+        str,
+        typer.Option(help="Lengths for that, such as 64,256; half, all and twice the task's own."),
+    ] = "",
+    batches: Annotated[
+        str, typer.Option(help="Batches for that, such as 1,8; one sample and the training's.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Measure a training step component by component, backward included, beside its prediction."""
     if not accelerators():  # on a GPU these lines also say why the driver would not be profiled
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from hybridlab.architecture.library import open_architecture
-    from hybridlab.workflows.profile import profile_classes, profile_training
+    from hybridlab.workflows.profile import profile_classes, profile_sizes, profile_training
 
+    sizes_asked = _numbers("--lengths", lengths), _numbers("--batches", batches)
     architecture = open_architecture(file)
     say(f"measures {steps} steps three times over: plain, under the profiler, and one by operator")
     found = profile_training(
@@ -56,20 +72,29 @@ def profile(
     if output is not None:
         found.save(output)
         report.save(output / "report")
-    classes = None
+    classes, sizes = None, None
+    asked = {"batch": batch} if batch is not None else {}
+    settings = {"task": task, "seed": seed, "device": device, **asked}
     if by_input:
-        asked = {"batch": batch} if batch is not None else {}
-        settings = {"task": task, "seed": seed, "device": device, **asked}
         classes = profile_classes(architecture, settings)
         if output is not None:
             classes.save(output / "report")
+    if by_size or any(sizes_asked):
+        sizes = profile_sizes(
+            architecture, settings, lengths=sizes_asked[0], batches=sizes_asked[1]
+        )
+        if output is not None:
+            sizes.save(output / "report")
     if json:
         told = found.as_dict() | {"findings": [item.as_dict() for item in report.findings]}
-        give(told | ({} if classes is None else {"by_input": classes.as_dict()}))
+        more = {"by_input": classes, "by_size": sizes}
+        give(told | {name: one.as_dict() for name, one in more.items() if one is not None})
         return
     _print(found)
     if classes is not None:
         _print_classes(classes)
+    if sizes is not None:
+        _print_sizes(sizes)
     for item in report.findings:
         say(f"{item.severity}: {item.sentence}")
 
@@ -100,7 +125,46 @@ def _print_classes(found: ByClass) -> None:
             say(f"{row['component']}: time differs by {100 * row['spread']:.0f} % between classes")
 
 
+def _numbers(option: str, text: str) -> list[int]:
+    """Read numbers with commas between them.
+
+    Raises:
+        RunError: one of them is none.
+    """
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise RunError(
+            Problem(option, "is not a list of numbers", "such as 64,256", text[:60])
+        ) from None
+
+
+def _print_sizes(found: BySize) -> None:
+    """Print a row a size of the input."""
+    from hybridlab.units import format_bytes, format_count, format_seconds
+
+    numbers = ("length", "batch", "a pass", "from", "to", "positions", "activations")
+    table(
+        "by length and batch (measured, forward)",
+        numbers,
+        [
+            (
+                f"{row['length']:,}",
+                f"{row['batch']:,}",
+                *(format_seconds(row[name] / 1e3) for name in ("ms", "low_ms", "high_ms")),
+                format_count(row["positions_per_s"], "/s"),
+                format_bytes(row["activation_bytes"]),
+            )
+            for row in found.sizes.to_pylist()
+        ],
+        numbers=numbers,
+    )
+    for note in found.notes:
+        say(f"note: {note}")
+
+
 def _print(found: Profile) -> None:
+    from hybridlab.runs.energy_words import energy_words
     from hybridlab.units import format_bytes, format_flops, format_seconds
 
     numbers = ("step", "share", "forward", "backward", "predicted", "FLOPs", "kept for backward")
@@ -148,6 +212,7 @@ def _print(found: Profile) -> None:
                 f"{format_seconds(found.unattributed_ms / 1e3)} a step has no name",
             ),
             ("under the profiler", f"{format_seconds(found.profiled_ms.value / 1e3)} a step"),
+            ("energy", energy_words(found.energy.as_dict() if found.energy is not None else {})),
         ]
     )
     for note in found.notes:

@@ -121,6 +121,15 @@ def cancel(run: RunId, json: Json = False) -> None:
 def profile(
     run: RunId,
     steps: Annotated[int, typer.Option(min=1, help="How many of its next steps to record.")] = 20,
+    after: Annotated[
+        int, typer.Option(min=0, help="So many steps go by before, without the profiler.")
+    ] = 0,
+    warm_up: Annotated[
+        int, typer.Option(min=1, help="Steps under the profiler before, which are thrown away.")
+    ] = 1,
+    repeat: Annotated[
+        int, typer.Option(min=1, help="How often all that, each time into a trace of its own.")
+    ] = 1,
     wait: Annotated[bool, typer.Option(help="Wait until the trace is written.")] = True,
     json: Json = False,
 ) -> int:
@@ -130,8 +139,10 @@ def profile(
     from hybridlab.workflows.follow import wait_for_profile
 
     found = whole_id(run)
-    request = ask(found, steps)
-    say(f"asked run {found} to profile its next {steps} steps")
+    request = ask(found, steps, wait=after, warm_up=warm_up, repeat=repeat)
+    often = f", {repeat} times" if repeat > 1 else ""
+    later = f" after {after} more" if after else ""
+    say(f"asked run {found} to profile its next {steps} steps{later}{often}")
     if wait:
         request = wait_for_profile(found)
     folder = run_folder(found) / PROFILE

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from hybridlab.architecture.fake_mode import QuickFakeMode
 from hybridlab.architecture.infer import Inference
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.program import (
@@ -54,7 +54,7 @@ def trace_plain(
     architecture: Architecture, inference: Inference, *, batch: int, length: int, recipe: Recipe
 ) -> PlainStep:
     """Trace one training step in a steady state; the architecture has no errors."""
-    with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
+    with QuickFakeMode(allow_non_fake_inputs=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         step = fake_step(architecture, inference, batch=batch, length=length, recipe=recipe)
         step.prepare_state()

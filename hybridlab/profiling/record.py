@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hybridlab.profiling.medians import Median
+from hybridlab.profiling.step_energy import StepEnergy
 from hybridlab.trace.stream import OpStream
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ NAMED = ("(model)", "(loss)", "(optimiser)")
 
 @dataclass(frozen=True)
 class ComponentTime:
-    """One component in a mean step: milliseconds by phase (measured), its work, and what it keeps for backward."""
+    """One component in a mean step: milliseconds by phase (measured), its work, and what it keeps for backward.
+
+    ``joules`` is its share by time of the step's measured energy, None where nothing measured that; ``grad_norm`` is
+    of its own weights in one step, before clipping, None where it has none that are trained.
+    """
 
     path: str
     ms: float
@@ -36,6 +41,8 @@ class ComponentTime:
     bytes_written: int
     saved_bytes: int
     predicted_ms: float | None = None
+    joules: float | None = None
+    grad_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class Profile:
     torch_version: str
     trace: str | None = None
     notes: tuple[str, ...] = ()
+    energy: StepEnergy | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as plain JSON, without the streams."""
@@ -89,6 +97,7 @@ class Profile:
                 "profiled": self.profiled_ms.value,
             },
             "components": [asdict(component) for component in self.components],
+            "energy": self.energy.as_dict() if self.energy is not None else {},
             "joined": self.joined,
             "device": self.device,
             "threads": self.threads,

@@ -23,7 +23,11 @@ from torch.profiler import ProfilerActivity, record_function
 from torch.utils._pytree import tree_leaves
 
 from hybridlab.errors import Problem, RunError
+from hybridlab.hardware.meters.energy import EnergyAccount
+from hybridlab.hardware.meters.here import energy_account
+from hybridlab.profiling.gradients import gradient_norms
 from hybridlab.profiling.medians import Median, median
+from hybridlab.profiling.step_energy import StepEnergy, step_energy
 from hybridlab.profiling.sweep import STEP, Swept, events_of, outermost, sweep
 from hybridlab.trace.attribution import Attribution, components_of
 from hybridlab.trace.exact import record
@@ -47,12 +51,14 @@ class Measured:
     memory: pa.Table
     joined: float
     trace: Path | None
+    energy: StepEnergy
+    grad_norms: dict[str, float]
 
 
 OnStage = Callable[[str], object]
 """Hears what is begun: one of ``STAGES``."""
-STAGES = ("predict", "calibrate", "time", "profile", "record", "classes", "report")
-"""What a profile goes through: predictions first, then three measurements, classes of input, then the tables."""
+STAGES = ("predict", "calibrate", "time", "profile", "record", "classes", "sizes", "report")
+"""What a profile goes through: predictions first, then three measurements, classes and sizes of input, the tables."""
 
 
 def measure(
@@ -61,6 +67,7 @@ def measure(
     steps: int = 10,
     folder: Path | None = None,
     on_stage: OnStage = lambda stage: None,
+    account: EnergyAccount | None = None,
 ) -> Measured:
     """Run a step again and again and return what each component did; weights change as in training.
 
@@ -69,6 +76,7 @@ def measure(
         steps: how many steps are timed, and how many are profiled.
         folder: where the trace goes, named as TensorBoard's plugin looks for it; none is written without it.
         on_stage: hears what is begun; what it raises ends the measurement.
+        account: the energy counters; those of this machine and the model's device by itself.
 
     Raises:
         RunError: the number of steps is out of range.
@@ -80,9 +88,11 @@ def measure(
         warnings.simplefilter("ignore")
         on_stage("time")
         times = timed(step, steps, device)
+        energy = step_energy(_once(step, device), account or energy_account(device))
         on_stage("profile")
         swept, memory, trace = profiled(step, steps, device, folder)
         on_stage("record")
+        grad_norms = gradient_norms(step)
         stream = record(step, "measured")
     stream, joined = _joined(stream, swept)
     baseline = resident_bytes(step)
@@ -96,6 +106,8 @@ def measure(
         _memory_table(memory, swept),
         joined,
         trace,
+        energy,
+        grad_norms,
     )
 
 
@@ -123,6 +135,17 @@ def timed(step: TrainingStep, steps: int, device: torch.device) -> list[float]:
         if index >= _WARM_UP:
             times.append(1e3 * (time.perf_counter() - started))
     return times
+
+
+def _once(step: TrainingStep, device: torch.device) -> Callable[[], None]:
+    """Return what runs a step and waits until the device has done it."""
+    attribution = Attribution({})
+
+    def once() -> None:
+        step.run(attribution)
+        synchronize(device)
+
+    return once
 
 
 def profiled(

@@ -22,7 +22,10 @@ Numbers = np.ndarray[Any, Any]
 
 
 def component_table(profile: Profile) -> pa.Table:
-    """Return a row a component: measured and predicted milliseconds, FLOPs, bytes, kept bytes, FLOPs a byte."""
+    """Return a row a component: measured and predicted milliseconds, FLOPs, bytes, kept bytes, FLOPs a byte.
+
+    ``joules`` is its share by time of the step's measured energy, ``grad_norm`` that of its own weights.
+    """
     rows = [asdict(item) for item in profile.components]
     for row in rows:
         row["component"] = row.pop("path")
@@ -37,7 +40,7 @@ _COMPONENTS = pa.schema(
         *((name, pa.float64()) for name in ("optimiser_ms", "share")),
         *((name, pa.int64()) for name in ("operators", "flops", "bytes_read", "bytes_written")),
         ("saved_bytes", pa.int64()),
-        ("intensity", pa.float64()),
+        *((name, pa.float64()) for name in ("intensity", "joules", "grad_norm")),
     ]
 )
 

@@ -23,6 +23,7 @@ from hybridlab.runs.store import open_store
 PROFILE = "profile"
 """The folder in a run's folder that holds traces; it is what TensorBoard is started on."""
 MOST_STEPS = 200
+MOST_WAIT, MOST_WARM_UP, MOST_REPEATS = 1_000_000, 100, 10
 _FILE = "request.json"
 _TRACE = re.compile(r".+\.\d+\.pt\.trace\.json(\.gz)?")
 
@@ -45,9 +46,12 @@ class ProfileState(StrEnum):
 class ProfileRequest:
     """What was asked for and what came of it.
 
-    ``first_step`` is the first step that is in the trace, ``recorded`` how many are; ``file`` is the trace's name;
-    ``message`` is a sentence where there is something to say; ``asked_at`` is seconds since 1970; ``scheduled`` ones
-    were asked for by the training's settings.
+    Of every recording the first ``wait`` steps run without the profiler, then ``warm_up`` with it that are thrown away,
+    then ``steps`` that are kept; ``repeat`` says how often, each time into a trace of its own, as
+    ``torch.profiler.schedule`` has it. ``first_step`` is the first step that is in the newest trace, ``recorded`` how
+    many are, ``written`` how many traces there are; ``file`` is the newest one's name; ``message`` is a sentence where
+    there is something to say; ``asked_at`` is seconds since 1970; ``scheduled`` ones were asked for by the training's
+    settings.
     """
 
     steps: int
@@ -59,25 +63,35 @@ class ProfileRequest:
     size_bytes: int = 0
     message: str = ""
     scheduled: bool = False
+    wait: int = 0
+    warm_up: int = 1
+    repeat: int = 1
+    written: int = 0
+
+    @property
+    def cycle(self) -> int:
+        """Steps that one recording takes."""
+        return self.wait + self.warm_up + self.steps
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON."""
         return {**asdict(self), "state": str(self.state)}
 
 
-def ask(run_id: str, steps: int) -> ProfileRequest:
+def ask(
+    run_id: str, steps: int, *, wait: int = 0, warm_up: int = 1, repeat: int = 1
+) -> ProfileRequest:
     """Ask a queued or running run to profile its next steps; it begins within a fraction of a second and a step.
 
+    See ``ProfileRequest`` for the schedule.
+
     Raises:
-        RunError: there is no such run, it has ended, is another home's or is being profiled already, or ``steps`` is
-            not a number of steps.
+        RunError: there is no such run, it has ended, is another home's or is being profiled already, or a number of
+            the schedule is out of range.
         StoreError: the store cannot be read.
     """
     where = f"run {run_id}"
-    if not 1 <= steps <= MOST_STEPS:
-        raise RunError(
-            Problem("steps", "cannot be profiled at once", f"1 to {MOST_STEPS}", str(steps))
-        )
+    _checked(steps, wait, warm_up, repeat)
     run = open_store().get(run_id)
     if not run.state.active:
         raise RunError(
@@ -100,7 +114,7 @@ def ask(run_id: str, steps: int) -> ProfileRequest:
         raise RunError(
             Problem(where, f"is being profiled already ({known.state})", fix="wait for that trace")
         )
-    request = ProfileRequest(steps, time.time())
+    request = ProfileRequest(steps, time.time(), wait=wait, warm_up=warm_up, repeat=repeat)
     try:
         write(run_folder(run_id), request)
     except OSError as error:
@@ -109,6 +123,22 @@ def ask(run_id: str, steps: int) -> ProfileRequest:
             Problem(str(run_folder(run_id) / PROFILE), f"cannot be written: {reason}")
         ) from None
     return request
+
+
+def _checked(steps: int, wait: int, warm_up: int, repeat: int) -> None:
+    limits = (
+        ("steps", steps, 1, MOST_STEPS),
+        ("wait", wait, 0, MOST_WAIT),
+        ("warm_up", warm_up, 1, MOST_WARM_UP),
+        ("repeat", repeat, 1, MOST_REPEATS),
+    )
+    problems = [
+        Problem(name, "cannot be profiled at once", f"{least} to {most}", str(value))
+        for name, value, least, most in limits
+        if not least <= value <= most
+    ]
+    if problems:
+        raise RunError(problems)
 
 
 def look(run: Run) -> ProfileRequest | None:

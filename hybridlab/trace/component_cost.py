@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from hybridlab.architecture.fake_mode import QuickFakeMode
 from hybridlab.architecture.fake_run import fake_inputs, unknown_length
 from hybridlab.architecture.infer import SlotPlan
 from hybridlab.architecture.model import Slot
@@ -86,7 +86,7 @@ def _trace(key: _Key, batch: int, length: int) -> Traced:
     info = palette()[key.use]
     params = info.cls.Params.model_validate_json(key.params_json)
     plan = SlotPlan("", "", info, params, key.context, key.residual, key.output, key.lora)
-    with FakeTensorMode(), warnings.catch_warnings():
+    with QuickFakeMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         slot = Slot(plan, key.norm, key.norm_eps)
         inputs = fake_inputs(key.context, batch, length, requires_grad=True)

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map
 
+from hybridlab.architecture.fake_mode import QuickFakeMode
 from hybridlab.architecture.fake_run import fake_inputs
 from hybridlab.architecture.infer import Inference, infer
 from hybridlab.architecture.model import GraphModel
@@ -143,7 +143,7 @@ def predict_module(
 
 def trace_fake(make: Callable[[], TrainingStep], notes: tuple[str, ...] = ()) -> OpStream:
     """Run the step that ``make`` builds once on fake tensors and return its stream; ``make`` is called among them."""
-    with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
+    with QuickFakeMode(allow_non_fake_inputs=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         step = make()
         step.prepare_state()

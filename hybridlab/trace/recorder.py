@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from hybridlab.architecture.fake_mode import DEVICE
 from hybridlab.trace.attribution import NOBODY, Attribution, components_of
 from hybridlab.trace.kernel_memory import KernelMemory, kernel_memory
 from hybridlab.trace.ops import FREE, flops_of
@@ -131,6 +133,8 @@ class StepRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run an operator and note what it did."""
+        if func is DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].fake_device
         kwargs = kwargs or {}
         given = [] if func._schema.name in _FRESH else _tensors([args, kwargs])
         inputs = [self._storage(tensor, OTHER) for tensor in given]

@@ -1,7 +1,8 @@
 """Profiles the next steps of a training that is under way, when its folder holds a request; the numbers stay the same.
 
-``torch.profiler`` records, and the trace is written as ``torch.profiler.tensorboard_trace_handler`` does, into
-``profile/``. While it records, each component's forward is a range that carries the component's path.
+``torch.profiler`` records by the request's schedule, and traces are written as
+``torch.profiler.tensorboard_trace_handler`` does, into ``profile/``. While it records, each component's forward is a
+range that carries the component's path.
 Source: https://docs.pytorch.org/docs/stable/profiler.html
 """
 
@@ -32,8 +33,6 @@ from hybridlab.trace.marks import RANGE
 
 LOOK_SECONDS = 0.2
 """The folder is looked at most this often."""
-_WARM_UP = 1
-"""Steps in which the profiler is on already and what it sees is thrown away: the first one pays for its start."""
 KEPT = 10
 """Traces by schedule that are kept, the newest ones."""
 
@@ -93,14 +92,17 @@ class StepProfiler:
         recording = self._recording
         if recording is None:
             return
+        before = recording.request
         try:
             act(recording)
         except Exception as error:
             recording.abandon()
             recording.request = _failed(recording.request, error)
+        if recording.request == before:
+            return
+        self._tell(recording.request)
         if not recording.request.state.open:
             self._recording = None
-            self._tell(recording.request)
             self._keep(recording.request)
 
     def _keep(self, request: ProfileRequest) -> None:
@@ -122,21 +124,36 @@ class StepProfiler:
 
 
 class _Recording:
-    """One profile: a warm-up step, then those that were asked for."""
+    """One profile: once or several times some steps of waiting and of warming up, then those that were asked for.
+
+    What the profiler sees while it warms up is thrown away: the first step pays for its start.
+    """
 
     def __init__(self, folder: Path, model: nn.Module, request: ProfileRequest, step: int) -> None:
         self._place = folder / PROFILE
         self._draft = self._place / ".recording"
         self._hooks = contextlib.ExitStack()
-        self._done = 0
+        self._done, self._began = 0, step
         self._running = False
-        plan = schedule(wait=0, warmup=_WARM_UP, active=request.steps, repeat=1)
+        shutil.rmtree(self._draft, ignore_errors=True)
+        self.request = request
+        self.request = replace(request, state=ProfileState.RECORDING, first_step=self._first(0))
+        self._hooks.enter_context(ranges(model))
+        try:
+            self._start()
+        except BaseException:
+            self._hooks.close()
+            raise
+
+    def _start(self) -> None:
+        """Begin one recording, with a profiler of its own: one that goes on keeps only the last one's events."""
+        request, before = self.request, self._began + self._done + 1
+        plan = schedule(wait=request.wait, warmup=request.warm_up, active=request.steps, repeat=1)
 
         def planned(number: int) -> ProfilerAction:
-            action: ProfilerAction = plan(max(0, number - step - 1))
+            action: ProfilerAction = plan(max(0, number - before))
             return action
 
-        shutil.rmtree(self._draft, ignore_errors=True)
         self._profiler = profile(
             schedule=planned,
             on_trace_ready=torch.profiler.tensorboard_trace_handler(
@@ -145,35 +162,46 @@ class _Recording:
             record_shapes=True,
             profile_memory=True,
         )
-        self._profiler.step_num = step + 1  # the steps in the trace are those of the training
-        first = step + 1 + _WARM_UP
-        self.request = replace(request, state=ProfileState.RECORDING, first_step=first)
-        self._hooks.enter_context(ranges(model))
-        try:
-            self._profiler.start()
-        except BaseException:
-            self._hooks.close()
-            raise
+        self._profiler.step_num = before  # the steps in the trace are those of the training
+        self._profiler.start()
         self._running = True
 
     def step(self) -> None:
         self._done += 1
         self._profiler.step()
-        if self._done == _WARM_UP + self.request.steps:
-            self._stop()
+        rounds, rest = divmod(self._done, self.request.cycle)
+        if rest:
+            return
+        self._stop()
+        self._publish(rounds - 1, self.request.steps)
+        if rounds == self.request.repeat:
             self._finish("")
+            return
+        self.request = replace(self.request, first_step=self._first(rounds))
+        self._start()
 
     def cut_short(self) -> None:
         """End early: what was recorded is written, unless it is nothing."""
-        recorded = self._done - _WARM_UP
+        rounds, rest = divmod(self._done, self.request.cycle)
+        recorded = rest - self.request.wait - self.request.warm_up
         if recorded > 0:
             self._stop()
+            self._publish(rounds, recorded)
             asked = self.request.steps
             self._finish(
                 f"The run ended after {recorded} of the {asked} steps; the trace holds those."
             )
             return
         self.abandon()
+        if rounds:
+            message = f"The run ended after {rounds} of the {self.request.repeat} recordings."
+            self.request = replace(
+                self.request,
+                state=ProfileState.WRITTEN,
+                message=message,
+                first_step=self._first(rounds - 1),
+            )
+            return
         message = "The run ended before a step was profiled; there is no trace."
         self.request = replace(self.request, state=ProfileState.FAILED, message=message)
 
@@ -191,21 +219,29 @@ class _Recording:
             self._running = False
             self._profiler.stop()
 
-    def _finish(self, message: str) -> None:
-        """Publish the trace, whole, under the name that the handler gave it."""
-        self._hooks.close()
+    def _first(self, rounds: int) -> int:
+        """Return the first step that is kept after so many recordings."""
+        waited = self.request.wait + self.request.warm_up
+        return self._began + 1 + rounds * self.request.cycle + waited
+
+    def _publish(self, rounds: int, recorded: int) -> None:
+        """Give the trace, whole, to the folder under the name that the handler gave it."""
         (trace,) = self._draft.iterdir()
         goal = self._place / trace.name
         trace.replace(goal)
-        self._draft.rmdir()
         self.request = replace(
             self.request,
-            state=ProfileState.WRITTEN,
-            recorded=self._done - _WARM_UP,
+            first_step=self._first(rounds),
+            recorded=recorded,
+            written=self.request.written + 1,
             file=goal.name,
             size_bytes=goal.stat().st_size,
-            message=message,
         )
+
+    def _finish(self, message: str) -> None:
+        self._hooks.close()
+        self._draft.rmdir()
+        self.request = replace(self.request, state=ProfileState.WRITTEN, message=message)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from hybridlab.architecture.spec import Architecture
-from hybridlab.units import format_bytes, format_flops, format_seconds
+from hybridlab.units import format_bytes, format_flops, format_joules, format_seconds
 from hybridlab.views import style
 from hybridlab.views.diagram import DiagramInfo
 from hybridlab.views.measured_diagram import painted_info
@@ -22,7 +23,10 @@ _MOST_BARS = 40
 
 @dataclass(frozen=True)
 class Part:
-    """One component in a mean step; a predicted time is None where there is none, as for the loss."""
+    """One component in a mean step; a predicted time is None where there is none, as for the loss.
+
+    ``joules`` and ``grad_norm`` are None where they were not measured.
+    """
 
     path: str
     ms: float
@@ -34,6 +38,8 @@ class Part:
     flops: int
     moved_bytes: int
     saved_bytes: int
+    joules: float | None = None
+    grad_norm: float | None = None
 
     @property
     def intensity(self) -> float:
@@ -54,7 +60,7 @@ class PartsInfo:
 
     def table(self) -> pd.DataFrame:
         """Return a row a component, with units in the headings."""
-        return pd.DataFrame(
+        found = pd.DataFrame(
             {
                 "component": [part.path for part in self.parts],
                 "ms a step, measured": [part.ms for part in self.parts],
@@ -71,6 +77,14 @@ class PartsInfo:
                 "kept for backward (bytes)": [part.saved_bytes for part in self.parts],
             }
         )
+        more = {
+            "gradient norm": [part.grad_norm for part in self.parts],
+            "J a step, by time": [part.joules for part in self.parts],
+        }
+        for heading, values in more.items():
+            if any(value is not None for value in values):
+                found[heading] = pd.array(values, dtype="Float64")
+        return found
 
 
 def parts_info(figures: Mapping[str, Any]) -> PartsInfo:
@@ -88,10 +102,15 @@ def parts_info(figures: Mapping[str, Any]) -> PartsInfo:
                 int(item["flops"]),
                 int(item["bytes_read"]) + int(item["bytes_written"]),
                 int(item["saved_bytes"]),
+                *(_known(item.get(name)) for name in ("joules", "grad_norm")),
             )
             for item in figures.get("components", ())
         )
     )
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def parts_plot(info: PartsInfo) -> go.Figure:
@@ -197,11 +216,26 @@ QUANTITIES: Mapping[str, Quantity] = {
     "saved_bytes": Quantity(
         "Kept for backward", "measured", lambda part: part.saved_bytes, format_bytes
     ),
+    "joules": Quantity(
+        "Energy of a step, shared out by time",
+        "measured",
+        lambda part: part.joules,
+        format_joules,
+    ),
+    "grad_norm": Quantity(
+        "Gradient norm of its weights",
+        "measured",
+        lambda part: part.grad_norm,
+        lambda v: f"{v:.3g}",
+    ),
 }
 
 
 def by_node(info: PartsInfo) -> dict[str, Part]:
-    """Return the parts by path of ids: repeats of a group are summed, and a group is the sum of what it holds."""
+    """Return the parts by path of ids: repeats of a group are summed, and a group is the sum of what it holds.
+
+    The gradient of several is that of all their weights together: the root of the sum of squares.
+    """
     found: dict[str, Part] = {}
     for part in info.parts:
         names = _REPEAT.sub("", part.path).split(".")
@@ -214,13 +248,14 @@ def by_node(info: PartsInfo) -> dict[str, Part]:
 def _sum(path: str, one: Part | None, other: Part) -> Part:
     if one is None:
         return Part(path, *(getattr(other, name) for name in _FIELDS))
-    forecasts = [value for value in (one.predicted_ms, other.predicted_ms) if value is not None]
-    sums = {
-        name: getattr(one, name) + getattr(other, name)
-        for name in _FIELDS
-        if name != "predicted_ms"
-    }
-    return Part(path=path, predicted_ms=sum(forecasts) if forecasts else None, **sums)
+
+    def pair(name: str) -> list[float]:
+        return [value for value in (getattr(one, name), getattr(other, name)) if value is not None]
+
+    sums: dict[str, Any] = {name: sum(pair(name)) if pair(name) else None for name in _FIELDS}
+    if norms := pair("grad_norm"):
+        sums["grad_norm"] = math.hypot(*norms)
+    return Part(path=path, **sums)
 
 
 _FIELDS = (
@@ -233,6 +268,8 @@ _FIELDS = (
     "flops",
     "moved_bytes",
     "saved_bytes",
+    "joules",
+    "grad_norm",
 )
 
 

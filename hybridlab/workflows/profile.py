@@ -21,6 +21,7 @@ from hybridlab.profiling.calibrate import calibrate
 from hybridlab.profiling.classes import ByClass, measure_classes
 from hybridlab.profiling.record import NAMED, ComponentTime, Profile
 from hybridlab.profiling.session import Measured, OnStage, device_of, measure
+from hybridlab.profiling.sizes import BySize, measure_sizes, usual_sizes
 from hybridlab.profiling.sweep import UNATTRIBUTED
 from hybridlab.tasks.base import Batch, Task
 from hybridlab.tasks.registry import fit
@@ -158,6 +159,38 @@ def profile_classes(
     where = numerics(spec)
     model = _built(fit(architecture, chosen), chosen, spec, weights).to(where.device)
     return measure_classes(model, chosen, on_round=on_round)
+
+
+def profile_sizes(
+    architecture: Architecture,
+    settings: Mapping[str, Any],
+    *,
+    lengths: Sequence[int] = (),
+    batches: Sequence[int] = (),
+    weights: Path | None = None,
+    on_size: Callable[[int], object] = lambda number: None,
+) -> BySize:
+    """Run an architecture forward at several lengths and batches; see ``profiling.sizes``.
+
+    Without lengths these are half, all and twice the task's own; without batches one sample and the training's batch.
+
+    Raises:
+        SpecError: the architecture or a setting is wrong.
+        TaskError: the task is unknown or does not fit.
+        DeviceError: there is no such device.
+        RunError: a size is out of range, or the weights are another architecture's.
+    """
+    chosen, spec = prepare(settings)
+    where = numerics(spec)
+    model = _built(fit(architecture, chosen), chosen, spec, weights).to(where.device)
+    usual = usual_sizes(chosen, spec.batch)
+    return measure_sizes(
+        model,
+        chosen,
+        lengths=lengths or usual[0],
+        batches=batches or usual[1],
+        on_size=on_size,
+    )
 
 
 def _built(
@@ -349,6 +382,7 @@ def _profile(
         torch_version=torch.__version__,
         trace=str(measured.trace) if measured.trace is not None else None,
         notes=(*notes, *(stream.notes if stream is not None else ())),
+        energy=measured.energy,
     )
 
 
@@ -358,13 +392,14 @@ def _components(
     """Return the table by component, in the order in which they first run."""
     work = {row["component"]: row for row in _rows(costs(measured.stream))}
     forecast = {cost.path: cost.ms for cost in prediction.components} if prediction else {}
+    joules = measured.energy.shared_joules
     found = []
     for path in dict.fromkeys([*work, *(path for path, _ in measured.swept.ns)]):
         if path == UNATTRIBUTED:
             continue
         ns = {phase: n for (mine, phase), n in measured.swept.ns.items() if mine == path}
         ms = {phase: n / 1e6 / steps for phase, n in ns.items()}
-        row = work.get(path, {})
+        row, share = work.get(path, {}), sum(ns.values()) / total
         found.append(
             ComponentTime(
                 path=path,
@@ -372,13 +407,15 @@ def _components(
                 forward_ms=ms.get("forward", 0.0),
                 backward_ms=ms.get("backward", 0.0),
                 optimiser_ms=ms.get("optimiser", 0.0),
-                share=sum(ns.values()) / total,
+                share=share,
                 operators=int(row.get("operators", 0)),
                 flops=int(row.get("flops", 0)),
                 bytes_read=int(row.get("bytes_read", 0)),
                 bytes_written=int(row.get("bytes_written", 0)),
                 saved_bytes=int(row.get("saved_bytes", 0)),
                 predicted_ms=forecast.get(path),
+                joules=None if joules is None else share * joules,
+                grad_norm=measured.grad_norms.get(path),
             )
         )
     return tuple(found)

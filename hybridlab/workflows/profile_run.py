@@ -13,7 +13,7 @@ from hybridlab.runs.home import home_id
 from hybridlab.runs.profile_request import PROFILE
 from hybridlab.runs.record import RunState
 from hybridlab.runs.store import open_store
-from hybridlab.workflows.profile import profile_classes, profile_settings
+from hybridlab.workflows.profile import profile_classes, profile_settings, profile_sizes
 from hybridlab.workflows.train import write_whole
 from hybridlab.workflows.weighted import final_weights
 
@@ -65,10 +65,15 @@ def run(context: RunContext) -> dict[str, Any]:
     classes = profile_classes(
         architecture, settings, weights=weights, on_round=lambda number: begun("classes")
     )
+    begun("sizes")
+    sizes = profile_sizes(
+        architecture, settings, weights=weights, on_size=lambda number: begun("sizes")
+    )
     begun("report")
     found.save(folder)
     found.report().save(folder / REPORT)
     classes.save(folder / REPORT)
+    sizes.save(folder / REPORT)
     context.progress(len(STAGES), len(STAGES))
     return {key: value for key, value in found.as_dict().items() if key != "components"}
 

@@ -16,7 +16,7 @@ Cli = Callable[..., Said]
 def test_a_preset_is_profiled(cli: Cli, tmp_path: Path) -> None:
     said = cli(
         "profile", "lstm_attention_mini", "--task", "mqar", "--steps", "2", "--batch", "4",
-        "--output", str(tmp_path / "out"), "--by-input", "--json",
+        "--output", str(tmp_path / "out"), "--by-input", "--lengths", "8,16", "--batches", "2", "--json",
     )  # fmt: skip
     assert said.code == 0
     found = said.json
@@ -30,6 +30,11 @@ def test_a_preset_is_profiled(cli: Cli, tmp_path: Path) -> None:
     assert {"lstm", "attention"} <= {row["component"] for row in by_input["spread"]}
     assert (tmp_path / "out" / "report" / "class_spread.parquet").is_file()
     assert (tmp_path / "out" / "report" / "roofline.parquet").is_file()
+    sizes = found["by_size"]["sizes"]
+    assert [(row["length"], row["batch"]) for row in sizes] == [(8, 2), (16, 2)]
+    assert (tmp_path / "out" / "report" / "size_sizes.parquet").is_file()
+    assert found["energy"]["joules"] is None or found["energy"]["joules_per_step"] > 0
+    assert found["energy"]["joules"] is not None or found["energy"]["not_measured"]
     (first, *_) = found["findings"]
     assert {"sentence", "share", "severity", "components", "view", "page", "evidence"} == set(first)
 
@@ -66,5 +71,7 @@ def test_what_is_wrong_is_told(cli: Cli) -> None:
     assert said.code == 2 and said.json["errors"][0]["path"] == "steps"
     said = cli("profile", "lstm_mini", "--task", "nothing", "--json")
     assert said.code == 2 and "unknown task" in said.json["errors"][0]["message"]
+    said = cli("profile", "lstm_mini", "--task", "mqar", "--lengths", "8,x", "--json")
+    assert said.code == 2 and said.json["errors"][0]["path"] == "--lengths"
     said = cli("profile", "lstm_mini", "--json")
     assert said.code == 2

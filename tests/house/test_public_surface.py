@@ -114,6 +114,9 @@ VERBS = {
         "--device",
         "--output",
         "--by-input",
+        "--by-size",
+        "--lengths",
+        "--batches",
         "--json",
     },
     "search": {
@@ -165,7 +168,7 @@ VERBS = {
     "runs log": {"--bytes", "--json"},
     "runs export": {"--output", "--json"},
     "runs flow": {"--apply", "--json"},
-    "runs profile": {"--steps", "--wait", "--json"},
+    "runs profile": {"--steps", "--after", "--warm-up", "--repeat", "--wait", "--json"},
 }
 
 

@@ -50,6 +50,16 @@ def test_other_numbers_of_steps_are_refused(opened: Store, steps: int) -> None:
         ask(running(opened).id, steps)
 
 
+def test_a_schedule_is_asked_for_and_refused_all_at_once(opened: Store) -> None:
+    run = running(opened)
+    with pytest.raises(RunError) as raised:
+        ask(run.id, 5, wait=-1, warm_up=0, repeat=11)
+    assert [problem.path for problem in raised.value.problems] == ["wait", "warm_up", "repeat"]
+    asked = ask(run.id, 5, wait=100, warm_up=3, repeat=2)
+    assert (asked.wait, asked.warm_up, asked.repeat, asked.cycle) == (100, 3, 2, 108)
+    assert read(run_folder(run.id)) == asked
+
+
 def test_a_run_that_has_ended_has_no_next_steps(opened: Store) -> None:
     run = end(opened, running(opened))
     with pytest.raises(RunError, match=r"has ended \(done\), so there are no next steps"):

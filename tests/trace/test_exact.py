@@ -7,12 +7,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hybridlab.architecture import library
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.infer import infer
 from hybridlab.architecture.model import build
 from hybridlab.profiling.session import profiled, resident_bytes
+from hybridlab.tasks.registry import fit, task
+from hybridlab.trace.attribution import Attribution
 from hybridlab.trace.costs import costs
-from hybridlab.trace.exact import predict_module, predict_stream
+from hybridlab.trace.exact import predict_module, predict_stream, record
 from hybridlab.trace.predict import predict
 from hybridlab.trace.step import TrainingStep, default_loss, default_optimiser
 
@@ -99,3 +102,21 @@ def test_any_module_is_predicted_by_its_paths_and_left_as_it_was() -> None:
     assert stream.where(component="1.1", phase="forward").flops == 2 * 5 * 16 * 4
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["lstm_attention_mini", "jamba_mini"])
+def test_tensors_lie_as_they_do_in_a_real_step(name: str) -> None:
+    """Strides too: where a gradient lies otherwise than its weight, a real step copies it."""
+    architecture = fit(library.open_architecture(name), task("mqar"))
+    kind = task("mqar").input_type()
+    predicted = predict_stream(architecture, kind, batch=2, length=24)
+    model = build(architecture, kind, seed=0).train()
+    step = TrainingStep(
+        model, (torch.randint(16, (2, 24)),), default_loss, default_optimiser(model)
+    )
+    step.run(Attribution({}))
+    real = record(step, "measured")
+    assert predicted.strings("op") == real.strings("op")
+    for column in ("input_strides", "output_strides"):
+        assert predicted.ops[column].to_pylist() == real.ops[column].to_pylist(), column
+    assert predicted.peak_bytes == real.peak_bytes

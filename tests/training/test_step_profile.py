@@ -34,13 +34,15 @@ Trained = Callable[..., Any]
 def trained(tiny, parity, settings) -> Trained:
     """Train for twelve steps; ``ask`` puts a request of so many steps into the folder after step 3."""
 
-    def go(folder: Path, ask: int = 0, every: int = 0, **more: Any) -> Any:
+    def go(
+        folder: Path, ask: int = 0, every: int = 0, plan: dict[str, int] | None = None, **more: Any
+    ) -> Any:
         model = tiny(parity, "use: lstm", "use: attention, heads: 2")
         profiler = StepProfiler(folder, model, every)
 
         def on_step(step: int) -> None:
             if ask and step == 3:
-                write(folder, ProfileRequest(ask, 0.0))
+                write(folder, ProfileRequest(ask, 0.0, **(plan or {})))
             profiler.after_step(step)
 
         result = train(model, parity, settings(**more), folder=folder, on_step=on_step)
@@ -110,6 +112,47 @@ def test_the_trace_is_there_and_the_weights_are_equal_to_the_bit(
     assert "aten::mm" in names or "aten::addmm" in names
     assert any(event.get("name") == "[memory]" for event in events)
     assert any("Input Dims" in event.get("args", {}) for event in events if "args" in event)
+
+
+def steps_in(trace: Path) -> set[str]:
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    names = {str(event.get("name")) for event in events}
+    return {name for name in names if name.startswith("ProfilerStep#")}
+
+
+def test_a_schedule_waits_warms_up_and_records_again(
+    trained: Trained, plain: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "planned"
+    plan = {"wait": 1, "warm_up": 2, "repeat": 2}
+    assert trained(folder, ask=1, plan=plan).weights_sha256 == plain
+    found = read(folder)
+    assert found is not None
+    # Asked after step 3: steps 4 waits, 5 and 6 warm up, 7 is kept; then 8, 9 and 10, and 11.
+    assert (found.state, found.written, found.first_step, found.recorded) == (
+        ProfileState.WRITTEN,
+        2,
+        11,
+        1,
+    )
+    kept = sorted(
+        (folder / "profile").glob("*.pt.trace.json.gz"), key=lambda path: path.stat().st_mtime_ns
+    )
+    assert [steps_in(trace) for trace in kept] == [{"ProfilerStep#7"}, {"ProfilerStep#11"}]
+    assert found.file == kept[-1].name
+
+
+def test_a_training_that_ends_between_two_recordings_keeps_the_first(
+    trained: Trained, tmp_path: Path
+) -> None:
+    folder = tmp_path / "between"
+    trained(folder, ask=2, plan={"wait": 5, "repeat": 3})
+    found = read(folder)
+    assert found is not None
+    assert (found.state, found.written, found.first_step) == (ProfileState.WRITTEN, 1, 10)
+    assert found.message == "The run ended after 1 of the 3 recordings."
+    (trace,) = (folder / "profile").glob("*.pt.trace.json.gz")
+    assert steps_in(trace) == {"ProfilerStep#10", "ProfilerStep#11"}
 
 
 def test_a_training_that_ends_meanwhile_leaves_the_steps_it_has(

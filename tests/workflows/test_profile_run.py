@@ -77,6 +77,12 @@ def test_figures_streams_and_classes_are_left_behind(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "architecture.yaml").read_text() == DESIGN
     classes = pq.read_table(folder / "report" / "class_classes.parquet").to_pylist()
     assert {row["length"] for row in classes} == {8, 12}
+    sizes = pq.read_table(folder / "report" / "size_sizes.parquet").to_pylist()
+    assert {(row["length"], row["batch"]) for row in sizes} == {
+        (length, batch) for length in (4, 8, 16) for batch in (1, 4)
+    }
+    assert figures["energy"]["joules"] is not None or figures["energy"]["not_measured"]
+    assert all(item["grad_norm"] > 0 for item in figures["components"] if item["path"] == "min_gru")
     roofline = pq.read_table(folder / "report" / "roofline.parquet").to_pylist()
     assert "min_gru" in {row["component"] for row in roofline}
     assert "sentence" in pq.read_schema(folder / "report" / "findings.parquet").names

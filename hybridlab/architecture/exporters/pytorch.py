@@ -11,9 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch._subclasses.fake_tensor import FakeTensorMode
-
 from hybridlab.architecture.exporters.definitions import Collection
+from hybridlab.architecture.fake_mode import QuickFakeMode
 from hybridlab.architecture.graph import Ref, Scope
 from hybridlab.architecture.infer import SlotPlan, infer
 from hybridlab.architecture.model import GraphModel, GroupModule, ScopeModule, Slot
@@ -125,7 +124,7 @@ def source_of(architecture: Architecture, input_type: TensorType | None = None) 
     inference = infer(architecture, input_type)
     if inference.errors:
         raise SpecError(inference.errors)
-    with FakeTensorMode():
+    with QuickFakeMode():
         model = GraphModel(architecture, inference, None)
     writer = _Writer(architecture, model)
     root = writer.scope(model.root, "Root")

@@ -39,26 +39,38 @@ def instruments(device: torch.device, *, nvml: Any = None) -> Instruments:
     ``nvml`` is the module to ask NVIDIA's GPUs by, ``pynvml`` where it is installed.
     """
     meters = host_meters() + accelerator_meters(device)
-    counters, absent = rapl_counters()
-    if device.type == "cuda":  # torch calls AMD's GPUs so too; NVML then says that it knows none
-        gpu = find(gpu_uuid(device), nvml)
-        found, counter = _of(gpu)
-        meters += found
-        if isinstance(counter, Counter):
-            counters = (*counters, counter)
-        else:
-            absent = (*absent, counter)
+    gpu = _gpu(device, nvml)
+    if isinstance(gpu, Gpu):
+        meters += gpu_meters(gpu)
+    elif gpu is not None:
+        meters += Meters(not_measured=(gpu,))
     elif device.type != "cpu":
         reason = f"there is no meter for {device.type} devices here; NVML knows NVIDIA's only"
         meters += Meters(not_measured=(NotMeasured("utilisation and power of the device", reason),))
-    account = EnergyAccount(counters, absent)
+    account = _account(gpu)
     if account.sources:
         source = ", ".join(account.sources)
         meters += Meters((Meter("power by energy counters", source, account.power()),))
     return Instruments(meters, account)
 
 
-def _of(gpu: Gpu | NotMeasured) -> tuple[Meters, Counter | NotMeasured]:
-    if isinstance(gpu, NotMeasured):
-        return Meters(not_measured=(gpu,)), gpu
-    return gpu_meters(gpu), gpu_counter(gpu)
+def energy_account(device: torch.device, *, nvml: Any = None) -> EnergyAccount:
+    """Return the account of the energy counters alone, of the processors and of the device; see ``instruments``."""
+    return _account(_gpu(device, nvml))
+
+
+def _gpu(device: torch.device, nvml: Any) -> Gpu | NotMeasured | None:
+    """Return the GPU that NVML knows, or why it cannot be asked; None where the device is no such one."""
+    if device.type != "cuda":  # torch calls AMD's GPUs so too; NVML then says that it knows none
+        return None
+    return find(gpu_uuid(device), nvml)
+
+
+def _account(gpu: Gpu | NotMeasured | None) -> EnergyAccount:
+    counters, absent = rapl_counters()
+    counter = gpu_counter(gpu) if isinstance(gpu, Gpu) else gpu
+    if isinstance(counter, Counter):
+        counters = (*counters, counter)
+    elif counter is not None:
+        absent = (*absent, counter)
+    return EnergyAccount(counters, absent)

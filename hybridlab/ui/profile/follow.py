@@ -23,6 +23,7 @@ _DOING = (
     "Running steps under the profiler",
     "Following one step operator by operator",
     "Running it on each class of input",
+    "Running it at several lengths and batches",
     "Writing tables and findings",
 )
 """What a worker is at, by the stages of a profile session."""

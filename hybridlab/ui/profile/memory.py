@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from hybridlab.ui.profile.figure import figure
+from hybridlab.ui.profile.figure import figure, show_table
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.views.profile_access import (
     ACCESSES,
@@ -130,14 +130,15 @@ def _reuse(opened: Opened) -> None:
     levels = opened.table("levels")
     shown = levels.pivot_table(index="component", columns="level", values="bytes", sort=False)
     order = [*opened.table("caches")["level"], "memory", "first use"]
-    st.dataframe(
-        shown[[name for name in order if name in shown.columns]].fillna(0),
-        key=f"{opened.key}.levels",
-        column_config={
+    show_table(
+        opened,
+        "levels",
+        shown[[name for name in order if name in shown.columns]].fillna(0).reset_index(),
+        title="Bytes that each component takes from each memory level",
+        columns={
             str(name): st.column_config.NumberColumn(f"{name} (bytes)", format="compact")
             for name in dict.fromkeys(levels["level"])
         },
-        alt="Bytes that each component takes from each memory level",
     )
 
 

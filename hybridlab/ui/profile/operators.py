@@ -74,7 +74,7 @@ def _operators(opened: Opened) -> None:
         title="Operators of a step",
         height=460,
         columns={
-            "operator": st.column_config.TextColumn(width="medium"),
+            "operator": st.column_config.TextColumn(width="large"),
             "ms, measured": st.column_config.NumberColumn(format="%.3f"),
             "µs each": st.column_config.NumberColumn(format="%.1f"),
             "share (%)": st.column_config.NumberColumn(format="%.1f"),

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.architecture.complete import complete
+from hybridlab.runs.energy_words import energy_words
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.profile.figure import figure
@@ -23,6 +24,8 @@ from hybridlab.views.profile_components import (
     parts_plot,
 )
 
+_LEAST_PX, _MOST_PX = 320, 820
+"""A network is shown whole where it fits; a larger one is moved about in its frame."""
 CHOSEN = "profile.component"
 """Under this name the session keeps which component is looked at."""
 
@@ -38,6 +41,7 @@ def overview(opened: Opened) -> None:
         figure(opened, "parts", "Time of a step by component", parts_plot(info), info.table())
         _chosen(info)
     _table(opened, info)
+    st.caption(f":material/bolt: {shell.escaped(_energy(opened))}")
     for note in opened.figures.get("notes", ()):
         st.caption(f":material/info: {shell.escaped(str(note))}")
 
@@ -98,6 +102,20 @@ def _off(measured: float, predicted: float | None, written: Any) -> str:
     return f"{written(predicted)} predicted ({off:+.1f} %)"
 
 
+def _energy(opened: Opened) -> str:
+    """Say what the step's energy is, or why there is no figure."""
+    energy = opened.figures.get("energy")
+    if not energy:
+        return "Energy: not measured, for this profile did not look for a counter."
+    words = energy_words(energy)
+    if energy.get("joules") is None:
+        return f"Energy: {words}."
+    return (
+        f"Energy of {energy['steps']:,} steps in {format_seconds(energy['seconds'])}: {words}. No counter tells "
+        "components apart: each has the share of it that it has of the time, which is assumed."
+    )
+
+
 def _network(opened: Opened, info: PartsInfo) -> None:
     """Show the network painted by one quantity; a click on a box chooses its component."""
     architecture = state.parsed(opened.architecture)[0]
@@ -113,6 +131,9 @@ def _network(opened: Opened, info: PartsInfo) -> None:
     laid_out = _laid_out(opened)
     if laid_out is None:
         return
+    if all(QUANTITIES[str(name)].of(part) is None for part in info.parts):
+        why = _energy(opened) if name == "joules" else "This profile does not hold it."
+        st.caption(f":material/info: {shell.escaped(why)}")
     paths = {address: path for address, path, _ in architecture.walk()}
     chosen = state.keep(CHOSEN, "")
     selected = next((address for address, path in paths.items() if path == chosen), None)
@@ -121,7 +142,7 @@ def _network(opened: Opened, info: PartsInfo) -> None:
         painted_by(laid_out, architecture, by_node(info), str(name)),
         selected,
         lambda address: state.put(CHOSEN, paths.get(address, address.removeprefix("task."))),
-        height_px=560,
+        height_px=round(min(_MOST_PX, max(_LEAST_PX, laid_out.height + 32))),
     )
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from hybridlab.hardware.published import LABEL, published
 from hybridlab.ui import shell
+from hybridlab.ui.profile import trace_memory
 from hybridlab.ui.profile.figure import figure, show_table
 from hybridlab.ui.profile.opened import Opened
-from hybridlab.units import format_bytes, format_seconds
+from hybridlab.units import format_bytes, format_count, format_seconds
 from hybridlab.views.trace_steps import steps_info, steps_plot, use_info, use_plot
 
 _UNTOLD = (
@@ -27,6 +29,7 @@ def draw(opened: Opened) -> None:
     for note in figures["notes"]:
         st.caption(f":material/info: {shell.escaped(_sentence(note))}")
     if not opened.has("steps"):
+        trace_memory.draw(opened)
         return
     steps = opened.table("steps")
     figure(
@@ -64,7 +67,10 @@ _HELP = {
 def _devices(opened: Opened, figures: Mapping[str, Any]) -> None:
     if figures["devices"]:
         st.markdown("**Devices of the machine**")
-        show_table(opened, "devices", _device_table(figures))
+        devices = _device_table(figures)
+        show_table(opened, "devices", devices)
+        if "memory traffic" in devices:
+            st.caption(f"Half precision and memory traffic: {LABEL}.")
     if not opened.has("device_use"):
         st.info(
             "This trace recorded no kernels on a device, so there is no utilisation, occupancy or use of tensor cores "
@@ -81,8 +87,9 @@ def _devices(opened: Opened, figures: Mapping[str, Any]) -> None:
 
 
 def _device_table(figures: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a row a device, with what its maker publishes where any of them is known by name."""
     used = {use["device"] for use in figures["device_use"]}
-    return pd.DataFrame(
+    table = pd.DataFrame(
         [
             {
                 "device": device["id"],
@@ -95,6 +102,18 @@ def _device_table(figures: Mapping[str, Any]) -> pd.DataFrame:
             for device in figures["devices"]
         ]
     )
+    peaks = [published(str(device["name"])) for device in figures["devices"]]
+    told = [None if peak is None else peak.as_dict() for peak in peaks]
+    if any(told):
+        table["half precision"] = [
+            "not known" if peak is None else format_count(peak["flops_per_s"]["float16"], "FLOP/s")
+            for peak in told
+        ]
+        table["memory traffic"] = [
+            "not known" if peak is None else format_count(peak["bytes_per_s"], "B/s")
+            for peak in told
+        ]
+    return table
 
 
 def _share(share: float | None) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import streamlit as st
 
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.runs.launcher import ensure_supervisor
 from hybridlab.runs.profile_request import (
+    MOST_REPEATS,
     MOST_STEPS,
+    MOST_WAIT,
+    MOST_WARM_UP,
     ProfileRequest,
     ProfileState,
     ask,
@@ -49,20 +55,51 @@ def _ask(run: Run) -> None:
             key="train.profile_steps",
             width=120,
         )
+        plan = _schedule()
         st.button(
             f"Profile the next {steps} steps",
             icon=":material/monitoring:",
             on_click=_request,
-            args=(run.id, int(steps)),
+            args=(run.id, int(steps), plan),
             help="torch.profiler records them in the running training, which goes on with the same numbers.",
         )
 
 
-def _request(run_id: str, steps: int) -> None:
+def _schedule() -> dict[str, int]:
+    """Offer what comes before the steps and how often they come; return it as ``ask`` takes it."""
+    with st.popover("Schedule", icon=":material/schedule:"):
+        wait = st.number_input(
+            "Wait (steps)",
+            min_value=0,
+            max_value=MOST_WAIT,
+            value=0,
+            key="train.profile_wait",
+            help="So many steps go by before each recording, without the profiler.",
+        )
+        warm_up = st.number_input(
+            "Warm-up (steps)",
+            min_value=1,
+            max_value=MOST_WARM_UP,
+            value=1,
+            key="train.profile_warm_up",
+            help="Steps under the profiler that are thrown away: the first ones pay for its start.",
+        )
+        repeat = st.number_input(
+            "Recordings",
+            min_value=1,
+            max_value=MOST_REPEATS,
+            value=1,
+            key="train.profile_repeat",
+            help="How often to wait, warm up and record; each recording is a trace of its own.",
+        )
+    return {"wait": int(wait), "warm_up": int(warm_up), "repeat": int(repeat)}
+
+
+def _request(run_id: str, steps: int, plan: Mapping[str, int]) -> None:
     """Ask, as a callback; errors are told on the page."""
     notice: list[Problem] = []
     try:
-        ask(run_id, steps)
+        ask(run_id, steps, **plan)
         ensure_supervisor()
     except HybridLabError as error:
         notice = list(error.problems)
@@ -84,11 +121,11 @@ def _came(run_id: str, drawn: int) -> None:
     if len(there) != drawn and (found is None or not found.state.open):
         st.rerun()
     if there:
-        newest = there[0]
+        chosen = _one_of(there)
         st.download_button(
             "Trace (Kineto JSON, gzip)",
-            newest.read_bytes,
-            newest.name,
+            chosen.read_bytes,
+            chosen.name,
             "application/gzip",
             icon=":material/download:",
             on_click="ignore",
@@ -102,7 +139,16 @@ def _came(run_id: str, drawn: int) -> None:
             help="Opens it on the Profile page: steps, components, timeline, operators, memory.",
         ):
             with shell.told():
-                shell.go(shell.PROFILE, trace=add_from_run(run_id, newest.name).id)
+                shell.go(shell.PROFILE, trace=add_from_run(run_id, chosen.name).id)
+
+
+def _one_of(there: Sequence[Path]) -> Path:
+    """Let the user choose among several traces; the newest stands first."""
+    if len(there) == 1:
+        return there[0]
+    names = [trace.name for trace in there]
+    name = st.selectbox(f"Trace (of {len(there)}, the newest first)", names, key="train.traces")
+    return there[names.index(name)] if name in names else there[0]
 
 
 def _tell(found: ProfileRequest) -> None:
@@ -111,13 +157,23 @@ def _tell(found: ProfileRequest) -> None:
     elif found.state is ProfileState.RECORDING:
         st.caption(
             f":material/radio_button_checked: Recording {found.steps} steps from step "
-            f"{found.first_step:,} on …"
+            f"{found.first_step:,} on{_which(found)} …"
         )
     elif found.state is ProfileState.WRITTEN and found.first_step is not None:
         last = found.first_step + found.recorded - 1
         st.caption(
             f":material/check: Steps {found.first_step:,} to {last:,} are in the trace, "
-            f"{format_bytes(found.size_bytes)}. {shell.escaped(found.message)}"
+            f"{format_bytes(found.size_bytes)}.{_others(found)} {shell.escaped(found.message)}"
         )
     else:
         st.warning(shell.escaped(found.message), icon=":material/warning:")
+
+
+def _which(found: ProfileRequest) -> str:
+    return f", recording {found.written + 1} of {found.repeat}" if found.repeat > 1 else ""
+
+
+def _others(found: ProfileRequest) -> str:
+    if found.written < 2:
+        return ""
+    return f" It is the newest of {found.written} recordings; choose below."

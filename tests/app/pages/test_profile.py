@@ -47,7 +47,7 @@ FIGURES: dict[str, Any] = {
     },
     "components": [
         component("token_embedding", 2.0),
-        component("lstm", 12.0),
+        component("lstm", 12.0, grad_norm=0.25),
         component("attention", 4.0),
         component("(loss)", 1.0, predicted_ms=None),
     ],
@@ -101,6 +101,20 @@ def classes(run: Run) -> None:
         pd.DataFrame(columns).to_parquet(file)
 
 
+def sizes(run: Run) -> None:
+    columns = {"batch": 2, "length": [8, 32], "component": "lstm"}
+    times = {"ms": [1.0, 8.0], "low_ms": [0.9, 7.0], "high_ms": [1.2, 9.0]}
+    rates = {"samples_per_s": 1.0, "positions_per_s": 1.0, "activation_bytes": 4096}
+    tables = {
+        "sizes": {**columns, **times, **rates},
+        "components": {**columns, "ms": 1.0, "share": 0.5},
+        "notes": {"note": ["length 64, batch 2 cannot be run: <b>"]},
+    }
+    for name, table in tables.items():
+        file = run_folder(run.id) / "profile" / "report" / f"size_{name}.parquet"
+        pd.DataFrame(table).to_parquet(file)
+
+
 def test_a_profile_is_started_from_the_chosen_design_and_followed(visitor, runs) -> None:
     at = visitor.open("4_Profile")
     assert "None yet. A profile measures" in visitor.words()
@@ -131,9 +145,44 @@ def test_what_was_measured_stands_beside_what_was_predicted(visitor, runs) -> No
     visitor.give(at.selectbox(key=f"profile.{run.id}.quantity"), "ratio")
     boxes = {box["path"]: box for box in visitor.component("diagram")["info"]["boxes"]}
     assert boxes["nodes[0]"]["detail"] == "× 2.00"
+    visitor.give(at.selectbox(key=f"profile.{run.id}.quantity"), "grad_norm")
+    boxes = {box["path"]: box for box in visitor.component("diagram")["info"]["boxes"]}
+    assert [boxes[path]["detail"] for path in ("nodes[0]", "nodes[1]")] == ["0.25", ""]
+    assert "did not look for a counter" in visitor.words()
     (table,) = [frame.value for frame in visitor.at.dataframe]
     assert list(table["component"]) == ["token_embedding", "lstm", "attention", "(loss)"]
     assert "<b>" not in visitor.words().replace("\\<b\\>", "")
+
+
+def test_energy_is_shared_out_by_time_or_said_not_to_be_measured(visitor, runs) -> None:
+    run = profiled(runs)
+    file = run_folder(run.id) / "profile" / "profile.json"
+    told = {"joules": None, "not_measured": "there is no counter"}
+    file.write_text(json.dumps(FIGURES | {"energy": told}))
+    at = visitor.open("4_Profile", run=run.id)
+    visitor.give(at.selectbox(key=f"profile.{run.id}.quantity"), "joules")
+    assert visitor.words().count("not measured\\: there is no counter") == 2
+    told = {
+        "joules": 60.0,
+        "net_joules": 40.0,
+        "joules_per_step": 3.0,
+        "steps": 20,
+        "seconds": 5.0,
+        "idle_seconds": 3.0,
+        "sources": [{"source": "RAPL", "covers": "the package", "idle_w": 4.0}],
+        "not_measured": "",
+        "caution": "",
+    }
+    components = [item | {"joules": item["share"] * 2.0} for item in FIGURES["components"]]
+    file.write_text(json.dumps(FIGURES | {"energy": told, "components": components}))
+    visitor.open("4_Profile", run=run.id)
+    visitor.give(at.selectbox(key=f"profile.{run.id}.quantity"), "joules")
+    boxes = {box["path"]: box for box in visitor.component("diagram")["info"]["boxes"]}
+    assert boxes["nodes[0]"]["detail"] == "1.2 J"
+    words = visitor.words().replace("\\", "")
+    assert "Energy of 20 steps in 5 s: 60 J measured by RAPL" in words
+    assert "40 J without idle power (4 W, measured for 3 s before)" in words
+    assert "which is assumed" in words
 
 
 def test_what_depends_on_the_input_is_a_view_with_an_address(visitor, runs) -> None:
@@ -149,7 +198,14 @@ def test_what_depends_on_the_input_is_a_view_with_an_address(visitor, runs) -> N
         "lstm depends most on the input (time, measured)",
         "moe: who gets which input (measured)",
     ]
-    assert len(at.get("download_button")) == 3
+    labels = [button.label for button in at.get("download_button")]
+    assert labels == ["HTML", "CSV", "Parquet"] * 2 + ["CSV", "Parquet"]
+    sizes(run)
+    at = visitor.open("4_Profile", run=run.id, view="inputs")
+    (*_, last) = at.get("plotly_chart")
+    title = json.loads(last.proto.spec)["layout"]["title"]["text"]
+    assert title == "4 times the length takes 8 times the time (measured)"
+    assert "length 64, batch 2 cannot be run" in visitor.words().replace("\\", "")
 
 
 def test_a_profile_that_failed_says_why_and_can_be_made_again(visitor, runs) -> None:

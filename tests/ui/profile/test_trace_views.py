@@ -12,6 +12,7 @@ from hybridlab.runs import trace_reading, traces
 from hybridlab.runs.trace_reading import ReadingState
 from hybridlab.ui.profile import trace_open
 from hybridlab.ui.profile.sections import OF_TRACES
+from hybridlab.ui.profile.trace_overview import _device_table
 from hybridlab.workflows import read_trace
 from tests.profiling.traces import complete, training, written
 
@@ -67,6 +68,17 @@ def kept(tmp_path: Path, name: str, events: list) -> traces.Source:
     return source
 
 
+def test_devices_stand_beside_what_their_makers_publish() -> None:
+    device = {"id": 0, "memory_bytes": 2**30, "multiprocessors": 80, "compute_capability": "7.0"}
+    names = ("Tesla V100-SXM2-16GB", "A card of the future")
+    devices = [device | {"name": name} for name in names]
+    table = _device_table({"devices": devices, "device_use": []})
+    assert list(table["half precision"]) == ["125 TFLOP/s", "not known"]
+    assert list(table["memory traffic"]) == ["900 GB/s", "not known"]
+    unknown = _device_table({"devices": devices[1:], "device_use": []})
+    assert "half precision" not in unknown
+
+
 def test_every_view_of_a_trace_is_drawn(tmp_path: Path) -> None:
     source = kept(tmp_path, "train.json.gz", training())
     at = shown(trace=source.id)
@@ -77,6 +89,16 @@ def test_every_view_of_a_trace_is_drawn(tmp_path: Path) -> None:
         assert not at.error, (view, words(at))
         if view not in ("downloads", "compare"):
             assert at.get("plotly_chart"), view
+
+
+def test_a_memory_timeline_is_drawn_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "timeline.raw.json"
+    path.write_text("[[-1, 1, 100, 0], [-1, 1, 50, 7], [5, 2, 40, 4], [9, 4, -40, 4]]")
+    source = traces.add_file(path)
+    read_trace.read(source.folder)
+    at = shown(trace=source.id)
+    assert {metric.label: metric.value for metric in at.metric} == {"Peak": "190 B"}
+    assert len(at.get("plotly_chart")) == 1
 
 
 def test_what_a_trace_does_not_hold_is_told_in_a_sentence(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""Fake tensors that answer quickly what is asked of them most: other views of the same memory, and where they lie.
+
+torch looks every operator up in a cache, and works views out in Python where they are not in it, which takes about a
+millisecond each; half of what a component does are views. Their shapes are known here, so the C++ that real tensors
+use says the same at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import (
+    FakeTensor,
+    FakeTensorMode,
+    in_kernel_invocation_manager,
+)
+
+aten = torch.ops.aten
+DEVICE = torch.ops.prim.device.default
+"""Asks on which device a tensor is: autograd does so twice for every operator."""
+_VIEWS = frozenset(
+    {
+        aten.view.default,
+        aten._unsafe_view.default,
+        aten.transpose.int,
+        aten.t.default,
+        aten.unsqueeze.default,
+        aten.squeeze.dim,
+        aten.expand.default,
+        aten.permute.default,
+        aten.slice.Tensor,
+        aten.select.int,
+    }
+)
+
+
+_TWICE = frozenset({aten.mkldnn_rnn_layer_backward.default})
+"""Operators whose fake form gives one tensor twice, the first time it is asked, where the real one gives two."""
+
+
+class QuickFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
+    """``FakeTensorMode`` for tensors of known shapes, with short ways for views; everything else is as it was."""
+
+    def dispatch(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operator on fake tensors."""
+        first = args[0] if args else None
+        if type(first) is FakeTensor and first.fake_mode is self:
+            if func is DEVICE:
+                return first.fake_device
+            if func in _VIEWS and first.constant is None and not kwargs:
+                with in_kernel_invocation_manager(self):
+                    view = func(*args)
+                return FakeTensor(self, view, first.fake_device)
+        out: Any = super().dispatch(func, types, args, kwargs or {})
+        return self._apart(out) if func in _TWICE else out
+
+    def _apart(self, out: Sequence[Any]) -> list[Any]:
+        """Return what came out with a tensor of its own at every place."""
+        found: list[Any] = []
+        for one in out:
+            again = isinstance(one, FakeTensor) and any(one is other for other in found)
+            with self:
+                found.append(torch.empty_like(one) if again else one)
+        return found
