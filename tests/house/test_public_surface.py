@@ -97,6 +97,8 @@ VERBS = {
     "plan": {
         "--task",
         "--budget",
+        "--fit",
+        "--of",
         "--apply",
         "--batch",
         "--seed",
