@@ -19,10 +19,13 @@ from hybridlab.training.defaults import prepare
 from hybridlab.units import format_bytes
 from hybridlab.workflows.plan import plan_step
 from hybridlab.workflows.profile import training_step
+from hybridlab.workflows.profile_run import others
 from hybridlab.workflows.train import write_whole
 
 FILE = "plan.json"
-"""What a run of kind ``plan`` leaves in its folder: ``plan`` (with ``measured``) and ``plain_measured``."""
+"""What a run of kind ``plan`` leaves in its folder: ``plan`` (with ``measured``), ``plain_measured`` and ``beside``.
+
+The last is how many other runs were under way meanwhile, at most."""
 
 
 def run(context: RunContext) -> dict[str, Any]:
@@ -47,10 +50,14 @@ def run(context: RunContext) -> dict[str, Any]:
     task, spec = prepare(settings)
     completed = fit(loads(text), task)
 
+    beside = 0
+
     def begun(done: int, parts: int) -> None:
+        nonlocal beside
         reason = context.stop_requested()
         if reason is not None:
             raise Stopped(reason)
+        beside = max(beside, others(context))
         context.progress(done, parts)
 
     def measured(done: int, parts: int) -> None:
@@ -76,7 +83,7 @@ def run(context: RunContext) -> dict[str, Any]:
             )
         ) from None
     plan = plan.model_copy(update={"measured": with_plan, **promised})
-    found = {"plan": plan.as_dict(), "plain_measured": plain.model_dump()}
+    found = {"plan": plan.as_dict(), "plain_measured": plain.model_dump(), "beside": beside}
     write_whole(context.folder / FILE, json.dumps(found, allow_nan=False) + "\n")
     context.progress(9, 9)
     return {
