@@ -6,31 +6,34 @@ import json
 from typing import Any
 
 from hybridlab.architecture.document import loads
-from hybridlab.architecture.infer import infer
 from hybridlab.architecture.model import build
 from hybridlab.errors import Problem, RunError
 from hybridlab.planning.measure import measure_plan
-from hybridlab.planning.record import Plan
-from hybridlab.profiling.calibrate import calibrate
+from hybridlab.planning.planner import Planner, figures
+from hybridlab.planning.record import Figures, Plan
+from hybridlab.planning.solve import point_of
 from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.registry import fit
-from hybridlab.trace.machine import this_cpu
 from hybridlab.training.defaults import prepare
 from hybridlab.units import format_bytes
-from hybridlab.workflows.plan import check_planned
+from hybridlab.workflows.plan import plan_step
 from hybridlab.workflows.profile import training_step
+from hybridlab.workflows.profile_run import others
 from hybridlab.workflows.train import write_whole
 
 FILE = "plan.json"
-"""What a run of kind ``plan`` leaves in its folder: ``plan`` (with ``measured``) and ``plain_measured``."""
+"""What a run of kind ``plan`` leaves in its folder: ``plan`` (with ``measured``), ``plain_measured`` and ``beside``.
+
+The last is how many other runs were under way meanwhile, at most."""
 
 
 def run(context: RunContext) -> dict[str, Any]:
     """Apply the plan of the run's record and measure it; return its figures, predicted and measured.
 
     The record holds ``architecture`` (YAML text), ``training`` (settings of the step) and ``plan``. Components that
-    were never measured alone on this machine are, so that the next prediction of times knows them.
+    were never measured alone on this machine are, and the plan's times are predicted anew by what is known then, before
+    the step is measured; what the record's own plan promised stays with the record.
 
     Raises:
         Stopped: the run was cancelled or interrupted; nothing of it is kept.
@@ -45,13 +48,16 @@ def run(context: RunContext) -> dict[str, Any]:
     settings.pop("plan", None)
     plan = Plan.read(asked)
     task, spec = prepare(settings)
-    check_planned(spec)
     completed = fit(loads(text), task)
 
+    beside = 0
+
     def begun(done: int, parts: int) -> None:
+        nonlocal beside
         reason = context.stop_requested()
         if reason is not None:
             raise Stopped(reason)
+        beside = max(beside, others(context))
         context.progress(done, parts)
 
     def measured(done: int, parts: int) -> None:
@@ -60,9 +66,7 @@ def run(context: RunContext) -> dict[str, Any]:
     write_whole(context.folder / "architecture.yaml", text)
     begun(0, 9)
     try:
-        if plan.device == "cpu":
-            threads = max(1, context.run.threads)
-            calibrate(completed, infer(completed, task.input_type()), this_cpu(threads))
+        promised = _predicted(plan_step(completed, task, spec), plan)
         model = build(completed, task.input_type(), seed=spec.seed)
         step = training_step(model, task, spec)
         with_plan, plain = measure_plan(step, plan, on_part=measured)
@@ -78,10 +82,8 @@ def run(context: RunContext) -> dict[str, Any]:
                 fix="plan a smaller batch",
             )
         ) from None
-    found = {
-        "plan": plan.model_copy(update={"measured": with_plan}).as_dict(),
-        "plain_measured": plain.model_dump(),
-    }
+    plan = plan.model_copy(update={"measured": with_plan, **promised})
+    found = {"plan": plan.as_dict(), "plain_measured": plain.model_dump(), "beside": beside}
     write_whole(context.folder / FILE, json.dumps(found, allow_nan=False) + "\n")
     context.progress(9, 9)
     return {
@@ -91,3 +93,23 @@ def run(context: RunContext) -> dict[str, Any]:
         "plain_measured": plain.model_dump(),
         "recompute": [list(part) for part in plan.recompute],
     }
+
+
+def _predicted(made: Planner, plan: Plan) -> dict[str, Figures]:
+    """Predict a plan and the plain step by what is known of this machine now.
+
+    Raises:
+        RunError: the plan was made for another architecture, or another batch or length.
+    """
+    spans = plan.spans(made.architecture.fingerprint, made.names)
+    if (plan.batch, plan.length) != (made.batch, made.length):
+        raise RunError(
+            Problem(
+                "plan",
+                "was made for a step of another size",
+                f"batch {plan.batch}, length {plan.length}",
+                f"batch {made.batch}, length {made.length}",
+                "make a plan for this one",
+            )
+        )
+    return {"predicted": figures(point_of(made.choices, spans)), "plain": made.plain}

@@ -98,6 +98,8 @@ VERBS = {
     "plan": {
         "--task",
         "--budget",
+        "--fit",
+        "--of",
         "--apply",
         "--batch",
         "--seed",

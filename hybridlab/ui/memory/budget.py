@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -22,12 +23,15 @@ def budget(work: Work, found: TradeOff) -> tuple[Budget, Plan]:
     """Show both ways to set the budget; return it with its plan, the nearest that can be met where it cannot."""
     asked = Budget.parse(kept(work))
     plain_bytes = found.plain.predicted.peak_bytes
+    told: Sequence[Problem] | None
     try:
         plan, told = found.best(asked), None
     except HybridLabError as error:
         told = error.problems
         asked = Budget(peak_bytes=found.least_bytes)
         plan = found.best(asked)
+    if work.plan is not None and kept(work) == _first(work):
+        plan = work.plan  # times may be known better since, which may make another the fastest
     left, right = st.columns([3, 1], gap="medium", vertical_alignment="bottom")
     with left:
         _slider(work, found, min(asked.bytes_of(plain_bytes), plain_bytes))
@@ -48,11 +52,14 @@ def budget(work: Work, found: TradeOff) -> tuple[Budget, Plan]:
 
 def kept(work: Work) -> str:
     """Return the budget that this session keeps, as text; a run's own at first."""
-    first = _START
-    if work.run is not None:
-        given = dict(work.run.spec.get("plan") or {}).get("budget")
-        first = str(Budget.model_validate(given)) if given else _START
-    return state.keep(f"{work.key}.budget", first)
+    return state.keep(f"{work.key}.budget", _first(work))
+
+
+def _first(work: Work) -> str:
+    given = work.plan.budget if work.plan is not None else None
+    if given is None:
+        return _START
+    return str(given) if given.share is not None else f"{given.peak_bytes} B"
 
 
 def take(work: Work, text: str) -> None:
@@ -117,5 +124,5 @@ def _typed(work: Work) -> None:
     )
 
 
-def _plainly(problems: tuple[Problem, ...] | list[Problem]) -> list[Problem]:
+def _plainly(problems: Sequence[Problem]) -> list[Problem]:
     return [Problem("", f"the budget {p.message}", p.expected, p.got, p.fix) for p in problems]

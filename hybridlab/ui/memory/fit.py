@@ -15,6 +15,7 @@ from hybridlab.ui.worker_pool import Answer
 from hybridlab.units import format_bytes, format_seconds
 from hybridlab.views.fit import fit_info, fit_plot, fit_table
 
+_PATIENCE_S = 0.1
 _EVERY_S = 0.5
 _TYPED = "an amount that I type"
 _CARDS = {card.title: card for card in PUBLISHED}
@@ -35,7 +36,7 @@ def fit_section(work: Work) -> None:
                 "peak on from there; takes some seconds."
             )
             return
-        answer = _ask(work, memory, axis, 0.1)
+        answer = _ask(work, memory, axis, _PATIENCE_S)
         if answer is None:
             st.fragment(_wait, run_every=_EVERY_S)(work, memory, axis)
         elif answer.problems:
@@ -102,8 +103,8 @@ def _found(work: Work, found: Mapping[str, Any]) -> None:
         return
     columns = st.columns(3)
     for column, row, name in (
-        (columns[0], plain, "As it is, predicted"),
-        (columns[1], planned, "With a plan, predicted"),
+        (columns[0], plain, "Largest as it is, predicted"),
+        (columns[1], planned, "Largest with a plan, predicted"),
     ):
         told = (
             f"{format_bytes(row['peak_bytes'])} of {limit}, {_how(row)}" if row else "does not fit"

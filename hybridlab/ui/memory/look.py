@@ -119,12 +119,18 @@ def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured], under_w
     columns[3].metric(
         "Step, measured",
         format_seconds(figures.step_ms / 1e3),
-        f"{_more(figures.step_ms, plain_ms)} than as it is ({format_seconds(plain_ms / 1e3)})",
+        f"{_more(figures.step_ms, plain_ms)} than as it is ({format_seconds(plain_ms / 1e3)})"
+        + (", others ran" if mine.beside else ""),
         delta_color="off",
         delta_arrow="off",
         border=True,
         help="Median of steps with the plan, in turn with steps as they are, on one thread. Predicted: "
-        f"{format_seconds(promised.step_ms / 1e3)}, {_off(promised.step_ms, figures.step_ms)} off.",
+        f"{format_seconds(promised.step_ms / 1e3)}, {_off(promised.step_ms, figures.step_ms)} off."
+        + (
+            f" {mine.beside} other runs were under way, so times are longer than alone."
+            if mine.beside
+            else ""
+        ),
     )
 
 
@@ -140,7 +146,7 @@ def _more(ms: float, plain_ms: float) -> str:
 
 
 def _off(predicted: float, measured: float) -> str:
-    return f"{100 * (predicted / measured - 1):+.2f} %"
+    return f"{round(100 * (predicted / measured - 1), 2) + 0.0:+.2f} %"
 
 
 def _curve(

@@ -18,11 +18,15 @@ _MOST = 40
 
 @dataclass(frozen=True)
 class Measured:
-    """A plan with what was measured of it, and of the plain step in turn with it; ``run`` is the run's id."""
+    """A plan with what was measured of it, and of the plain step in turn with it; ``run`` is the run's id.
+
+    ``beside`` is how many other runs were under way.
+    """
 
     run: str
     plan: Plan
     plain: Figures
+    beside: int = 0
 
 
 def measured_plans(found: TradeOff) -> list[Measured]:
@@ -52,9 +56,10 @@ def read(run_id: str) -> Measured | None:
         content = figures(run_folder(run_id) / FILE)
         plan = Plan.read(content["plan"])
         plain = Figures.model_validate(content["plain_measured"])
-    except (HybridLabError, KeyError, ValueError):
+        beside = int(content.get("beside", 0))
+    except (HybridLabError, KeyError, ValueError, TypeError):
         return None
-    return None if plan.measured is None else Measured(run_id, plan, plain)
+    return None if plan.measured is None else Measured(run_id, plan, plain, beside)
 
 
 def _same(plan: Plan, plain: Plan) -> bool:

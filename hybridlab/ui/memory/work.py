@@ -10,8 +10,10 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.errors import Problem, TaskError
+from hybridlab.planning.record import Plan
 from hybridlab.runs.record import Run
 from hybridlab.ui import predictions, state
+from hybridlab.ui.memory import measured
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.ui.profile.start import step_settings
 from hybridlab.ui.train import setup
@@ -26,6 +28,8 @@ class Work:
     task: Mapping[str, Any]
     settings: Mapping[str, Any]
     run: Run | None = None
+    plan: Plan | None = None
+    """What that measurement is of."""
 
     @property
     def key(self) -> str:
@@ -62,6 +66,7 @@ def of_run(run: Run) -> Work:
 
     Raises:
         TaskError: its task is not known here.
+        RunError: its plan cannot be read.
     """
     settings = dict(run.spec.get("training") or {})
     task = predictions.task(str(settings.get("task", "")))
@@ -71,7 +76,9 @@ def of_run(run: Run) -> Work:
         )
     preset = run.spec.get("preset")
     text = str(run.spec.get("architecture", ""))
-    return Work(text, str(preset) if preset else None, task, _without_plan(settings), run)
+    known = measured.read(run.id)
+    plan = Plan.read(run.spec.get("plan") or {}) if known is None else known.plan
+    return Work(text, str(preset) if preset else None, task, _without_plan(settings), run, plan)
 
 
 def _without_plan(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from hybridlab.planning.record import Figures, Plan
 from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
+from hybridlab.ui.memory import fit, look, timeline
 from tests.app.held import in_session
 
 PRESET = "lstm_attention_mini"
@@ -22,6 +23,13 @@ TRAINING = {"task_params": {"length": 48, "longer": 48}, "batch": BATCH, "device
 
 def titles(at: Any) -> list[str]:
     return [json.loads(c.proto.spec)["layout"]["title"]["text"] for c in at.get("plotly_chart")]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for answers where a page would draw again and again until they are there."""
+    for module in (look, timeline, fit):
+        monkeypatch.setattr(module, "_PATIENCE_S", 60.0)
 
 
 @pytest.fixture
@@ -108,6 +116,15 @@ def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: An
     assert "+0.00 % off" in shown["Peak, measured"][1]
     names = [trace["name"] for trace in json.loads(at.get("plotly_chart")[0].proto.spec)["data"]]
     assert "with a plan, measured" in names and "as it is, measured" in names
+
+    planned.give(at.selectbox(key=f"memory.{done.id}.fit.card"), "an amount that I type")
+    planned.give(planned.at.text_input(key=f"memory.{done.id}.fit.typed"), "30 MiB")
+    planned.press(f"memory.{done.id}.fit.start")
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 3)
+    shown = {metric.label: metric.value for metric in at.metric}
+    assert shown["Largest as it is, predicted"].startswith("batch ")
+    assert "% a sample" in shown["Beyond costs at most, predicted"]
+    assert "Plans fit" in titles(at)[2]
 
     planned.press(f"memory.{done.id}.train")
     assert in_session(planned.at, "settings.parity")["plan"]["recompute"]
