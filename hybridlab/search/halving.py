@@ -22,6 +22,9 @@ from hybridlab.search.pareto import Array, hypervolume, non_dominated, scaled
 
 PRICES = "prices"
 """The trial's attribute with what its objectives were predicted to be, null for the measured one."""
+RUNGS = "rungs"
+"""The trial's attribute with its measured value by step: Optuna's own intermediate values break its TPE, which asks a
+study of several objectives for its one direction as soon as a trial that has some is stopped."""
 _EXACT_AMONG = 64
 """Points of a layer up to which shares of the hypervolume are worked out; a larger one is ranked by its spread."""
 
@@ -54,7 +57,7 @@ def at_rung(trials: Sequence[FrozenTrial], step: int, signs_M: Array) -> tuple[A
     points, numbers = [], []
     for one in trials:
         prices = one.user_attrs.get(PRICES)
-        value = one.intermediate_values.get(step)
+        value = dict(one.user_attrs.get(RUNGS) or {}).get(str(step))
         if prices is not None and value is not None and len(prices) == len(signs_M):
             points.append([value if price is None else float(price) for price in prices])
             numbers.append(one.number)
@@ -66,10 +69,9 @@ def judge(study: Study, number: int, step: int, value: float, eta: int) -> bool:
     """Note a trial's value at a rung, and say whether it goes on; a trial without prices always does."""
     storage = study._storage
     trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-    with contextlib.suppress(
-        UpdateFinishedTrialError
-    ):  # told by a worker that thought this one dead
-        storage.set_trial_intermediate_value(trial_id, step, value)
+    before = dict(storage.get_trial_user_attrs(trial_id).get(RUNGS) or {})
+    with contextlib.suppress(UpdateFinishedTrialError):  # told by one that thought its worker dead
+        storage.set_trial_user_attr(trial_id, RUNGS, {**before, str(step): value})
     signs = np.array([1.0 if one.name == "MINIMIZE" else -1.0 for one in study.directions])
     points, numbers = at_rung(study.get_trials(deepcopy=False), step, signs)
     return number not in numbers or goes_on(points, numbers.index(number), eta)

@@ -7,11 +7,11 @@ import optuna
 import pytest
 
 from hybridlab.search.closed_form import ClosedForm
-from hybridlab.search.halving import PRICES, best_first, goes_on, judge, rungs_of
-from hybridlab.search.landscape import ClosedFormLandscape
+from hybridlab.search.halving import PRICES, RUNGS, best_first, goes_on, judge, rungs_of
+from hybridlab.search.landscape import ClosedFormLandscape, Outcome
 from hybridlab.search.pareto import hypervolume, scaled
-from hybridlab.search.samplers import make_sampler
-from hybridlab.search.study import open_study
+from hybridlab.search.samplers import SAMPLERS, make_sampler
+from hybridlab.search.study import ask, open_study, tell
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,21 @@ def test_a_study_is_asked_at_one_length_alone():
     assert judge(study, worse.number, 30, 0.6, 3), "nobody else has come to 30 steps"
     alone = study.ask()
     assert judge(study, alone.number, 10, 0.0, 3), "one without prices cannot be compared"
-    assert study.trials[worse.number].intermediate_values == {10: 0.6, 30: 0.6}
+    assert study.trials[worse.number].user_attrs[RUNGS] == {"10": 0.6, "30": 0.6}
     study.tell(worse, state=optuna.trial.TrialState.PRUNED)
     assert not judge(study, worse.number, 10, 0.6, 3), (
         "told meanwhile: nothing is written, no error"
     )
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_goes_on_after_a_trial_was_stopped(name):
+    landscape = ClosedFormLandscape(ClosedForm(blocks=2))
+    study = open_study(landscape, make_sampler(name, landscape, trials=40))
+    for number in range(16):
+        trial = ask(study, landscape)
+        trial.set_user_attr(PRICES, [None, float(number)])
+        judge(study, trial.number, 10, 0.5, 3)
+        outcome = Outcome(stopped=True, reason="no") if number % 2 else Outcome((0.5, 1.0 + number))
+        tell(study, landscape, trial, outcome)
+    assert len(study.trials) == 16
