@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from hybridlab.search.pareto import Array, hypervolume, non_dominated, scaled
 
@@ -75,6 +75,31 @@ def judge(study: Study, number: int, step: int, value: float, eta: int) -> bool:
     signs = np.array([1.0 if one.name == "MINIMIZE" else -1.0 for one in study.directions])
     points, numbers = at_rung(study.get_trials(deepcopy=False), step, signs)
     return number not in numbers or goes_on(points, numbers.index(number), eta)
+
+
+def foreseen(trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], Array]:
+    """Return the trials that were stopped and what they would have come to, (K, M), as their objectives are told.
+
+    A stopped trial's measured value is its last one, plus what trials that ran through have gained since that rung in
+    the mean; nothing is known of a trial without prices or values.
+    """
+    gained: dict[str, list[float]] = {}
+    for one in trials:
+        prices = one.user_attrs.get(PRICES)
+        if one.state is TrialState.COMPLETE and prices is not None and None in prices:
+            final = one.values[prices.index(None)]
+            for step, value in dict(one.user_attrs.get(RUNGS) or {}).items():
+                gained.setdefault(step, []).append(final - value)
+    known, rows = [], []
+    for one in trials:
+        prices, told = one.user_attrs.get(PRICES), dict(one.user_attrs.get(RUNGS) or {})
+        if one.state is not TrialState.PRUNED or not told or prices is None:
+            continue
+        step = max(told, key=int)
+        end = told[step] + (float(np.mean(gained[step])) if step in gained else 0.0)
+        known.append(one)
+        rows.append([end if price is None else float(price) for price in prices])
+    return known, np.array(rows, dtype=np.float64)
 
 
 def _alone(points_KM: Array) -> Array:
