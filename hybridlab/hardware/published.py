@@ -27,6 +27,7 @@ _RTX_50 = (
     "nvidia-rtx-blackwell-gpu-architecture.pdf"
 )
 _AMD = "https://www.amd.com/en/products/accelerators/instinct/"
+_MI250X = _AMD + "mi200/mi250x.html"
 _VARIANTS = frozenset(["D", "LAPTOP", "MAX", "MIG", "MOBILE", "NVL", "SUPER", "TI"])
 """Words in a driver's name that make it another card than the one without them."""
 
@@ -37,8 +38,8 @@ class PublishedPeak:
 
     ``words`` are what the driver's name for it holds, beside which it holds no word of a variant; ``tera_per_s`` are
     10¹² operations per second by precision (float32 outside the matrix units, integers for int8); ``gb_per_s`` is 10⁹
-    bytes per second of its own memory, of which there are ``memory_gb`` times 10⁹ bytes, the least where it is sold with
-    several sizes.
+    bytes per second of its own memory, of which there are ``memory_gb`` times 10⁹ bytes: the least where it is sold
+    with several sizes.
     """
 
     title: str
@@ -112,7 +113,7 @@ PUBLISHED = (
     _peak("AMD Instinct MI325X", "MI325X", 256, 163.4, 1307.4, 2614.9, 6000, _AMD + "mi300/mi325x.html", tf32=653.7),
     _peak("AMD Instinct MI300X", "MI300X", 192, 163.4, 1307.4, 2614.9, 5300, _AMD + "mi300/mi300x.html", tf32=653.7),
     _peak("AMD Instinct MI300A", "MI300A", 128, 122.6, 980.6, 1961.2, 5300, _AMD + "mi300/mi300a.html", tf32=490.3),
-    _peak("AMD Instinct MI250X, one of its two dies", "MI250X", 64, 23.9, 191.5, 191.5, 1638, _AMD + "mi200/mi250x.html"),
+    _peak("AMD Instinct MI250X, one of its two dies", "MI250X", 64, 23.9, 191.5, 191.5, 1638, _MI250X),
 )  # fmt: skip
 """The more particular name stands before the more general one."""
 

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hybridlab.search.claims import ATTEMPTS, HOLDER
 from hybridlab.search.description import TRIALS, Description, description_of
-from hybridlab.search.halving import PRICES
+from hybridlab.search.halving import PRICES, RUNGS
 from hybridlab.search.leases import Leases, Worker
 from hybridlab.search.pareto import Array, hypervolume, non_dominated
 from hybridlab.search.places import opened, place_of
@@ -175,7 +175,7 @@ class StudyReader:
             attempts=int(one.user_attrs.get(ATTEMPTS, 1)),
             started=_seconds(one.datetime_start),
             ended=_seconds(one.datetime_complete),
-            rungs=dict(one.intermediate_values),
+            rungs={int(step): v for step, v in dict(one.user_attrs.get(RUNGS) or {}).items()},
         )
 
     def _state(self, one: FrozenTrial, gone: set[str]) -> State:

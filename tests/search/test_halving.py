@@ -7,11 +7,12 @@ import optuna
 import pytest
 
 from hybridlab.search.closed_form import ClosedForm
-from hybridlab.search.halving import PRICES, best_first, goes_on, judge, rungs_of
-from hybridlab.search.landscape import ClosedFormLandscape
+from hybridlab.search.halving import PRICES, RUNGS, best_first, foreseen, goes_on, judge, rungs_of
+from hybridlab.search.landscape import ClosedFormLandscape, Outcome
 from hybridlab.search.pareto import hypervolume, scaled
-from hybridlab.search.samplers import make_sampler
-from hybridlab.search.study import open_study
+from hybridlab.search.samplers import SAMPLERS, make_sampler
+from hybridlab.search.study import ask, open_study, tell
+from hybridlab.search.surrogate import Surrogate
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,71 @@ def test_a_study_is_asked_at_one_length_alone():
     assert judge(study, worse.number, 30, 0.6, 3), "nobody else has come to 30 steps"
     alone = study.ask()
     assert judge(study, alone.number, 10, 0.0, 3), "one without prices cannot be compared"
-    assert study.trials[worse.number].intermediate_values == {10: 0.6, 30: 0.6}
+    assert study.trials[worse.number].user_attrs[RUNGS] == {"10": 0.6, "30": 0.6}
     study.tell(worse, state=optuna.trial.TrialState.PRUNED)
     assert not judge(study, worse.number, 10, 0.6, 3), (
         "told meanwhile: nothing is written, no error"
     )
+
+
+def test_what_was_stopped_is_foreseen_by_what_others_gained():
+    landscape = ClosedFormLandscape(ClosedForm(blocks=2))
+    study = open_study(landscape, make_sampler("random", landscape))
+    for rungs, peak, end in [
+        ({"10": 0.2, "30": 0.4}, 5.0, 0.8),
+        ({"10": 0.4, "30": 0.6}, 6.0, 0.8),
+        ({"10": 0.1}, 7.0, None),
+        ({"10": 0.3, "30": 0.3}, 8.0, None),
+        ({"20": 0.3}, 9.0, None),
+        ({}, 9.0, None),
+    ]:
+        trial = study.ask()
+        trial.set_user_attr(PRICES, [None, peak])
+        trial.set_user_attr(RUNGS, rungs)
+        outcome = Outcome(stopped=True, reason="no") if end is None else Outcome((end, peak))
+        tell(study, landscape, trial, outcome)
+    known, values = foreseen(study.trials)
+    assert [one.number for one in known] == [2, 3, 4]
+    np.testing.assert_allclose(values, [[0.1 + 0.5, 7.0], [0.3 + 0.3, 8.0], [0.3, 9.0]])
+
+
+def test_the_sampler_learns_from_what_was_stopped():
+    landscape = ClosedFormLandscape(ClosedForm(blocks=3))
+    sampler = make_sampler("cost_aware", landscape)
+    learnt = []
+    fit = Surrogate.fit
+
+    def heard(features, values):
+        learnt.append(len(values))
+        return fit(features, values)
+
+    study = open_study(landscape, sampler)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Surrogate, "fit", heard)
+        for number in range(30):
+            trial = ask(study, landscape)
+            row = landscape.space.codes([trial.params])[0]
+            quality, peak = landscape.measure(row, 0).values
+            trial.set_user_attr(PRICES, [None, peak])
+            trial.set_user_attr(RUNGS, {"10": quality - 0.1})
+            stops = number % 3 == 2
+            tell(
+                study,
+                landscape,
+                trial,
+                Outcome(stopped=True, reason="no") if stops else Outcome((quality, peak)),
+            )
+    assert learnt and learnt[-1] == 29, "all that came before the last"
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_goes_on_after_a_trial_was_stopped(name):
+    landscape = ClosedFormLandscape(ClosedForm(blocks=2))
+    study = open_study(landscape, make_sampler(name, landscape, trials=40))
+    for number in range(16):
+        trial = ask(study, landscape)
+        trial.set_user_attr(PRICES, [None, float(number)])
+        judge(study, trial.number, 10, 0.5, 3)
+        outcome = Outcome(stopped=True, reason="no") if number % 2 else Outcome((0.5, 1.0 + number))
+        tell(study, landscape, trial, outcome)
+    assert len(study.trials) == 16

@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from hybridlab.search.claims import HOLDER, take
-from hybridlab.search.halving import PRICES
+from hybridlab.search.halving import PRICES, RUNGS
 from hybridlab.search.leases import Leases
 from hybridlab.search.opening import landscape_of
 from hybridlab.search.pareto import hypervolume
@@ -81,7 +81,7 @@ def test_states_that_are_not_the_end(study: optuna.Study, reader: StudyReader) -
     for state in (TrialState.PRUNED, TrialState.FAIL):
         other = study.ask(dict(landscape.space.distributions()))
         if state is TrialState.PRUNED:
-            study._storage.set_trial_intermediate_value(other._trial_id, 13, 0.5)
+            other.set_user_attr(RUNGS, {"13": 0.5})
         other.set_user_attr(REASON, "why")
         study.tell(other, state=state)
     theirs = study.ask()

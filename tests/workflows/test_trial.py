@@ -10,7 +10,7 @@ import pytest
 from hybridlab.errors import RunError
 from hybridlab.runs.context import Stopped
 from hybridlab.search.closed_form import ClosedForm
-from hybridlab.search.halving import PRICES, judge
+from hybridlab.search.halving import PRICES, RUNGS, judge
 from hybridlab.search.landscape import ClosedFormLandscape
 from hybridlab.search.places import opened, place_of
 from hybridlab.search.samplers import make_sampler
@@ -45,7 +45,8 @@ def test_it_stops_where_others_are_better(
     result = trial.run(Context(tmp_path / "run", spec))  # type: ignore[arg-type]
     assert result["stopped_after"] == result["steps"] == 5
     assert "val_accuracy" in result["metrics"] and "test_accuracy" not in result["metrics"]
-    assert opened("one").trials[3].intermediate_values == {5: result["metrics"]["val_accuracy"]}
+    told = opened("one").trials[3].user_attrs[RUNGS]
+    assert told == {"5": result["metrics"]["val_accuracy"]}
     assert "others were better, stops" in capsys.readouterr().out
     assert (tmp_path / "run" / "checkpoints").exists(), "it could be trained longer"
 
