@@ -73,7 +73,6 @@ def start_driver(name: str, request: Request) -> None:
         _file(name, "ended.json").unlink(missing_ok=True)
         _file(name, "stop").unlink(missing_ok=True)
         _write(_file(name, "request.json"), asdict(request))
-        _children[:] = [child for child in _children if child.poll() is None]
         with _file(name, "log").open("ab") as log:
             child = subprocess.Popen(
                 module_command(MODULE, name),
@@ -96,6 +95,7 @@ def start_driver(name: str, request: Request) -> None:
 
 def driver(name: str) -> Driver | None:
     """Return the process that a page started for a study; None where none ever was."""
+    _children[:] = [child for child in _children if child.poll() is None]  # those that ended
     about, asked = _read(_file(name, "driver.json")), _read(_file(name, "request.json"))
     try:
         request = Request(**asked)

@@ -150,8 +150,9 @@ class StudyReader:
         with self._lock:
             asked = self._study._storage.get_study_user_attrs(self._study._study_id).get(TRIALS)
             changed = self._take(self._study.get_trials(deepcopy=False))
+            asked = int(asked or self._about.spec.trials)
             if self._state is None or changed or asked != self._asked:
-                self._asked = int(asked or self._about.spec.trials)
+                self._asked = asked
                 self._state = self._made()
             return self._state
 

@@ -55,7 +55,7 @@ def importance_info(state: StudyState) -> ImportanceInfo:
     return ImportanceInfo(tuple(names), titles, shares, len(rows))
 
 
-def importance_plot(info: ImportanceInfo, most: int = 16) -> go.Figure:
+def importance_plot(info: ImportanceInfo, most: int = 12) -> go.Figure:
     """Draw a bar for each choice and objective."""
     figure = go.Figure()
     names = [style.plain(name, 40) for name in info.choices[:most]]
@@ -218,6 +218,7 @@ def spread_plot(info: SpreadInfo) -> go.Figure:
             )
         )
     figure.update_layout(**style.layout(info.title, height=340, barmode="stack", bargap=0.08))
+    figure.update_layout(legend_y=-0.42)
     every = max(1, len(info.at) // 6)
     figure.update_xaxes(
         title_text=f"points of the front, {info.axis}",

@@ -162,7 +162,11 @@ def front_plot(
         (figure.update_yaxes, y, log[1], 1),
     ):
         shown = np.concatenate(
-            [values[:, column], *(g[1][:, column] for g, on in _shown(info, beaten, beyond) if on)]
+            [
+                values[:, column],
+                info.true[:, column],
+                *(g[1][:, column] for g, on in _shown(info, beaten, beyond) if on),
+            ]
         )
         logarithmic = wanted and len(shown) > 0 and float(shown.min()) > 0
         update(

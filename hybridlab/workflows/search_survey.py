@@ -24,7 +24,7 @@ from hybridlab.trace.predict import predict
 SAMPLE, SAMPLE_TRACED = 1_000, 16
 """Designs drawn at random: of a formula, and where each must be traced."""
 PATIENCE_SECONDS = 6.0
-_TIMED_TRIALS, _TIMED_DESIGNS = 8, 5
+_TIMED_TRIALS, _TIMED_DESIGNS, _TRIALS_BEFORE = 8, 5, 300
 _MOST_FRONT = 400
 
 
@@ -76,10 +76,14 @@ def _trial_seconds(spec: SearchSpec, landscape: Landscape, rows_NP: Codes) -> tu
     """Return the seconds of a trial, with halving and without: of a formula measured, of a training predicted."""
     if isinstance(landscape, ClosedFormLandscape):
         free = ClosedFormLandscape(landscape.form, landscape.name)
-        study = open_study(free, make_sampler(spec.sampler, free, trials=spec.trials))
-        search(study, free, _TIMED_TRIALS)
+        before = min(
+            spec.trials // 2, _TRIALS_BEFORE
+        )  # samplers take the longer the more there are
+        study = open_study(free, make_sampler("random", free))
+        search(study, free, before)
+        study.sampler = make_sampler(spec.sampler, free, trials=spec.trials)
         began = time.monotonic()
-        search(study, free, 2 * _TIMED_TRIALS)
+        search(study, free, before + _TIMED_TRIALS)
         each = (time.monotonic() - began) / _TIMED_TRIALS
         return each, each
     assert isinstance(landscape, TrainedLandscape)

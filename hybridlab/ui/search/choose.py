@@ -19,23 +19,20 @@ from hybridlab.views.search_axes import title_of, written
 _MOST_STEPS = 200
 
 
-def choose(study: StudyState) -> None:
-    """Offer the ways to choose; each names its point at once."""
+def rules(study: StudyState) -> None:
+    """Offer the points that rules choose; each button names its point."""
     if not study.front:
         return
-    with st.container(border=True):
-        st.markdown("**Choose**")
-        with st.container(horizontal=True, vertical_alignment="center"):
-            knee = study.rows[study.front[pareto.knee(study.small)]].number
-            st.button(
-                f"Knee: trial {knee}",
-                icon=":material/moving:",
-                key="search.knee",
-                on_click=partial(take, study.name, knee),
-                help="Beyond it, a little more of one objective costs much of the others.",
-            )
-            _one_error(study)
-        _budget(study)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        knee = study.rows[study.front[pareto.knee(study.small)]].number
+        st.button(
+            f"Knee: trial {knee}",
+            icon=":material/moving:",
+            key="search.knee",
+            on_click=partial(take, study.name, knee),
+            help="Beyond it, a little more of one objective costs much of the others.",
+        )
+        _one_error(study)
 
 
 def _one_error(study: StudyState) -> None:
@@ -51,6 +48,11 @@ def _one_error(study: StudyState) -> None:
         st.caption(
             "No design was tried twice, so nothing tells how much a value varies by chance: the one-standard-error "
             "rule, and which points cannot be told apart, need repeats."
+        )
+        return
+    if not errors[0].any():
+        st.caption(
+            f"{errors[1]} repeats of designs gave the very same values: nothing varies by chance here."
         )
         return
     place = {at: k for k, at in enumerate(study.done)}
@@ -77,8 +79,15 @@ def _one_error(study: StudyState) -> None:
         )
 
 
-def _budget(study: StudyState) -> None:
+def budget(study: StudyState) -> None:
     """Answer "the best under …" from sliders, one for each other objective."""
+    if not study.front:
+        return
+    with st.container(border=True):
+        _budget(study)
+
+
+def _budget(study: StudyState) -> None:
     names = [one.name for one in study.objectives]
     labels = distinct({name: title_of(name) for name in names})
     wanted = st.selectbox(

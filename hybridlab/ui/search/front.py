@@ -11,7 +11,7 @@ from hybridlab.search.state import StudyState
 from hybridlab.ui import predictions, shell
 from hybridlab.ui.labels import distinct
 from hybridlab.ui.profile.figure import figure, widget_key
-from hybridlab.ui.search.choose import choose
+from hybridlab.ui.search.choose import budget, rules
 from hybridlab.ui.search.chosen import chosen, take
 from hybridlab.ui.search.opened import shown
 from hybridlab.ui.search.point import point
@@ -33,8 +33,9 @@ def draw(study: StudyState) -> None:
     wide, narrow = st.columns([1.75, 1], gap="medium")
     with wide:
         _picture(study)
-        choose(study)
+        budget(study)
     with narrow:
+        rules(study)
         point(study)
 
 
@@ -121,9 +122,17 @@ def true_front(study: StudyState) -> dict[str, Any] | None:
         if key in study.about.file
     }
     answer = predictions.true_front(file, _WAIT_S)
-    if answer is None or answer.problems:
+    if answer is None:
+        st.fragment(_wait, run_every=0.5)(file)
         return None
-    return dict(answer.value)
+    return None if answer.problems else dict(answer.value)
+
+
+def _wait(file: dict[str, Any]) -> None:
+    """Draw the page again as soon as the true front is known."""
+    if predictions.true_front(file) is not None:
+        st.rerun(scope="app")
+    st.caption(":material/hourglass_top: Working out the true front, all designs of it …")
 
 
 def _clicked(study: str, key: str) -> None:

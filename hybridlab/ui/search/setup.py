@@ -22,7 +22,7 @@ from hybridlab.ui.search import kept
 from hybridlab.ui.search.matter import matter
 from hybridlab.ui.search.source import source
 from hybridlab.ui.worker_pool import Answer
-from hybridlab.units import format_seconds
+from hybridlab.units import format_count, format_seconds
 from hybridlab.views.search_axes import title_of, written
 
 STUDY = "study"
@@ -119,7 +119,7 @@ def _space(answer: Answer | None) -> None:
     told = answer.value
     sampled, built = int(told["sampled"]), int(told["built"])
     facts = {
-        "Designs": f"{told['size']:,}" if told["size"] < 10**7 else f"{told['size']:.3g}",
+        "Designs": format_count(told["size"]),
         "Choices": f"{sum(len(choice['values']) > 1 for choice in told['choices'])}",
         "Can be built": f"{built / max(1, sampled):.0%} of {sampled:,} drawn",
     }

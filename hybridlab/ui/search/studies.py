@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from hybridlab.search.driver import driver
 from hybridlab.ui import shell
 from hybridlab.ui.labels import distinct
 from hybridlab.ui.search.opened import names
@@ -21,7 +20,7 @@ def earlier(shown: str = "") -> None:
             "None yet. A search tries one design after the other and keeps those that no other beats."
         )
         return
-    labels = distinct({name: name + (" · under way" if _alive(name) else "") for name in found})
+    labels = distinct({name: name for name in found})
     key = f"search.studies.{shown}"
     st.selectbox(
         "Searches",
@@ -32,11 +31,6 @@ def earlier(shown: str = "") -> None:
         key=key,
         on_change=lambda: _go(st.session_state.get(key)),
     )
-
-
-def _alive(name: str) -> bool:
-    known = driver(name)
-    return known is not None and known.alive
 
 
 def _go(name: str | None) -> None:
