@@ -125,7 +125,7 @@ def trade_off_plot(info: TradeOffInfo) -> go.Figure:
     )
     _lines(figure, info)
     figure.update_layout(**style.layout(info.title, height=440))
-    figure.update_layout(margin={"t": 72}, legend={"y": -0.22})
+    figure.update_layout(margin={"t": 86}, legend={"y": -0.22})
     figure.update_traces(unselected={"marker": {"opacity": 1}})  # a click sets the budget, no more
     figure.update_xaxes(title_text="peak memory of a step (MiB)")
     figure.update_yaxes(title_text="time of a step (ms)", rangemode="normal")

@@ -53,15 +53,6 @@ def toolbar(design: state.Design, known: Look) -> None:
             state.put("train_source", "current design")
             shell.go(shell.PROFILE)
         if st.button(
-            "Memory",
-            key="design.memory",
-            icon=":material/memory:",
-            disabled=known.architecture is None or bool(known.errors),
-            help="What a training step of this design holds in memory, and plans that hold less",
-        ):
-            state.put("train_source", "current design")
-            shell.go(shell.MEMORY)
-        if st.button(
             "Train this",
             key="design.train",
             type="primary",

@@ -51,6 +51,10 @@ class Work:
 def design_form() -> Work | None:
     """Let the user choose a design, a task and what a step depends on; None where there is no design."""
     left, right = st.columns(2, gap="medium")
+    if (
+        state.design() is not None
+    ):  # what is being designed comes first, until something else is chosen
+        state.keep("train_source", setup.DESIGN)
     with left:
         text, preset = setup.architecture_choice()
         task = setup.task_choice()
