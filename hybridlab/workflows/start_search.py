@@ -50,9 +50,7 @@ def resume_search(study: str, *, workers: int = 1) -> None:
     Raises:
         RunError: there is none of that name here.
     """
-    place = place_of(study)
-    if "://" not in str(place) and not Path(place).exists():
-        raise RunError(Problem("study", f"there is no study called {study!r}"))
+    _there(study)
     _spawn(study, workers=workers)
 
 
@@ -60,9 +58,10 @@ def stop_search(study: str) -> int:
     """Ask every worker of a study on this machine to stop; return how many there were. Its trials' runs stop too.
 
     Raises:
+        RunError: there is none of that name here.
         StoreError: the study's storage cannot be read.
     """
-    leases = Leases(place_of(study), study)
+    leases = Leases(_there(study), study)
     try:
         here = [one for one in leases.workers().values() if one.machine == machine()]
         return sum(processes.send(one.pid, one.birth, signal.SIGTERM) for one in here)
@@ -78,6 +77,13 @@ def last_words(study: str) -> str:
             return file.read().decode("utf-8", "replace").strip()
     except OSError:
         return ""
+
+
+def _there(study: str) -> str | Path:
+    place = place_of(study)
+    if "://" not in str(place) and not Path(place).exists():
+        raise RunError(Problem("study", f"there is no study called {study!r}"))
+    return place
 
 
 def _log(study: str) -> Path:

@@ -1,9 +1,7 @@
-"""A study as it is read: rows, states, front and growth, without torch and without reading twice."""
+"""A study as it is read: rows, states, front and growth, and nothing read twice."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,9 +95,3 @@ def test_states_that_are_not_the_end(study: optuna.Study, reader: StudyReader) -
     assert stopped.rungs == {13: 0.5} and stopped.reason == "why"
     leases.leave()
     assert reader.read().living == frozenset()
-
-
-def test_reading_needs_no_torch() -> None:
-    code = "import sys, hybridlab.search.record; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +12,26 @@ from optuna.trial import TrialState
 from hybridlab.errors import RunError, SpecError
 from hybridlab.search.claims import HOLDER, tally
 from hybridlab.search.places import opened, place_of
-from hybridlab.workflows.start_search import last_words, resume_search, start_search, stop_search
+from hybridlab.workflows import work
+from hybridlab.workflows.start_search import (
+    _children,
+    last_words,
+    resume_search,
+    start_search,
+    stop_search,
+)
 
 FILE = "name: small\nclosed_form: {blocks: 2, widths: [64, 128], heads: [2, 4]}\nsampler: random\n"
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    yield tmp_path / "home"
+    for child in _children:
+        child.kill()
+        child.wait()
+    _children.clear()
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -56,17 +65,17 @@ def test_a_search_is_started_stopped_and_gone_on_with() -> None:
     assert tally(opened(name)).running == 0
 
 
-def test_what_is_wrong_is_told_at_once_or_later(tmp_path: Path) -> None:
+def test_what_is_wrong_is_told_at_once_or_in_the_log(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SpecError):
         start_search("name: x\n")
-    with pytest.raises(RunError):
-        resume_search("none")
-    name = start_search(FILE.replace("random", "best"), trials=3)
-    until(lambda: "there is no sampler called 'best'" in last_words(name))
-    assert not Path(place_of(name)).exists()
-
-
-def test_a_page_needs_no_torch_for_it() -> None:
-    code = "import sys, hybridlab.workflows.start_search; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    for verb in (resume_search, stop_search):
+        with pytest.raises(RunError, match="no study called 'none'"):
+            verb("none")
+    assert last_words("none") == ""
+    file = home.parent / "small.yaml"
+    file.write_text(FILE.replace("random", "best"))
+    assert work.main(["one", "--file", str(file), "--trials", "3"]) == 1
+    assert "there is no sampler called 'best'" in capsys.readouterr().err
+    assert not Path(place_of("one")).exists()
