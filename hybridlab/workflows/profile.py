@@ -381,8 +381,18 @@ def _profile(
         threads=torch.get_num_threads(),
         torch_version=torch.__version__,
         trace=str(measured.trace) if measured.trace is not None else None,
-        notes=(*notes, *(stream.notes if stream is not None else ())),
+        notes=(*notes, *host_only(device), *(stream.notes if stream is not None else ())),
         energy=measured.energy,
+    )
+
+
+def host_only(device: torch.device) -> tuple[str, ...]:
+    """Say what times by component are of, where they are not of the device; nothing on a CPU."""
+    if device.type == "cpu":
+        return ()
+    return (
+        f"times of components are the host's, which starts the work of {device}; its kernels by component are in this "
+        "profile's trace, which the Profile page and `hybridlab trace show` read",
     )
 
 
