@@ -17,6 +17,10 @@ st.navigation(
         st.Page(
             "pages/4_Profile.py", title="Profile", icon=":material/monitoring:", url_path="profile"
         ),
+        st.Page("pages/5_Memory.py", title="Memory", icon=":material/memory:", url_path="memory"),
+        st.Page(
+            "pages/6_Search.py", title="Search", icon=":material/travel_explore:", url_path="search"
+        ),
     ],
     position="top",
 ).run()

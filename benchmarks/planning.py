@@ -39,6 +39,7 @@ from hybridlab.planning.planner import Planner, row_us
 from hybridlab.planning.recompute import Recomputing
 from hybridlab.planning.solve import Curve, Point, point_of
 from hybridlab.planning.tracing import trace_plain
+from hybridlab.planning.uniform import Spans, uniform_plans
 from hybridlab.profiling.session import device_of, timed
 from hybridlab.tasks.registry import fit
 from hybridlab.trace.calibration import Calibration
@@ -54,47 +55,11 @@ PARTS = ("predicted", "measured", "speed")
 HYPERVOLUME, WORSE, PEAK, PAIRS = 1.10, 0.03, 0.02, 0.90
 SOLVED_S = {12: 0.1, 100: 2.0}
 KINDS = ("mamba2, state: 16", "swiglu", "attention, heads: 4", "gated_linear_attention", "mlp")
-Spans = tuple[tuple[int, int], ...]
-
-
-def cut(wanted: Iterable[tuple[int, int]], held: set[int]) -> Spans:
-    """Return runs without the places that must be kept."""
-    found: list[tuple[int, int]] = []
-    for first, last in wanted:
-        start = None
-        for place in range(first, last + 2):
-            if place > last or place in held:
-                if start is not None:
-                    found.append((start, place - 1))
-                start = None
-            elif start is None:
-                start = place
-    return tuple(found)
 
 
 def uniform(made: Planner) -> dict[str, Spans]:
     """Return the plans that compute again by count alone, by what they do."""
-    held = {place for place, unit in enumerate(made.units) if unit.held}
-    count = len(made.names)
-    plans = {"plain": ()}
-    for each in range(1, count + 1):
-        runs = [(at, min(at + each, count) - 1) for at in range(0, count, each)]
-        plans[f"runs of {each}"] = cut(runs, held)
-        plans[f"runs of {each} but the last"] = cut(runs[:-1], held)
-    for each in (2, 3, 4):
-        for at in range(each):
-            alone = [(place, place) for place in range(at, count, each)]
-            plans[f"every {each} from {at}"] = cut(alone, held)
-    depth = max(name.count(".") for name in made.names)
-    for deep in range(1, depth + 1):
-        whole = [
-            [place for place, _ in group]
-            for _, group in itertools.groupby(
-                enumerate(made.names), key=lambda one: one[1].split(".")[: deep + 1]
-            )
-        ]
-        plans[f"repeats at depth {deep}"] = cut([(g[0], g[-1]) for g in whole], held)
-    return plans
+    return uniform_plans(made.names, {p for p, unit in enumerate(made.units) if unit.held})
 
 
 def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

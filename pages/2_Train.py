@@ -8,6 +8,7 @@ from hybridlab.ui.train import rates, setup, teacher
 from hybridlab.ui.train.data_card import data_card
 from hybridlab.ui.train.estimate import estimate, estimate_panel, wait_for
 from hybridlab.ui.train.own_files import own_files
+from hybridlab.ui.train.plan import plan_panel
 from hybridlab.ui.train.remedy import name_field
 from hybridlab.ui.train.watch import watch
 
@@ -21,12 +22,13 @@ def new_training() -> None:
         task = setup.task_choice()
         own_files(task)
         st.markdown("**Settings**")
-        settings = teacher.section(text, task, setup.settings_form(task))
+        settings = teacher.section(text, task, setup.settings_form(task, text))
         data_card(task, settings)
         if text:
             rates.finder(text, preset, task, settings)
     with right:
         if text:
+            plan_panel(text, task, settings)
             with st.container(border=True):
                 found = estimate(text, task, settings)
                 estimate_panel(found)
@@ -41,7 +43,7 @@ def new_training() -> None:
                     disabled=found.blocked,
                 ):
                     setup.start(text, preset, settings, name)
-            setup.preview(text, task)
+            setup.preview(text, task, (settings.get("tasks") or {}).get("of", ()))
         running_now()
 
 

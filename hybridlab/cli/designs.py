@@ -114,7 +114,7 @@ def tasks(json: Json = False) -> None:
             (
                 e["name"],
                 e["metric"],
-                ", ".join(f"{k} {v:.3g}" for k, v in e["baselines"].items()),
+                ", ".join(f"{k} {v:.3g} {e['unit']}".rstrip() for k, v in e["baselines"].items()),
                 e["summary"],
             )
             for e in entries

@@ -1,8 +1,9 @@
-"""The verb that plans: which components a step computes again in backward, for a memory budget at least time."""
+"""The verb that plans: what a step computes again in backward for a memory budget, and what size fits a memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,18 +12,34 @@ import typer
 from hybridlab.cli.output import File, Json, facts, give, say, table
 
 if TYPE_CHECKING:
+    from hybridlab.planning.fit import Fit
     from hybridlab.planning.record import Figures
     from hybridlab.workflows.plan import Planned
 
 _SHOWN = 15
 
 
+class Size(StrEnum):
+    """What a step is made larger in."""
+
+    batch = "batch"
+    length = "length"
+
+
 def plan(
     file: File,
     task: Annotated[str, typer.Option(help="What it trains on; `hybridlab tasks` lists them.")],
     budget: Annotated[
-        str, typer.Option(help="Most memory of a step: 40MiB, or 50% of the plain step's peak.")
-    ],
+        str | None,
+        typer.Option(help="Most memory of a step: 40MiB, or 50% of the plain step's peak."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(help="Find the largest size that fits: 24GiB, or a card such as 'RTX 4090'."),
+    ] = None,
+    of: Annotated[
+        Size, typer.Option(help="What --fit makes larger: the batch, or the length of samples.")
+    ] = Size.batch,
     apply: Annotated[
         bool, typer.Option("--apply", help="Also run the step with the plan and measure it.")
     ] = False,
@@ -34,15 +51,42 @@ def plan(
     output: Annotated[Path | None, typer.Option(help="Write the plan here, as JSON.")] = None,
     json: Json = False,
 ) -> None:
-    """Find which components to compute again in backward, so that a step fits a memory budget at least time."""
-    from hybridlab.architecture.library import open_architecture
-    from hybridlab.planning.record import Budget
-    from hybridlab.workflows.plan import plan_training
+    """Find which components to compute again in backward, so that a step fits a memory budget at least time.
 
-    wanted = Budget.parse(budget)
-    architecture = open_architecture(file)
+    With --fit instead: the largest batch or length that fits a memory, as the step is and with plans.
+    """
+    from hybridlab.architecture.library import open_architecture
+    from hybridlab.errors import Problem, SpecError
+    from hybridlab.planning.record import Budget
+    from hybridlab.workflows.plan import fit_training, memory_of, plan_training
+
+    if (budget is None) == (fit is None):
+        raise SpecError(
+            Problem(
+                "budget",
+                "is missing" if budget is None else "and fit exclude each other",
+                "--budget 50%, or --fit 24GiB",
+                fix="give one of them",
+            )
+        )
+    if fit is not None and (apply or output is not None):
+        raise SpecError(
+            Problem("fit", "makes no plan to apply or to write", fix="plan with --budget for that")
+        )
     asked = {"batch": batch} if batch is not None else {}
     settings = {"task": task, "seed": seed, "device": device, **asked}
+    if fit is not None:
+        limit_bytes = memory_of(fit)
+        architecture = open_architecture(file)
+        say("traces steps of a few sizes and solves them for every budget")
+        sizes = fit_training(architecture, settings, limit_bytes, axis=of.value)
+        if json:
+            give(sizes.as_dict())
+        else:
+            _print_sizes(sizes)
+        return
+    wanted = Budget.parse(str(budget))
+    architecture = open_architecture(file)
     say("traces one step and solves it for every budget" + (", then measures" if apply else ""))
     found = plan_training(architecture, settings, wanted, apply=apply)
     if output is not None:
@@ -52,6 +96,38 @@ def plan(
         give(found.as_dict())
     else:
         _print(found)
+
+
+def _print_sizes(found: Fit) -> None:
+    """Print the largest sizes that fit, as the step is and with plans, and what those between cost."""
+    from hybridlab.units import format_bytes, format_seconds
+
+    if found.planned is None:
+        facts(
+            [
+                ("memory", format_bytes(found.limit_bytes)),
+                (f"least for {found.axis} 1", f"{format_bytes(found.least_bytes)}, predicted"),
+            ]
+        )
+        return
+    sizes = [found.plain, *found.beyond, found.planned]
+    numbers = (found.axis, "peak", "step", "a sample", "computed again", "traced")
+    table(
+        f"What fits {format_bytes(found.limit_bytes)} (predicted; times are this machine's)",
+        numbers,
+        [
+            (
+                f"{one.size:,}",
+                format_bytes(one.peak_bytes),
+                format_seconds(one.step_ms / 1e3),
+                format_seconds(one.sample_ms / 1e3),
+                f"{one.again} of {found.components}",
+                "yes" if one.traced else "carried on",
+            )
+            for one in dict.fromkeys(one for one in sizes if one is not None)
+        ],
+        numbers=numbers[:-1],
+    )
 
 
 def _print(found: Planned) -> None:

@@ -14,7 +14,7 @@ from hybridlab.errors import Problem, RunError
 from hybridlab.units import format_seconds
 
 if TYPE_CHECKING:
-    from hybridlab.training.flow_findings import FlowFinding
+    from hybridlab.training.flow_finding import FlowFinding
 
 app = typer.Typer(help="List runs, and look after one.", rich_markup_mode=None)
 

@@ -1,4 +1,4 @@
-"""The verb that searches: runs a search file's trials and gives the Pareto front."""
+"""The verbs that search: run a search file's trials, work on a study, and give its Pareto front."""
 
 from __future__ import annotations
 
@@ -34,12 +34,87 @@ def search(
         str | None,
         typer.Option(metavar="URL", help="sqlite:///FILE, or a journal file; the home folder's."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Trials at once; those that train are runs.")
+    ] = 1,
     json: Json = False,
 ) -> None:
     """Search the designs that a file allows; give the front of its trade-offs, each point an architecture."""
-    import time
-
     from hybridlab.workflows.search import run_search
+    from hybridlab.workflows.work import stopped_by_signals
+
+    with stopped_by_signals() as should_stop:
+        front = run_search(
+            file,
+            trials=trials,
+            sampler=sampler,
+            seed=seed,
+            study=study,
+            storage=storage,
+            workers=workers,
+            on_trial=_teller(),
+            on_words=say,
+            should_stop=should_stop,
+        )
+        _end(front, json, stopped=should_stop())
+
+
+def worker(
+    study: Annotated[str, typer.Option(help="The study to work on.")],
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where it is, if this home does not know it yet."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Trials at once; those that train are runs.")
+    ] = 1,
+    json: Json = False,
+) -> None:
+    """Work on a study beside whoever else does, on any machine that reaches its storage, until it is done."""
+    from hybridlab.workflows.search import work_on
+    from hybridlab.workflows.work import stopped_by_signals
+
+    with stopped_by_signals() as should_stop:
+        front = work_on(
+            study,
+            place=storage,
+            workers=workers,
+            on_trial=_teller(),
+            on_words=say,
+            should_stop=should_stop,
+        )
+        _end(front, json, stopped=should_stop())
+
+
+def front(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study.")],
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where it is, if this home does not know it yet."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Write each point as an architecture into a folder."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the front that a study has by now; write its points as architectures that all validate."""
+    from hybridlab.search.export import export
+    from hybridlab.workflows.search import front_of_study
+
+    found = front_of_study(study, storage)
+    files = export(found, output) if output else None
+    if json:
+        give(found.as_dict() | ({"files": [str(file) for file in files]} if files else {}))
+    else:
+        _print(found)
+        if files:
+            say(f"{len(files)} files in {output}")
+
+
+def _teller() -> Callable[[int, int], None]:
+    """Return a function that tells how many trials have ended, every few seconds and at the end."""
+    import time
 
     told = [0.0]
 
@@ -48,15 +123,12 @@ def search(
             told[0] = time.monotonic()
             say(f"{done:,} of {of:,} trials")
 
-    front = run_search(
-        file,
-        trials=trials,
-        sampler=sampler,
-        seed=seed,
-        study=study,
-        storage=storage,
-        on_trial=tell,
-    )
+    return tell
+
+
+def _end(front: ParetoFront, json: bool, *, stopped: bool) -> None:
+    if stopped:
+        say(f"stopped; `hybridlab worker --study {front.study}` goes on")
     if json:
         give(front.as_dict())
     else:
@@ -74,7 +146,7 @@ def _print(front: ParetoFront) -> None:
     table(f"front of {front.study}: what no other trial beats", ("trial", *columns), rows, columns)
     share = front.hypervolume_share
     pairs = [
-        ("trials", f"{front.trials:,}, {front.infeasible} over a limit, {front.failed} failed"),
+        ("trials", _counted(front)),
         ("hypervolume", f"{front.hypervolume:.6g}"),
     ]
     if share is not None:
@@ -84,4 +156,9 @@ def _print(front: ParetoFront) -> None:
     facts(pairs)
 
 
-VERBS: dict[str, Callable[..., Any]] = {"search": search}
+def _counted(front: ParetoFront) -> str:
+    words = f"{front.trials:,}, {front.infeasible} over a limit, {front.failed} failed"
+    return words + (f", {front.stopped} stopped early" if front.stopped else "")
+
+
+VERBS: dict[str, Callable[..., Any]] = {"search": search, "worker": worker, "front": front}

@@ -96,9 +96,7 @@ def rotate(x_BHLK: Tensor, frequency_base: float, first: Tensor | int = 0) -> Te
 
     ``first`` is the position of the first of the L.
     """
-    cos_LR, sin_LR = _angles(_frequencies(x_BHLK, frequency_base), x_BHLK, first)
-    a_BHLR, b_BHLR = x_BHLK.chunk(2, dim=-1)
-    return torch.cat((a_BHLR * cos_LR - b_BHLR * sin_LR, a_BHLR * sin_LR + b_BHLR * cos_LR), dim=-1)
+    return _turn(x_BHLK, *_angles(_frequencies(x_BHLK, frequency_base), x_BHLK, first))
 
 
 def turned(
@@ -116,11 +114,15 @@ def turned(
     if not params.rotary:
         return x_BHLK
     frequencies_R = _scaled(_frequencies(x_BHLK, params.rotary_base), params)
-    cos_LR, sin_LR = _angles(frequencies_R, x_BHLK, first, params.magnitude)
-    a_BHLR, b_BHLR = (
-        torch.unflatten(x_BHLK, -1, (-1, 2)).unbind(-1) if pairs else x_BHLK.chunk(2, dim=-1)
-    )
-    return torch.cat((a_BHLR * cos_LR - b_BHLR * sin_LR, a_BHLR * sin_LR + b_BHLR * cos_LR), dim=-1)
+    if pairs:
+        x_BHLK = torch.unflatten(x_BHLK, -1, (-1, 2)).transpose(-1, -2).flatten(-2)
+    return _turn(x_BHLK, *_angles(frequencies_R, x_BHLK, first, params.magnitude))
+
+
+def _turn(x_BHLK: Tensor, cos_LR: Tensor, sin_LR: Tensor) -> Tensor:
+    """Turn pairs (i, i + R) of (B, H, L, 2R), all features at once: halves apart take half as long again."""
+    cos_LK, sin_LK = torch.cat((cos_LR, cos_LR), dim=-1), torch.cat((-sin_LR, sin_LR), dim=-1)
+    return torch.addcmul(x_BHLK * cos_LK, x_BHLK.roll(cos_LR.shape[-1], -1), sin_LK)
 
 
 def _frequencies(x_BHLK: Tensor, frequency_base: float) -> Tensor:

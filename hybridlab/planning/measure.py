@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,11 +18,18 @@ from hybridlab.trace.step import TrainingStep
 _ROUNDS = 3
 
 
-def measure_plan(step: TrainingStep, plan: Plan, *, steps: int = 10) -> tuple[Figures, Figures]:
+def measure_plan(
+    step: TrainingStep,
+    plan: Plan,
+    *,
+    steps: int = 10,
+    on_part: Callable[[int, int], object] = lambda done, parts: None,
+) -> tuple[Figures, Figures]:
     """Return what a step takes with the plan, and what it takes plain; the plan stays with the model.
 
     Both are timed in turn, a few steps each, so that a machine that slows down slows both; weights change meanwhile as
-    in training.
+    in training. ``on_part`` hears before each part how many of how many are done (the last two follow memory, the
+    others are timed); what it raises ends the measurement.
 
     Raises:
         RunError: the plan is another architecture's, or the number of steps is out of range.
@@ -34,13 +42,17 @@ def measure_plan(step: TrainingStep, plan: Plan, *, steps: int = 10) -> tuple[Fi
     each = max(1, steps // _ROUNDS)
     times: dict[bool, list[float]] = {True: [], False: []}
     peaks: dict[bool, int] = {}
+    rounds = min(steps, _ROUNDS)
+    parts = iter(range(2 * rounds + 2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for turn in range(min(steps, _ROUNDS)):
+        for turn in range(rounds):
             for planned in (True, False) if turn % 2 else (False, True):
+                on_part(next(parts), 2 * rounds + 2)
                 apply(model, plan if planned else None)
                 times[planned] += timed(step, each, device_of(model))
         for planned in (False, True):
+            on_part(next(parts), 2 * rounds + 2)
             apply(model, plan if planned else None)
             peaks[planned] = measured_peak(step)
     found = [

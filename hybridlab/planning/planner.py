@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -20,13 +23,18 @@ from hybridlab.hardware.roofline import Roofline
 from hybridlab.planning.choices import Choices, Unit, choices
 from hybridlab.planning.recompute import Recomputing, Span, random_state_bytes
 from hybridlab.planning.record import Budget, Figures, Plan
-from hybridlab.planning.solve import Curve, Point
+from hybridlab.planning.solve import Curve, Point, holds, point_of
 from hybridlab.planning.tracing import PlainStep, trace_plain
+from hybridlab.planning.trade_off import Part, TradeOff, Uniform
+from hybridlab.planning.uniform import Spans, uniform_plans
 from hybridlab.trace.calibration import Calibration, Factors, kept
 from hybridlab.trace.exact import Recipe, predict_stream
 from hybridlab.trace.machine import this_cpu
 from hybridlab.trace.predict import predict
 from hybridlab.trace.stream import OpStream
+
+MOST_POINTS = 1000
+"""Of a curve as plain data: more than a screen is wide."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class Planner:
     names: tuple[str, ...]
     choices: Choices
     curve: Curve
+    roofline: Roofline
+    calibration: Calibration
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -51,6 +61,28 @@ class Planner:
     def plain(self) -> Figures:
         """What the plain step takes, predicted."""
         return figures(self.curve.point(len(self.curve) - 1))
+
+    def at(self, axis: Literal["batch", "length"]) -> Callable[[int], Planner]:
+        """Return what plans the same step with another batch or length; targets go with the length."""
+
+        def made(size: int) -> Planner:
+            if size == (self.batch if axis == "batch" else self.length):
+                return self
+            batch, length = (size, self.length) if axis == "batch" else (self.batch, size)
+            target = self.recipe.target
+            if target is not None:
+                target = tuple(length if dim == self.length else dim for dim in target)
+            return planner(
+                self.architecture,
+                self.input_type,
+                batch=batch,
+                length=length,
+                recipe=replace(self.recipe, target=target),
+                roofline=self.roofline,
+                calibration=self.calibration,
+            )
+
+        return made
 
     def points(self) -> list[Plan]:
         """Return every plan that no other beats in peak and time, the smallest first; the last is the plain step."""
@@ -76,6 +108,30 @@ class Planner:
             predicted=figures(point),
             plain=self.plain,
             kept_because={unit.name: unit.held for unit in self.units if unit.held},
+        )
+
+    def trade_off(self, task: str = "", device: str = "cpu") -> TradeOff:
+        """Return the curve as plain data, beside it what plans by count alone take; ``MOST_POINTS`` of it at most."""
+        count = len(self.curve)
+        some = np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).round().astype(int))
+        points = [self.curve.point(int(index)) for index in some]
+        held = {place for place, unit in enumerate(self.units) if unit.held}
+        by_count: dict[Spans, str] = {}
+        for name, spans in uniform_plans(self.names, held).items():
+            by_count.setdefault(spans, name)
+        least = self.curve.point(0)
+        return TradeOff(
+            plain=self.plan(points[-1]).model_copy(update={"task": task, "device": device}),
+            parts=tuple(map(_part, self.units)),
+            peak_bytes=tuple(point.peak_bytes for point in points),
+            step_ms=tuple(point.step_us / 1e3 for point in points),
+            spans=tuple(point.spans for point in points),
+            uniform=tuple(
+                Uniform(name=name, spans=spans, predicted=figures(point_of(self.choices, spans)))
+                for spans, name in by_count.items()
+                if spans
+            ),
+            holder=holds(self.choices, least.spans),
         )
 
     def stream(self, plan: Plan) -> OpStream:
@@ -133,7 +189,21 @@ def planner(
         span_us=span_us(),
         span_bytes=random_state_bytes(),
     )
-    return Planner(architecture, input_type, recipe, batch, length, step.names, given, Curve(given))
+    curve = Curve(given)
+    asked = architecture, input_type, recipe, batch, length
+    return Planner(*asked, step.names, given, curve, roofline, calibration)
+
+
+def _part(unit: Unit) -> Part:
+    return Part(
+        name=unit.name,
+        forward_ms=unit.forward_us / 1e3,
+        again_ms=unit.again_us / 1e3,
+        saved_bytes=unit.saved_bytes,
+        forward_peak_bytes=unit.forward_peak_bytes,
+        backward_peak_bytes=unit.backward_peak_bytes,
+        kept_because=unit.held,
+    )
 
 
 def figures(point: Point) -> Figures:
@@ -147,18 +217,20 @@ def row_us(
     """Return the microseconds of each row of a plain step, by the roofline and the factors of its component."""
     plans = {**inference.group_norms, **inference.slots}
     factors = {
-        str(place): calibration.factors(plans[one.path]) if one.path in plans else Factors()
+        str(place): calibration.factors(plans[one.path])
         for place, one in enumerate(step.program.instructions)
+        if one.path in plans
     }
-    ops = step.stream.ops
-    flops, read, written = (
-        ops[name].to_pylist() for name in ("flops", "bytes_read", "bytes_written")
-    )
+    return stream_us(step.stream, factors, roofline)
+
+
+def stream_us(stream: OpStream, factors: Mapping[str, Factors], roofline: Roofline) -> list[float]:
+    """Return the microseconds of each row of a stream, by the roofline and the factors of who is at work."""
+    ops = stream.ops
+    columns = ("component", "flops", "bytes_read", "bytes_written")
     found = []
-    for place, work, taken, given in zip(
-        ops["component"].to_pylist(), flops, read, written, strict=True
-    ):
-        factor = factors.get(place) or Factors()
+    for who, work, taken, given in zip(*(ops[name].to_pylist() for name in columns), strict=True):
+        factor = factors.get(who) or Factors()
         bound = roofline.seconds(work, taken + given) - roofline.overhead_s
         found.append(1e6 * (factor.overhead * roofline.overhead_s + factor.work * bound))
     return found

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from hybridlab.errors import Problem, SpecError
+from hybridlab.errors import SpecError
 from hybridlab.planning.choices import Choice, Choices
-from hybridlab.units import format_bytes
+from hybridlab.planning.trade_off import too_small
 
 Ints = np.ndarray[Any, Any]
 State = tuple[int, frozenset[int]]
@@ -90,19 +90,10 @@ class Curve:
         """
         fitting = np.flatnonzero(self.peak_bytes <= budget_bytes)
         if not len(fitting):
-            raise SpecError(self._too_small(budget_bytes))
+            least = self.point(0)
+            holder = holds(self.given, least.spans)
+            raise SpecError(too_small(budget_bytes, least.peak_bytes, holder))
         return self.point(int(fitting[-1]))
-
-    def _too_small(self, budget_bytes: int) -> Problem:
-        least = self.point(0)
-        holder = holds(self.given, least.spans)
-        return Problem(
-            "budget",
-            "is below what any plan needs",
-            f"at least {format_bytes(least.peak_bytes)} ({least.peak_bytes} B)",
-            format_bytes(budget_bytes),
-            f"that much is held by {holder}; choose a larger budget, or a smaller batch",
-        )
 
     def _reachable(self, start: State) -> list[State]:
         """Return every state that choices lead to, each behind those that lead to it."""

@@ -108,7 +108,8 @@ def input_classes(
     further test split, such as longer inputs, is a class too.
     """
     first, *others = task.test_splits
-    one_answer = next(iter(task.evaluation(first))).targets.dim() == 1
+    targets = next(iter(task.evaluation(first))).targets
+    one_answer = targets.dim() == 1 and not targets.is_floating_point()
     batch = _collected(task, first, samples * (_MOST_LABELS if one_answer else 9))
     labels = torch.unique(batch.targets)
     if one_answer and len(labels) <= _MOST_LABELS:

@@ -24,6 +24,7 @@ _MOST_PARTS = 12
 """Components that are told apart over time; what is smaller is one part."""
 REST = "(smaller ones)"
 Numbers = np.ndarray[Any, Any]
+By = Literal["category", "component"]
 
 
 def timed(stream: OpStream) -> OpStream:
@@ -54,23 +55,15 @@ def live_table(profile: Profile) -> pa.Table:
     return pa.concat_tables(parts).combine_chunks()
 
 
-def _live(
-    stream: OpStream, by: Literal["category", "component"], clock: tuple[Numbers, Numbers] | None
-) -> pa.Table:
-    found = live(stream, by)
-    rows = thinned(found.total_bytes)
-    ticks = found.ticks[rows]
-    us = np.interp(ticks, *clock) if clock is not None else np.full(len(rows), np.nan)
-    shown = sorted(found.parts, key=lambda name: -int(found.parts[name].max(initial=0)))
-    curves = {name: found.parts[name][rows] for name in shown[:_MOST_PARTS]}
-    if len(shown) > _MOST_PARTS:
-        curves[REST] = np.sum([found.parts[name][rows] for name in shown[_MOST_PARTS:]], axis=0)
+def _live(stream: OpStream, by: By, clock: tuple[Numbers, Numbers] | None) -> pa.Table:
+    ticks, curves = live_curves(stream, by)
+    us = np.interp(ticks, *clock) if clock is not None else np.full(len(ticks), np.nan)
     count = len(curves)
     return pa.table(
         {
-            "source": pa.array([stream.source] * (count * len(rows)), pa.string()),
-            "by": pa.array([by] * (count * len(rows)), pa.string()),
-            "name": pa.array([name for name in curves for _ in rows], pa.string()),
+            "source": pa.array([stream.source] * (count * len(ticks)), pa.string()),
+            "by": pa.array([by] * (count * len(ticks)), pa.string()),
+            "name": pa.array([name for name in curves for _ in ticks], pa.string()),
             "tick": pa.array(np.tile(ticks, count), pa.int64()),
             "us": pa.array(np.tile(us, count), pa.float64(), from_pandas=True),
             "bytes": pa.array(
@@ -79,6 +72,20 @@ def _live(
             ),
         }
     )
+
+
+def live_curves(stream: OpStream, by: By) -> tuple[Numbers, dict[str, Numbers]]:
+    """Return ticks, at most ``POINTS`` with the peak among them, and the bytes of each part at them.
+
+    Parts are the largest first; what is smaller than the ``_MOST_PARTS`` largest is one part, ``REST``.
+    """
+    found = live(stream, by)
+    rows = thinned(found.total_bytes)
+    shown = sorted(found.parts, key=lambda name: -int(found.parts[name].max(initial=0)))
+    curves = {name: found.parts[name][rows] for name in shown[:_MOST_PARTS]}
+    if len(shown) > _MOST_PARTS:
+        curves[REST] = np.sum([found.parts[name][rows] for name in shown[_MOST_PARTS:]], axis=0)
+    return found.ticks[rows], curves
 
 
 def thinned(values: Numbers, points: int = POINTS) -> Numbers:

@@ -16,6 +16,17 @@ _MEMORY_WORDS = (
     "cannot allocate memory",
     "out of memory",
 )
+_LOST_WORDS = (
+    "device lost",
+    "device is lost",
+    "unspecified launch failure",
+    "illegal memory access",
+    "no cuda-capable device",
+    "cuda error: unknown error",
+    "uncorrectable ecc error",
+    "fallen off the bus",
+    "all cuda-capable devices are busy or unavailable",
+)
 _LONGEST = 2000
 
 
@@ -37,6 +48,12 @@ def verdict(error: BaseException, step: int) -> tuple[RunState, str]:
             f"Not enough memory after step {step}; use a smaller batch (with accumulation), a "
             f"shorter sequence or a smaller model. The system said: {asked}"
         )[:_LONGEST]
+    if is_lost_device(error):
+        return RunState.FAILED, (
+            f"The device was lost after step {step}: this process cannot use it any more. Resume the run, which goes "
+            "on from the last checkpoint in a new process; where that fails too, restart the machine or choose another "
+            f"device. The driver said: {(str(error).strip().splitlines() or ['nothing'])[0]}"
+        )[:_LONGEST]
     if isinstance(error, HybridLabError):
         return RunState.FAILED, str(error)[:_LONGEST]
     words = str(error).strip()
@@ -53,6 +70,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     words = str(error).lower()
     return isinstance(error, RuntimeError) and any(text in words for text in _MEMORY_WORDS)
+
+
+def is_lost_device(error: BaseException) -> bool:
+    """Say whether an accelerator or its driver gave up, so that no more can be computed in this process."""
+    if type(error).__name__ == "AcceleratorError":
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(text in words for text in _LOST_WORDS)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -16,6 +16,15 @@ from hybridlab.search.pareto import hypervolume
 from hybridlab.search.space import Choice, Codes, Design, Space
 
 Array = NDArray[np.float64]
+PREDICTED = {
+    "params": "parameters",
+    "flops_forward": "FLOPs",
+    "flops_step": "FLOPs",
+    "peak_bytes": "bytes",
+    "activation_bytes": "bytes",
+    "step_ms": "ms",
+}
+"""What ``trace.predict`` tells of a training step, each less the better."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,11 @@ class Objective:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial gave: a value of every objective, or why it has none."""
+    """What a trial gave: a value of every objective, or why it has none; ``stopped``: it was not worth going on."""
 
     values: tuple[float, ...] = ()
     reason: str = ""
+    stopped: bool = False
 
 
 class Landscape(Protocol):

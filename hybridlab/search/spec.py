@@ -57,12 +57,20 @@ class ClosedFormSpec(_Frozen):
         return self
 
 
+class HalvingSpec(_Frozen):
+    """How trainings are cut short: after some steps the best ``1/eta`` go on, as often as there are ``rungs``."""
+
+    eta: Annotated[int, Field(strict=True, ge=2, le=16)] = 3
+    rungs: Annotated[int, Field(strict=True, ge=0, le=8)] = 2
+
+
 class SearchSpec(_Frozen):
     """A search: of the closed form, or of an architecture in which ``search`` marks what may vary.
 
     ``search`` names nodes by their path of ids (``stage.attention``) and gives, for each key of the node that may vary,
     the values: a list, or true for those that the component's parameter calls worth searching. ``width`` is the
-    architecture's own. ``limits`` are the most that objectives may be, or the least where large is good.
+    architecture's own. ``limits`` are the most that objectives may be, or the least where large is good. ``halving``
+    says when a training is compared with the others at the same length, and stopped unless it is among the best.
     """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[\w][\w .-]*$")
@@ -74,6 +82,7 @@ class SearchSpec(_Frozen):
     search: dict[str, Any] = Field(default_factory=dict)
     objectives: tuple[str, ...] = Field(default=(), max_length=4)
     limits: dict[str, float] = Field(default_factory=dict)
+    halving: HalvingSpec = HalvingSpec()
     sampler: str = Field(default="cost_aware", max_length=50)
     trials: Annotated[int, Field(strict=True, ge=1, le=MAX_TRIALS)] = 100
     seed: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = 0

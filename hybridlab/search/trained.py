@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from hybridlab.architecture.model import build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import HybridLabError, Problem, SpecError
-from hybridlab.search.landscape import Array, Objective, Outcome, within
+from hybridlab.search.landscape import PREDICTED, Array, Objective, Outcome
 from hybridlab.search.marked import Marked
 from hybridlab.search.space import Codes, Design, Space
 from hybridlab.search.spec import SearchSpec
@@ -22,15 +23,6 @@ from hybridlab.training.defaults import prepare
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
 
-PREDICTED = {
-    "params": "parameters",
-    "flops_forward": "FLOPs",
-    "flops_step": "FLOPs",
-    "peak_bytes": "bytes",
-    "activation_bytes": "bytes",
-    "step_ms": "ms",
-}
-"""What ``trace.predict`` tells of a training step, each less the better."""
 _NEAR = 64
 """Designs around one that cannot be built among which another is looked for."""
 
@@ -57,7 +49,7 @@ class TrainedLandscape:
         self.objectives = _objectives(
             spec.objectives or (metric, "peak_bytes"), metric, self.task.measure == "accuracy"
         )
-        self._metric = metric
+        self.metric = metric
         self._prices: dict[bytes, tuple[float, ...] | None] = {}
         fit(self.marked.architecture, self.task)
 
@@ -93,12 +85,10 @@ class TrainedLandscape:
 
     def measure(self, row_P: Codes, seed: int) -> Outcome:
         """Train one design in this process; what goes wrong becomes the reason."""
-        price = self._price(row_P)
-        if price is None:
-            return Outcome(reason="it cannot be built")
-        values = np.array(price)
-        if not within(self, values[None])[0]:
-            return Outcome(reason="its predicted cost is beyond a limit")
+        reason = self.beyond(row_P)
+        if reason:
+            return Outcome(reason=reason)
+        values = self.prices(row_P[None])[0]
         if not np.isnan(values).any():
             return Outcome(tuple(map(float, values)))
         spec = make({**self.training.model_dump(), "seed": seed})
@@ -109,7 +99,28 @@ class TrainedLandscape:
                 result = train(model, self.task, spec, folder=Path(folder))
         except HybridLabError as error:
             return Outcome(reason=str(error)[:500])
-        values[np.isnan(values)] = result.metrics[self._metric]
+        values[np.isnan(values)] = result.metrics[self.metric]
+        return Outcome(tuple(map(float, values)))
+
+    def beyond(self, row_P: Codes) -> str:
+        """Return why a design need not be trained: it cannot be built, or costs more than a limit; empty: it may be."""
+        values = self.prices(row_P[None])
+        if np.isinf(values).any():
+            return "it cannot be built"
+        for column, objective in enumerate(self.objectives):
+            limit = self.limits.get(objective.name)
+            value = float(values[0, column])
+            if limit is not None and objective.sign * value > objective.sign * limit:
+                return f"its predicted {objective.name} of {value:,.6g} is beyond the limit of {limit:,.6g}"
+        return ""
+
+    def finished(self, row_P: Codes, metrics: Mapping[str, float | None]) -> Outcome:
+        """Return what a design's training comes to, by the metrics of its run."""
+        value = metrics.get(self.metric)
+        if value is None:
+            return Outcome(reason=f"its training told no {self.metric}")
+        values = self.prices(row_P[None])[0]
+        values[np.isnan(values)] = value
         return Outcome(tuple(map(float, values)))
 
     def hand_designs(self) -> list[Design]:

@@ -18,8 +18,8 @@ from hybridlab.components.base import Params
 from hybridlab.components.types import TensorKind, TensorType
 
 IGNORED = -100
-"""The target of a position that is not scored."""
-Measure = Literal["accuracy", "bits_per_byte"]
+"""The target of a position that is not scored; where answers are numbers, that is NaN."""
+Measure = Literal["accuracy", "bits_per_byte", "mean_abs_error"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Batch:
     """Inputs and targets on one device.
 
     ``inputs`` are tokens (B, L) int64, series (B, L, C) or images (B, C, height, width) float32; ``targets`` are int64,
-    (B,) for one answer a sample or (B, L) for one a position, with IGNORED where none is asked.
+    (B,) for one answer a sample or (B, L) for one a position, with IGNORED where none is asked; or float32 (B,), NaN
+    where none is asked, for a number a sample.
     """
 
     inputs: Tensor
@@ -36,6 +37,8 @@ class Batch:
     @property
     def mask(self) -> Tensor:
         """True where an answer is scored, with the shape of the targets."""
+        if self.targets.is_floating_point():
+            return ~self.targets.isnan()
         return self.targets != IGNORED
 
     def to(self, device: torch.device) -> Batch:
@@ -67,6 +70,8 @@ class Task(ABC):
     tests: ClassVar[str] = ""
     """What a model shows that does well, in a sentence for the data card."""
     measure: ClassVar[Measure] = "accuracy"
+    unit: ClassVar[str] = ""
+    """Unit of the measure; shares, and what says it in its name, have none."""
     needs_causal: ClassVar[bool] = False
     """True where the inputs hold the answers further on, as in language modelling."""
     run_together: ClassVar[bool] = False

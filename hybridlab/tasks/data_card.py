@@ -43,6 +43,8 @@ class DataCard:
     evaluated: dict[str, int]
     """Scored answers of each other split."""
     metric: str
+    unit: str
+    """Of the metric; empty for shares."""
     baselines: dict[str, float]
     examples: tuple[Example, ...]
 
@@ -72,6 +74,7 @@ def data_card(task: Task, examples: int = 3, seed: int = 0) -> DataCard:
             split: sum(int(one.mask.sum()) for one in task.evaluation(split)) for split in splits
         },
         metric=task.metric,
+        unit=task.unit,
         baselines=task.baselines(),
         examples=tuple(_example(task, one) for one in batch.split(examples)),
     )
@@ -87,6 +90,8 @@ def _example(task: Task, batch: Batch) -> Example:
         written = _series(inputs)
     if targets.ndim:
         return Example(written, _tokens(task, targets, task.spelled_answer))
+    if targets.is_floating_point():
+        return Example(written, f"{targets.item():.4g} {task.unit}".rstrip())
     return Example(written, task.spelled_answer(int(targets)))
 
 

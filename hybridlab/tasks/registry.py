@@ -66,6 +66,7 @@ def catalogue() -> list[dict[str, Any]]:
                 "tests": cls.tests,
                 "metric": made.metric,
                 "measure": made.measure,
+                "unit": made.unit,
                 "val_metrics": [made.metric_name(split) for split in made.val_splits],
                 "test_metrics": [made.metric_name(split) for split in made.test_splits],
                 "higher_is_better": made.higher_is_better,

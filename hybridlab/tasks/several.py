@@ -100,7 +100,8 @@ class SeveralTasks(Task):
         self.source = "; ".join(dict.fromkeys(part.task.source for part in self.parts))  # type: ignore[misc]
         self.needs_causal = any(part.task.needs_causal for part in self.parts)  # type: ignore[misc]
         self.measure = self.first.measure  # type: ignore[misc]
-        alike = len({part.task.measure for part in self.parts}) == 1
+        self.unit = self.first.unit  # type: ignore[misc]
+        alike = len({(part.task.measure, part.task.unit) for part in self.parts}) == 1
         self.main = main or (MEAN if alike else "first")
         problems = list(self._unlike(alike))
         if problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -108,7 +109,7 @@ def predict(
         name: calibration.seconds(plan, item, roofline) for name, (plan, item) in distinct.items()
     }
     costs = tuple(_cost(inference, path, item, seconds[id(item)]) for path, item in traced.items())
-    uses = _uses(inference, architecture)
+    uses = runs_of(architecture, [*inference.slots, *inference.group_norms])
     params = sum(item.params for item in traced.values())
     param_bytes = sum(item.param_bytes for item in traced.values())
     activations = _activation_bytes(inference, traced, uses, batch, length)
@@ -175,11 +176,11 @@ def _cost(inference: Inference, path: str, traced: Traced, seconds: float) -> Co
     )
 
 
-def _uses(inference: Inference, architecture: Architecture) -> dict[str, int]:
-    """Return how often each component runs in one forward: more than once inside tied groups."""
+def runs_of(architecture: Architecture, paths: Iterable[str]) -> dict[str, int]:
+    """Return how often the component at each path runs in one forward: more than once inside tied groups."""
     tied = {ids: node.repeat for _, ids, node in architecture.walk() if node.runs_again}
     uses = {}
-    for path in [*inference.slots, *inference.group_norms]:
+    for path in paths:
         names = [part for part in path.split(".") if not part.isdigit()]
         groups = (".".join(names[:end]) for end in range(1, len(names)))
         uses[path] = math.prod(tied.get(group, 1) for group in groups)

@@ -59,7 +59,7 @@ def save(
     *,
     keep: int,
 ) -> Path:
-    """Write a checkpoint into a folder of checkpoints, then remove all but the ``keep`` newest.
+    """Write a checkpoint into a folder of checkpoints, then remove all but the ``keep`` newest as far as that can be.
 
     Raises:
         RunError: it cannot be written (a full disk, say); the checkpoints before it are as they were.
@@ -85,8 +85,11 @@ def save(
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise RunError(cannot_write(final, error)) from None
-    for _, old in sorted(_found(folder), reverse=True)[keep:]:
-        _discard(old)
+    try:
+        for _, old in sorted(_found(folder), reverse=True)[keep:]:
+            _discard(old)
+    except OSError as error:  # the new one is whole; the next one tries again
+        _log.warning("an old checkpoint cannot be removed: %s", error)
     return final
 
 

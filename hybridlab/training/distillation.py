@@ -22,7 +22,12 @@ from hybridlab.training.precision import Numerics
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.teacher import find_teacher
 from hybridlab.training.teacher_cache import TeacherCache
-from hybridlab.training.teacher_losses import hidden_loss, logits_loss, matrix_loss
+from hybridlab.training.teacher_losses import (
+    hidden_loss,
+    logits_loss,
+    matrix_loss,
+    numbers_loss,
+)
 from hybridlab.training.teacher_spec import Loss
 from hybridlab.training.weights import weights_sha256
 
@@ -139,9 +144,11 @@ class Distillation(Objective):
         if "hard" in losses:
             terms["hard"] = self.spec.hard, hard
         if "logits" in losses and (soft := self.spec.logits) is not None:
-            loss = logits_loss(
-                output, said["logits"].to(output.dtype), batch.mask, soft.temperature
-            )
+            wanted = said["logits"].to(output.dtype)
+            if self.task.measure == "mean_abs_error":
+                loss = numbers_loss(output, wanted, batch.mask)
+            else:
+                loss = logits_loss(output, wanted, batch.mask, soft.temperature)
             terms["logits"] = soft.weight, loss
         if compares:
             terms |= self._of_parts(seen, said, losses)

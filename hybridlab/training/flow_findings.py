@@ -1,9 +1,9 @@
 """What a run's gradient flow says, in sentences: vanishing, exploding, starving, dead, saturated, collapsed.
 
-Each finding has its numbers, the components, and remedies. Thresholds are here and nowhere else. They stand well
-outside of what the 23 presets show over their first steps on the digits: largest over smallest gradient 6 to 50 (one
-189), a component against its neighbours 1/37 to 36, dead units up to .2, saturated gates up to .2, update ratios
-4e-4 to .017.
+Each finding has its numbers, the components, and remedies. Thresholds are here (those of routers in
+``router_findings``) and stand well outside of what the 23 presets show over their first steps on the digits: largest
+over smallest gradient 6 to 50 (one 189), a component against its neighbours 1/37 to 36, dead units up to .2, saturated
+gates up to .2, update ratios 4e-4 to .017.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from hybridlab.architecture.spec import Architecture
 from hybridlab.training import offers
 from hybridlab.training.flow import Flow, Part, branches
+from hybridlab.training.flow_finding import FlowFinding, Kind
 from hybridlab.training.remedies import Remedy
+from hybridlab.training.router_findings import of_routers
 from hybridlab.training.streaks import Streak, streak_of
 
 UNEVEN = 300.0
@@ -34,8 +35,6 @@ DEAD = 0.5
 """Half of the units do nothing: the layer has lost half of its width."""
 SATURATED = 0.5
 """Half of a component's gate values let less than a twentieth of the gradient through."""
-IDLE_EXPERT, IDLE_SHARE = 0.1, 0.5
-"""A router has collapsed where half of the experts get under a tenth of an even share each."""
 RESTLESS, STILL = 0.1, 1e-6
 """An update that moves weights by a tenth of their norm undoes what was learned; below a millionth they stand still.
 About a thousandth is usual."""
@@ -48,46 +47,7 @@ square root of what is broken."""
 ALONG = 0.6
 """And where their order along the depth explains it: the rank correlation from which on it is no single component."""
 
-Kind = Literal[
-    "vanishing",
-    "exploding",
-    "uneven",
-    "starving",
-    "cut off",
-    "dead",
-    "saturated",
-    "collapsed",
-    "restless",
-    "still",
-]
-Severity = Literal["warning", "hint"]
 _MIXERS = ("token_mixer", "channel_mixer")
-
-
-@dataclass(frozen=True)
-class FlowFinding:
-    """One thing that the flow shows: ``evidence`` holds its numbers, ``components`` are paths in running order."""
-
-    kind: Kind
-    sentence: str
-    severity: Severity
-    components: tuple[str, ...]
-    quantity: str
-    """What shows it, a name of ``flow.QUANTITIES``."""
-    evidence: Mapping[str, float | int | str] = field(default_factory=dict)
-    remedies: tuple[Remedy, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON."""
-        return {
-            "kind": self.kind,
-            "sentence": self.sentence,
-            "severity": self.severity,
-            "components": list(self.components),
-            "quantity": self.quantity,
-            "evidence": dict(self.evidence),
-            "remedies": [remedy.as_dict() for remedy in self.remedies],
-        }
 
 
 def findings(flow: Flow, architecture: Architecture) -> tuple[FlowFinding, ...]:
@@ -108,7 +68,7 @@ def findings(flow: Flow, architecture: Architecture) -> tuple[FlowFinding, ...]:
         *_cut_off(flow),
         *_high(flow, own, "dead_share", DEAD, "dead", offers.against_dead),
         *_high(flow, own, "saturated_share", SATURATED, "saturated", offers.against_saturated),
-        *_collapsed(flow, own),
+        *of_routers(flow, own),
         *_updates(flow, own),
     ]
     return tuple(sorted(found, key=lambda item: item.severity != "warning"))
@@ -318,34 +278,6 @@ def _high(
             {"share": share, **streak.evidence()},
             tuple(remedies(part, together(paths, ids), ids in own)),
         )
-
-
-def _collapsed(flow: Flow, own: set[str]) -> Iterator[FlowFinding]:
-    for part in flow.parts:
-        loads = flow.loads.get(part.path, {})
-        idle = {
-            step: sum(share < IDLE_EXPERT / len(load) for share in load) / len(load)
-            for step, load in loads.items()
-            if len(load) > 1
-        }
-        if (streak := streak_of(idle, lambda share: share >= IDLE_SHARE)) is not None:
-            load = loads[streak.last]
-            few = sum(share < IDLE_EXPERT / len(load) for share in load)
-            yield FlowFinding(
-                "collapsed",
-                f"{part.path}: the router has collapsed, {few} of {len(load)} experts get under a tenth of an even "
-                f"share {streak.words()} (measured)",
-                "warning",
-                (part.path,),
-                "router_entropy",
-                {
-                    "idle_experts": few,
-                    "experts": len(load),
-                    "largest_share": max(load),
-                    **streak.evidence(),
-                },
-                tuple(offers.against_collapse(part, part.ids in own)),
-            )
 
 
 def _updates(flow: Flow, own: set[str]) -> Iterator[FlowFinding]:

@@ -16,6 +16,7 @@ FIXUP = "https://arxiv.org/abs/1901.09321"
 CLIPPING = "https://arxiv.org/abs/1211.5063"
 HYMBA = "https://arxiv.org/abs/2411.13676"
 SWITCH = "https://arxiv.org/abs/2101.03961"
+LOSS_FREE = "https://arxiv.org/abs/2408.15664"
 GELU = "https://arxiv.org/abs/1606.08415"
 SLOWER, FASTER, SMALLER = 0.1, 10.0, 0.1
 
@@ -134,6 +135,30 @@ def against_saturated(part: Part, match: str, own: bool) -> Iterator[Remedy]:
 
 def against_collapse(part: Part, own: bool) -> Iterator[Remedy]:
     """Offer a stronger balance loss, and a lower rate for the router."""
+    yield from _stronger_balance(part, own)
+    yield Remedy(
+        "rate",
+        "Router's rate × 0.1",
+        "A router that moves slower than its experts lets more of them learn before it settles.",
+        group={"match": part.ids, "weights": "router*", "rate": SLOWER},
+    )
+
+
+def against_crowding(part: Part, own: bool) -> Iterator[Remedy]:
+    """Offer a stronger balance loss, or a bias that evens the load out without one."""
+    yield from _stronger_balance(part, own)
+    if own and part.use == "moe" and part.node.params.get("routing", "softmax") == "softmax":
+        yield Remedy(
+            "bias",
+            "Balance by a bias",
+            "Scores that do not compete, and a bias in the choice alone that rises where an expert has too little: no "
+            "loss pulls against the task's.",
+            LOSS_FREE,
+            changes=(Change(part.ids, "routing", "sigmoid"),),
+        )
+
+
+def _stronger_balance(part: Part, own: bool) -> Iterator[Remedy]:
     if own and part.use == "moe" and part.node.params.get("routing", "softmax") == "softmax":
         weight = float(part.node.params.get("balance_weight", 0.01))
         more = min(10.0, 10 * weight) or 0.01
@@ -144,12 +169,6 @@ def against_collapse(part: Part, own: bool) -> Iterator[Remedy]:
             SWITCH,
             changes=(Change(part.ids, "balance_weight", more),),
         )
-    yield Remedy(
-        "rate",
-        "Router's rate × 0.1",
-        "A router that moves slower than its experts lets more of them learn before it settles.",
-        group={"match": part.ids, "weights": "router*", "rate": SLOWER},
-    )
 
 
 def against_updates(match: str, large: bool) -> Iterator[Remedy]:

@@ -39,7 +39,12 @@ from hybridlab.training.spec import TrainSpec
 from hybridlab.training.spikes import Spike, SpikeError, SpikeWatch
 from hybridlab.training.start import start
 from hybridlab.training.together import Together, averaged, to_averages
-from hybridlab.training.weights import load_weights, weights_sha256, write_weights
+from hybridlab.training.weights import (
+    cannot_write,
+    load_weights,
+    weights_sha256,
+    write_weights,
+)
 
 ShouldStop = Callable[[], str | None]
 _STATES: dict[str, State] = {"cancel": "cancelled", "interrupt": "interrupted"}
@@ -267,7 +272,6 @@ class Session:
         progress.recent = self.meter.watch.state()
         if self.best is not None:
             about = {"step": str(progress.best_step), "value": repr(progress.best)}
-            self.folder.mkdir(parents=True, exist_ok=True)
             write_weights(self.best, self.folder / BEST, about)
             self.best = None
         tensors, groups = checkpoint.pack_optimiser(self.optimiser)
@@ -362,5 +366,8 @@ class Session:
 
 def _write_json(path: Path, result: TrainResult) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise RunError(cannot_write(path, error)) from None

@@ -26,6 +26,16 @@ def logits_loss(student: Tensor, teacher: Tensor, mask: Tensor, temperature: flo
     return temperature**2 * (each * scored).sum() / scored.sum().clamp(min=1)
 
 
+def numbers_loss(student_B1: Tensor, teacher_B1: Tensor, mask_B: Tensor) -> Tensor:
+    """Return the mean square of the difference over the scored answers (scalar), where answers are numbers.
+
+    As https://arxiv.org/abs/1312.6184 has it for what comes before a softmax; both are in standard deviations.
+    """
+    square_B = (student_B1 - teacher_B1).square().squeeze(-1)
+    scored_B = mask_B.to(square_B.dtype)
+    return (square_B * scored_B).sum() / scored_B.sum().clamp(min=1)
+
+
 def hidden_loss(student_BLD: Tensor, teacher_BLD: Tensor) -> Tensor:
     """Return the mean square of the difference over the mean square of the teacher's (scalar); 1 is as good as zeros.
 

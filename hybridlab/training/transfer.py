@@ -91,7 +91,7 @@ def transfer(run: Run, others: Iterable[Run]) -> tuple[Row, ...]:
 
 def _own(metrics: Mapping[str, float], name: str) -> tuple[float | None, str]:
     """Return a task's main test metric of a run on several, and that metric's name in a run on the task alone."""
-    for measure in ("accuracy", "bits_per_byte"):
+    for measure in ("accuracy", "bits_per_byte", "mean_abs_error"):
         if (value := metrics.get(f"test_{measure}_{name}")) is not None:
             return value, f"test_{measure}"
     return None, ""

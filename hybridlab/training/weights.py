@@ -38,6 +38,7 @@ def write_weights(
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(state, temporary, about)
         sync(temporary)
         temporary.replace(path)

@@ -21,6 +21,7 @@ from hybridlab.runs.home import home
 from hybridlab.ui.worker_pool import Answer, WorkerPool
 
 Entry = dict[str, Any]
+_LONG_S = 300.0
 _CATALOGUE, _TASKS = _LISTS = ("catalogue", "tasks")
 
 
@@ -60,6 +61,14 @@ def predict(text: str, shapes: Shapes, owner: str, wait_s: float = 0.0) -> Answe
     return _ask("predict", text, shapes, owner, wait_s)
 
 
+def predict_several(
+    text: str, settings: Mapping[str, Any], batch: int, owner: str, wait_s: float = 0.0
+) -> Answer | None:
+    """Ask what a step on the several tasks of the settings costs, all heads in it; None while there is no answer."""
+    args = {"text": text, "settings": dict(settings), "batch": batch}
+    return pool().ask("predict_several", args, owner=owner, wait_s=wait_s)
+
+
 def _ask(verb: str, text: str, shapes: Shapes, owner: str, wait_s: float) -> Answer | None:
     """Ask about a text; its content goes along where it is at hand, since reading YAML takes longer than the answer."""
     beside = {"content": recent.content_of(text)}
@@ -69,6 +78,14 @@ def _ask(verb: str, text: str, shapes: Shapes, owner: str, wait_s: float) -> Ans
 def prepare(text: str, settings: Mapping[str, Any]) -> Answer:
     """Ask whether an architecture can be trained with these settings; the value has them complete."""
     return pool().submit("prepare", {"text": text, "settings": dict(settings)}).result()
+
+
+def trainable(
+    text: str, settings: Mapping[str, Any], owner: str, wait_s: float = 0.0
+) -> Answer | None:
+    """Ask as ``prepare`` does, without waiting for longer than told; None while there is no answer yet."""
+    args = {"text": text, "settings": dict(settings)}
+    return pool().ask("prepare", args, owner=owner, wait_s=wait_s)
 
 
 def update_memory(
@@ -98,6 +115,57 @@ def python_file(text: str, shapes: Shapes, owner: str, wait_s: float) -> Answer 
 def data_card(task: str, params: Mapping[str, Any], wait_s: float = 0.0) -> Answer | None:
     """Ask for a task's data card: examples as text, sizes, source, baselines; None while there is no answer yet."""
     return pool().ask("data_card", {"task": task, "task_params": dict(params)}, wait_s=wait_s)
+
+
+def trade_off(
+    text: str, settings: Mapping[str, Any], after: str, owner: str, wait_s: float = 0.0
+) -> Answer | None:
+    """Ask for the curve of peak and time of a training's step; None while there is no answer yet.
+
+    ``after`` names what has changed the times that are known, such as the last measurement, so that it is asked anew.
+    """
+    args = {"text": text, "settings": dict(settings), "after": after}
+    return _long("trade_off", args, owner, wait_s)
+
+
+def plan_timeline(
+    text: str,
+    settings: Mapping[str, Any],
+    after: str,
+    plan: Mapping[str, Any],
+    owner: str,
+    wait_s: float = 0.0,
+) -> Answer | None:
+    """Ask for what is in memory over the step that a plan makes; None while there is no answer yet."""
+    args = {"text": text, "settings": dict(settings), "after": after, "plan": dict(plan)}
+    return _long("plan_timeline", args, owner, wait_s)
+
+
+def fitting(
+    text: str, settings: Mapping[str, Any], memory: str, axis: str, owner: str, wait_s: float = 0.0
+) -> Answer | None:
+    """Ask for the largest batch or length that fits an amount of memory or a card; None while unanswered."""
+    args = {"text": text, "settings": dict(settings), "memory": memory, "axis": axis}
+    return _long("fit", args, owner, wait_s)
+
+
+def _long(verb: str, args: Mapping[str, Any], owner: str, wait_s: float) -> Answer | None:
+    """Ask what may take minutes for large architectures."""
+    future = pool().submit(verb, args, owner=owner, timeout_s=_LONG_S)
+    try:
+        return future.result(timeout=wait_s)
+    except TimeoutError:
+        return None
+
+
+def survey_search(text: str, owner: str, wait_s: float = 0.0) -> Answer | None:
+    """Ask what a search's text comes to: its space, what of it can be built, a trial's time; None while unanswered."""
+    return pool().ask("survey_search", {"text": text}, owner=owner, wait_s=wait_s)
+
+
+def true_front(file: Mapping[str, Any], wait_s: float = 0.0) -> Answer | None:
+    """Ask for the true front of a closed form's search; None while there is no answer yet."""
+    return pool().ask("true_front", {"file": dict(file)}, wait_s=wait_s)
 
 
 def components() -> list[Entry]:

@@ -24,6 +24,8 @@ DESIGN = "pages/1_Design.py"
 TRAIN = "pages/2_Train.py"
 RUNS = "pages/3_Runs.py"
 PROFILE = "pages/4_Profile.py"
+MEMORY = "pages/5_Memory.py"
+SEARCH = "pages/6_Search.py"
 
 
 @functools.cache

@@ -18,6 +18,7 @@ class ScoreInfo:
     value: float
     baselines: tuple[tuple[str, float], ...]
     higher_is_better: bool
+    unit: str = ""
 
     @property
     def better(self) -> bool:
@@ -28,11 +29,16 @@ class ScoreInfo:
 
 
 def score_info(
-    metric: str, value: float, baselines: Mapping[str, float], *, higher_is_better: bool
+    metric: str,
+    value: float,
+    baselines: Mapping[str, float],
+    *,
+    higher_is_better: bool,
+    unit: str = "",
 ) -> ScoreInfo:
     """Return a result with its baselines, the best baseline first."""
     ordered = sorted(baselines.items(), key=lambda item: item[1], reverse=higher_is_better)
-    return ScoreInfo(metric, value, tuple(ordered), higher_is_better)
+    return ScoreInfo(metric, value, tuple(ordered), higher_is_better, unit)
 
 
 def score_plot(info: ScoreInfo) -> go.Figure:
@@ -42,7 +48,8 @@ def score_plot(info: ScoreInfo) -> go.Figure:
     colours = [style.SERIES_COLOURS[0]] + [style.OTHER_COLOUR] * len(info.baselines)
     word = info.metric.replace("_", " ")
     verdict = "beats" if info.better else "does not beat"
-    title = f"{word.capitalize()} {info.value:.3g}, {verdict} what needs no learning"
+    told = f"{info.value:.3g} {info.unit}".rstrip()
+    title = f"{word.capitalize()} {told}, {verdict} what needs no learning"
     figure = go.Figure(
         go.Bar(
             x=values,
@@ -57,6 +64,7 @@ def score_plot(info: ScoreInfo) -> go.Figure:
     )
     direction = "higher is better" if info.higher_is_better else "lower is better"
     figure.update_layout(**style.layout(title, height=130 + 30 * len(values), bargap=0.35))
-    figure.update_xaxes(title_text=f"{word} ({direction})", rangemode="tozero")
+    axis = f"{word}, {info.unit}" if info.unit else word
+    figure.update_xaxes(title_text=f"{axis} ({direction})", rangemode="tozero")
     figure.update_yaxes(autorange="reversed")
     return figure

@@ -16,7 +16,9 @@ from hybridlab.runs import worker
 
 VERBS: dict[str, worker.Verb | str] = {
     "lr_find": "hybridlab.workflows.rates:run",
+    "plan": "hybridlab.workflows.plan_run:run",
     "profile": "hybridlab.workflows.profile_run:run",
+    "search": "hybridlab.workflows.trial:run",
     "train": "hybridlab.workflows.train:run",
 }
 

@@ -13,7 +13,7 @@ from hybridlab.runs.store import open_store
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import task_of
 from hybridlab.training.flow import Flow, flow
-from hybridlab.training.flow_findings import FlowFinding
+from hybridlab.training.flow_finding import FlowFinding
 from hybridlab.training.grown import trained_text
 from hybridlab.training.remedies import applied
 from hybridlab.training.spec import make

@@ -8,6 +8,8 @@ from typing import Any
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.hardware.devices import choose
+from hybridlab.planning.recompute import apply
+from hybridlab.planning.record import Plan
 from hybridlab.runs.launcher import submit
 from hybridlab.runs.record import Run
 from hybridlab.tasks.registry import fit
@@ -27,6 +29,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         SpecError: the architecture or a setting is wrong.
         TaskError: the task is unknown, or does not fit the architecture.
         DeviceError: the device asked for is not here.
+        RunError: a plan of the settings is another architecture's or another kind of device's.
     """
     architecture = loads(text)
     task, spec = prepare(settings)
@@ -37,6 +40,9 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         assigned(model, spec.groups)
         start(model, spec)
         check_stages(model, task, spec)
+    if spec.plan is not None:
+        model = build(completed, task.input_type(), device="meta")
+        apply(model, Plan.read(spec.plan), choose(spec.device))
     spec = taught(spec, completed, task)
     return {
         "name": f"{architecture.name} on {task.name}",

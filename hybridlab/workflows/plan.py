@@ -7,21 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from hybridlab.architecture.infer import infer
 from hybridlab.architecture.model import build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, SpecError
+from hybridlab.hardware.published import PUBLISHED, published
+from hybridlab.planning.fit import Axis, Fit, fitting
 from hybridlab.planning.measure import measure_plan
 from hybridlab.planning.planner import Planner, planner
 from hybridlab.planning.record import Budget, Figures, Plan
+from hybridlab.planning.trade_off import TradeOff
 from hybridlab.profiling.calibrate import calibrate
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit
+from hybridlab.trace.calibration import kept
 from hybridlab.trace.machine import this_cpu
 from hybridlab.training.defaults import prepare
 from hybridlab.training.precision import numerics
 from hybridlab.training.spec import TrainSpec
+from hybridlab.units import parse_bytes
 from hybridlab.workflows.profile import recipe, training_step
 
 
@@ -76,16 +82,151 @@ def plan_training(
     return Planned(chosen.model_copy(update={"measured": measured}), points, plain)
 
 
-def plan_step(completed: Architecture, task: Task, spec: TrainSpec) -> Planner:
+def planner_of(
+    architecture: Architecture, settings: Mapping[str, Any], *, measure: bool = True
+) -> Planner:
+    """Trace and solve the step of a training with these settings, as ``TrainSpec`` has them; see ``plan_step``.
+
+    Raises:
+        SpecError: the architecture or a setting is wrong.
+        TaskError: the task is unknown or does not fit.
+        DeviceError: there is no such device.
+    """
+    task, spec = prepare({name: value for name, value in settings.items() if name != "plan"})
+    return plan_step(fit(architecture, task), task, spec, measure=measure)
+
+
+def fit_training(
+    architecture: Architecture,
+    settings: Mapping[str, Any],
+    limit_bytes: int,
+    *,
+    axis: Axis = "batch",
+    measure: bool = True,
+) -> Fit:
+    """Find the largest batch or length of a training with these settings that fits a memory, as it is and with plans.
+
+    Raises:
+        SpecError: the architecture or a setting is wrong, or the task's samples have one length only.
+        TaskError: the task is unknown or does not fit.
+        DeviceError: there is no such device.
+    """
+    task, spec = prepare({name: value for name, value in settings.items() if name != "plan"})
+    completed = fit(architecture, task)
+    if axis == "length" and "L" not in task.input_type().shape:
+        raise SpecError(
+            Problem(
+                "length",
+                "cannot be changed: the task's samples have one size",
+                got=str(task.input_type()),
+                fix="ask for the largest batch",
+            )
+        )
+    whole = plan_step(completed, task, spec, measure=measure)
+    start = spec.batch if axis == "batch" else task.length
+    return fitting(whole.at(axis), limit_bytes, axis=axis, start=start)
+
+
+def memory_of(text: str) -> int:
+    """Read a memory in bytes: an amount such as ``24GiB``, or a card by its name, such as ``RTX 4090``.
+
+    Raises:
+        SpecError: it is neither; it names the cards that are known.
+    """
+    try:
+        return parse_bytes(text)
+    except ValueError:
+        exact = (one for one in PUBLISHED if one.title.lower() == text.strip().lower())
+        card = next(exact, None) or published(text)
+    if card is None:
+        raise SpecError(
+            Problem(
+                "fit",
+                "is neither an amount of memory nor a card that is known",
+                "bytes with a unit, or one of " + ", ".join(one.title for one in PUBLISHED),
+                repr(text),
+                "write 24GiB or RTX 4090",
+            )
+        )
+    return card.memory_bytes
+
+
+def trade_off_of(made: Planner, settings: Mapping[str, Any]) -> TradeOff:
+    """Return the curve of a step for a page, its plans ready for a training with these settings."""
+    _, spec = prepare({name: value for name, value in settings.items() if name != "plan"})
+    return made.trade_off(spec.task, numerics(spec).device.type)
+
+
+def plan_step(
+    completed: Architecture, task: Task, spec: TrainSpec, *, measure: bool = True
+) -> Planner:
     """Trace and solve the step of a training, with components' times as they are measured on this machine.
+
+    Without ``measure`` only what was measured before is used, so that it takes no longer than tracing.
 
     Raises:
         SpecError: the architecture has errors, or the settings say what is not planned.
     """
+    check_planned(spec)
+    roofline = this_cpu(torch.get_num_threads())
+    inference = infer(completed, task.input_type())
+    if inference.errors:
+        raise SpecError(inference.errors)
+    data = task.train_batch(0, spec.batch, spec.seed)
+    calibration = (
+        calibrate(completed, inference, roofline) if measure else kept(torch.get_num_threads())
+    )
+    try:
+        return planner(
+            completed,
+            task.input_type(),
+            batch=spec.batch,
+            length=task.length,
+            recipe=recipe(task, spec, data.targets),
+            roofline=roofline,
+            calibration=calibration,
+        )
+    except DataDependentOutputException as error:  # Adafactor's update, for one
+        raise SpecError(
+            Problem(
+                "groups",
+                f"cannot be planned: {error.func} of an optimiser asks for values, of which there are none before a "
+                "step has run",
+                fix="choose another optimiser",
+            )
+        ) from None
+
+
+def check_planned(spec: TrainSpec) -> None:
+    """Refuse settings whose steps are not all the same step of one model, in float32.
+
+    Raises:
+        SpecError: it names all of them.
+    """
     problems = []
     if spec.tasks is not None:
         problems.append(
-            Problem("tasks", "is not planned: several tasks have steps of several kinds")
+            Problem(
+                "tasks",
+                "is not planned: each of several tasks has a step of its own kind",
+                fix="plan the training of one task",
+            )
+        )
+    if spec.stages:
+        problems.append(
+            Problem(
+                "stages",
+                "is not planned: the step changes from stage to stage",
+                fix="plan a training without stages",
+            )
+        )
+    if spec.teacher is not None:
+        problems.append(
+            Problem(
+                "teacher",
+                "is not planned: the teacher runs beside the model in each step",
+                fix="plan a training without a teacher",
+            )
         )
     if numerics(spec).dtype is not None:
         problems.append(
@@ -103,20 +244,6 @@ def plan_step(completed: Architecture, task: Task, spec: TrainSpec) -> Planner:
         )
     if problems:
         raise SpecError(problems)
-    roofline = this_cpu(torch.get_num_threads())
-    inference = infer(completed, task.input_type())
-    if inference.errors:
-        raise SpecError(inference.errors)
-    data = task.train_batch(0, spec.batch, spec.seed)
-    return planner(
-        completed,
-        task.input_type(),
-        batch=spec.batch,
-        length=task.length,
-        recipe=recipe(task, spec, data.targets),
-        roofline=roofline,
-        calibration=calibrate(completed, inference, roofline),
-    )
 
 
 def _runs(plan: Plan) -> list[list[str]]:

@@ -118,6 +118,19 @@ def _predict(args: Args) -> Any:
     return {**prediction.as_dict(), "fingerprint": architecture.fingerprint}
 
 
+def _predict_several(args: Args) -> Any:
+    """Predict a step on several tasks, all heads and what balancing asks for in it; settings name the tasks."""
+    from hybridlab.tasks.registry import fit
+    from hybridlab.tasks.several import SeveralTasks
+    from hybridlab.training.defaults import prepare
+    from hybridlab.training.several_cost import several_cost
+
+    chosen, spec = prepare(dict(args["settings"]))
+    assert isinstance(chosen, SeveralTasks) and spec.tasks is not None
+    completed = fit(loads(str(args["text"])), chosen)
+    return several_cost(completed, chosen, spec.tasks, int(args["batch"]))
+
+
 def _length(args: Args, chosen: Task | None) -> int:
     return int(args.get("length") or (chosen.length if chosen else 64))
 
@@ -174,6 +187,59 @@ def _data_card(args: Args) -> Any:
     return data_card(task(str(args["task"]), **dict(args.get("task_params") or {}))).as_dict()
 
 
+def _trade_off(args: Args) -> Any:
+    """Return the curve of peak and time of a training's step; ``after`` makes the same question anew."""
+    from hybridlab.workflows.plan import trade_off_of
+
+    return trade_off_of(_planner(*_step_asked(args)), dict(args["settings"])).as_dict()
+
+
+def _plan_timeline(args: Args) -> Any:
+    """Return what is in memory over the step that a plan makes."""
+    from hybridlab.planning.record import Plan
+    from hybridlab.planning.timeline import timeline
+
+    return timeline(_planner(*_step_asked(args)), Plan.read(args["plan"]))
+
+
+def _fit(args: Args) -> Any:
+    """Return the largest batch or length whose step fits a memory, and what going beyond costs."""
+    from hybridlab.workflows.plan import fit_training, memory_of
+
+    settings, limit_bytes = dict(args["settings"]), memory_of(str(args["memory"]))
+    found = fit_training(
+        loads(str(args["text"])), settings, limit_bytes, axis=args["axis"], measure=False
+    )
+    return found.as_dict()
+
+
+def _step_asked(args: Args) -> tuple[str, str, str]:
+    settings = json.dumps(args["settings"], sort_keys=True)
+    return str(args["text"]), settings, str(args.get("after", ""))
+
+
+@functools.lru_cache(maxsize=4)
+def _planner(text: str, settings: str, after: str) -> Any:
+    """Trace and solve a step by what is known of this machine; the last few are kept."""
+    from hybridlab.workflows.plan import planner_of
+
+    return planner_of(loads(text), json.loads(settings), measure=False)
+
+
+def _survey_search(args: Args) -> Any:
+    """Read a search's text; return its space, how much of it can be built, and what a trial takes."""
+    from hybridlab.workflows.search_survey import survey
+
+    return survey(args)
+
+
+def _true_front(args: Args) -> Any:
+    """Return the true front of a closed form's search."""
+    from hybridlab.workflows.search_survey import truth
+
+    return truth(args)
+
+
 def _task(args: Args) -> Task | None:
     return (
         task(str(args["task"]), **dict(args.get("task_params") or {})) if args.get("task") else None
@@ -217,12 +283,18 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "devices": _devices,
     "check": _check,
     "predict": _predict,
+    "predict_several": _predict_several,
     "prepare": _prepare,
     "update_memory": _update_memory,
     "import": _import,
     "families": _families,
     "python_file": _python_file,
     "data_card": _data_card,
+    "trade_off": _trade_off,
+    "plan_timeline": _plan_timeline,
+    "fit": _fit,
+    "survey_search": _survey_search,
+    "true_front": _true_front,
 }
 
 

@@ -49,7 +49,7 @@ def run(context: RunContext) -> dict[str, Any]:
         reason = context.stop_requested()
         if reason is not None:
             raise Stopped(reason)
-        beside = max(beside, _others(context))
+        beside = max(beside, others(context))
         context.progress(STAGES.index(stage), len(STAGES))
         print(f"{stage} …", flush=True)
 
@@ -79,7 +79,7 @@ def run(context: RunContext) -> dict[str, Any]:
     return {key: value for key, value in found.as_dict().items() if key != "components"}
 
 
-def _others(context: RunContext) -> int:
+def others(context: RunContext) -> int:
     """Return how many other runs compute on this machine just now."""
     try:
         active = open_store().active(home_id())

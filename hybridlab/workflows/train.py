@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,15 @@ def warm() -> None:
     build(fit(loads(_SMALL), what), what.input_type(), seed=0)
 
 
-def run(context: RunContext) -> dict[str, Any]:
+def run(
+    context: RunContext,
+    enough: Callable[[int, dict[str, float]], bool] = lambda step, metrics: False,
+) -> dict[str, Any]:
     """Train what the run's record describes, from its newest checkpoint where there is one; return the result.
 
     The record holds ``architecture`` (YAML text) and ``training`` (settings); both are also written into the folder.
+    ``enough`` is given what is logged, as (step, values), and may say that the training has gone on for long enough:
+    then it stops after that step, is ``cancelled`` in the result and leaves a checkpoint.
 
     Raises:
         Stopped: the run was cancelled or interrupted; its checkpoint is written.
@@ -72,6 +78,7 @@ def run(context: RunContext) -> dict[str, Any]:
     profiler = StepProfiler(context.folder, model, spec.profile_every)
 
     stages = stage_names(spec.model_dump())
+    ends = False
 
     def restored(step: int) -> None:
         energy.goes_on_from(step)
@@ -87,6 +94,8 @@ def run(context: RunContext) -> dict[str, Any]:
                 f"stage {name} begins after step {step:,}: {_count(model):,} parameters", flush=True
             )
         context.log_metrics(step, metrics)
+        nonlocal ends
+        ends = ends or enough(step, metrics)
 
     def done(step: int) -> None:
         context.progress(step, spec.steps)
@@ -111,7 +120,7 @@ def run(context: RunContext) -> dict[str, Any]:
                 spec,
                 folder=context.folder,
                 on_metrics=logged,
-                should_stop=context.stop_requested,
+                should_stop=lambda: context.stop_requested() or ("cancel" if ends else None),
                 on_step=done,
                 on_restored=restored,
                 on_rollback=went_back,
@@ -120,8 +129,9 @@ def run(context: RunContext) -> dict[str, Any]:
             )
         finally:
             profiler.close()
-    if result.stop_reason in ("cancel", "interrupt"):
-        raise Stopped(result.stop_reason)
+    asked = context.stop_requested()
+    if result.stop_reason in ("cancel", "interrupt") and (asked or not ends):
+        raise Stopped(asked or result.stop_reason)
     return {
         **result.as_dict(),
         "baselines": what.baselines(),

@@ -47,14 +47,14 @@ def server(home: Path):
     process.wait(20)
 
 
-async def first_visit(port: int, page: str) -> list[ForwardMsg]:
+async def first_visit(port: int, page: str, query: str) -> list[ForwardMsg]:
     """Open a page as the first visitor and return all that the server sends."""
     messages = []
     address = f"ws://localhost:{port}/_stcore/stream"
     async with websockets.connect(address, subprotocols=["streamlit"], max_size=None) as link:
         asked = BackMsg()
         asked.rerun_script.page_name = page
-        asked.rerun_script.query_string = "run=1qgw8hhn6e5a"
+        asked.rerun_script.query_string = query
         await link.send(asked.SerializeToString())
         while True:
             message = ForwardMsg()
@@ -69,7 +69,7 @@ def test_a_bookmark_works_for_the_first_visitor_and_torch_stays_out(
     server, supervisor_ender, home
 ) -> None:
     process, port = server
-    messages = asyncio.run(first_visit(port, "runs"))
+    messages = asyncio.run(first_visit(port, "runs", "run=1qgw8hhn6e5a"))
     kinds = [message.WhichOneof("type") for message in messages]
     assert "page_not_found" not in kinds
     said = " ".join(
@@ -85,6 +85,19 @@ def test_a_bookmark_works_for_the_first_visitor_and_torch_stays_out(
     maps = Path(f"/proc/{process.pid}/maps")
     if maps.exists():
         assert not re.search(r"libtorch|torch/_C", maps.read_text())
+    supervisor_ender(home)
+
+
+@pytest.mark.timeout(300)
+def test_no_message_is_to_be_kept_for_references(server, supervisor_ender, home) -> None:
+    """What a browser is told to keep is later sent as a reference, which it may have forgotten by then."""
+    large = [
+        message
+        for message in asyncio.run(first_visit(server[1], "design", "preset=jamba_mini"))
+        if message.ByteSize() > 10_000
+    ]
+    assert large, "else nothing is shown here"
+    assert not [message.hash for message in large if message.metadata.cacheable]
     supervisor_ender(home)
 
 

@@ -13,6 +13,19 @@ from tests.cli.conftest import Said
 Cli = Callable[..., Said]
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("plan") / "home"
+
+
+@pytest.fixture
+def home(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One home for all: components are measured once; planning starts no supervisor."""
+    monkeypatch.setenv("HYBRIDLAB_HOME", str(shared))
+    monkeypatch.delenv("HYBRIDLAB_STORE", raising=False)
+    return shared
+
+
 def test_a_preset_is_planned_and_measured(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "out" / "plan.json"
     said = cli(
@@ -42,6 +55,33 @@ def test_a_table_says_what_json_says(cli: Cli) -> None:
     said = cli("plan", "mamba2_mini", "--task", "mqar", "--batch", "4", "--budget", "100%")
     assert said.code == 0
     assert "plans that no other beats" in said.out and "with the plan" in said.out
+
+
+def test_what_fits_a_card_is_found(cli: Cli) -> None:
+    said = cli(
+        "plan", "transformer_mini", "--task", "mqar", "--batch", "2", "--fit", "T4", "--json"
+    )
+    assert said.code == 0
+    found = said.json
+    assert found["limit_bytes"] == 16 * 10**9 and found["axis"] == "batch"
+    assert found["plain"]["size"] < found["planned"]["size"]
+    assert all(found[name]["peak_bytes"] <= 16 * 10**9 for name in ("plain", "planned"))
+    said = cli("plan", "transformer_mini", "--task", "mqar", "--batch", "2", "--fit", "1KiB")
+    assert said.code == 0 and "least for batch 1" in said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ([], "budget"),
+        (["--budget", "50%", "--fit", "T4"], "budget"),
+        (["--fit", "T4", "--apply"], "fit"),
+        (["--fit", "a toaster"], "fit"),
+    ],
+)
+def test_a_budget_or_a_memory_is_asked_for(cli: Cli, options: list[str], path: str) -> None:
+    said = cli("plan", "transformer_mini", "--task", "mqar", *options, "--json")
+    assert said.code == 2 and said.json["errors"][0]["path"] == path
 
 
 def test_a_budget_that_no_plan_meets_says_the_least_and_what_holds_it(cli: Cli) -> None:

@@ -18,6 +18,7 @@ from tests.faults.trainings import (
     has_ended,
     train_unbroken,
     until,
+    ways,
 )
 
 KILLS = int(os.environ.get("HYBRIDLAB_KILLS", "25"))
@@ -25,8 +26,8 @@ KILLS = int(os.environ.get("HYBRIDLAB_KILLS", "25"))
 
 
 def plan(kills: int) -> list[tuple[str, int, int]]:
-    """Share the kills out: to all strategies equally, at most 50 to a training; a few go to the plain one alone."""
-    strategies = list(STRATEGIES) if kills >= 25 * len(STRATEGIES) else ["plain"]
+    """Share the kills out: to all ways equally, at most 50 to a training; a few go to the plain one alone."""
+    strategies = ways(kills, 25, 25 * len(STRATEGIES))
     each = -(-kills // len(strategies))
     parts = -(-each // 50)
     return [(one, -(-each // parts), part) for one in strategies for part in range(parts)]

@@ -11,13 +11,13 @@ from hybridlab.runs.record import RunState
 from hybridlab.runs.worker import EXIT_INTERRUPTED
 from tests.faults.trainings import (
     IN_SAVE,
-    STRATEGIES,
     UPDATES,
     Trainings,
     checkpoints,
     has_ended,
     train_unbroken,
     until,
+    ways,
 )
 
 SIGTERMS = int(os.environ.get("HYBRIDLAB_SIGTERMS", "10"))
@@ -25,7 +25,7 @@ SIGTERMS = int(os.environ.get("HYBRIDLAB_SIGTERMS", "10"))
 BOUND_S = 5.0
 SHARES = [
     (strategy, -(-SIGTERMS // len(strategies)))
-    for strategies in [list(STRATEGIES) if SIGTERMS >= 40 else ["plain"]]
+    for strategies in [ways(SIGTERMS, 10, 40)]
     for strategy in strategies
 ]
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hybridlab.places import sample_configs
 from hybridlab.runs import supervisor
 from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.slots import Capacity
 from hybridlab.runs.store import open_store
 from hybridlab.training import checkpoint
+from hybridlab.training.spec import read_settings
 
 ZYGOTE = Path(__file__).parent / "zygote.py"
 IN_SAVE, SAVE_NS, UPDATES = 0, 8, 16
@@ -78,10 +80,62 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 """The ways of training; each is killed as often as the others."""
 BORDERS = {"stages": [(8, 1.0), (16, 2.0)], "taught": [(9, 1.0)]}
 """After which steps stages or phases begin, so that kills fall into all of them and on their borders."""
+FILES = {path.stem: path for path in sorted((sample_configs() / "training").glob("*.yaml"))}
+"""Every file of settings that there is, made short, is a way of training too where there are kills enough."""
 ARCHITECTURE = (
     "name: mini\nwidth: 16\nnodes:\n"
     "  - {use: lstm}\n  - {use: attention, heads: 2}\n  - {use: swiglu}\n"
 )
+
+
+OF_FILES = (
+    "name: mini\nwidth: 16\nnodes:\n"
+    "  - {id: stage, nodes: [{use: mamba2, heads: 2, head_dim: 8, state: 4}, {use: swiglu}]}\n"
+    "  - {use: attention, heads: 2}\n"
+)
+"""What the files' settings are for: a group that can grow, state-space rates, and matrices of mixers."""
+ATTENTION = "name: mini\nwidth: 16\nnodes:\n  - {use: attention, heads: 2}\n  - {use: attention, heads: 2}\n"
+
+
+def ways(count: int, each: int, few: int) -> list[str]:
+    """Return the ways of training for so many faults: the plain one, all, or the files of settings too."""
+    if count >= each * (len(STRATEGIES) + len(FILES)):
+        return [*STRATEGIES, *FILES]
+    return list(STRATEGIES) if count >= few else ["plain"]
+
+
+def short(name: str) -> dict[str, Any]:
+    """Return the settings of a file, of as many steps as all trainings here; their stages and phases have eight."""
+    settings = read_settings(FILES[name])
+    params = {"length": 32} if "length" in settings.get("task_params", {}) else {}
+    made = settings | {key: value for key, value in SHORT.items() if not key.startswith("task")}
+    made["task_params"] = {**settings.get("task_params", {}), **params}
+    if stages := settings.get("stages"):
+        made["stages"] = [*map(_eight_steps, stages[:-1]), stages[-1]]
+    if teacher := settings.get("teacher"):
+        phases = teacher.get("phases", ())
+        eight = [phase | ({"steps": 8} if "steps" in phase else {}) for phase in phases]
+        made["teacher"] = {**teacher, "phases": eight}
+    if tasks := settings.get("tasks"):
+        parts = [
+            {**one, "task_params": {**one.get("task_params", {}), **params}} for one in tasks["of"]
+        ]
+        made["tasks"] = {**tasks, "of": parts}
+    return made
+
+
+def _eight_steps(stage: dict[str, Any]) -> dict[str, Any]:
+    until = stage["until"]
+    return {**stage, "until": {**until, "steps": 8} if isinstance(until, dict) else 8}
+
+
+def borders(strategy: str) -> list[tuple[int, float]]:
+    """Return after which steps stages or phases of a way of training begin."""
+    if strategy not in FILES:
+        return BORDERS.get(strategy, [])
+    made = short(strategy)
+    count = max(len(made.get("stages", ())), len(made.get("teacher", {}).get("phases", ())))
+    return [(8 * place, float(place)) for place in range(1, count)]
 
 
 class Watcher(supervisor.Supervisor):
@@ -114,18 +168,23 @@ class Trainings:
         return struct.unpack_from("q", self._marks, place)[0]
 
     def submit(self, strategy: str = "plain") -> Run:
-        training = SHORT | STRATEGIES[strategy]
-        if strategy == "taught":
-            training["teacher"] = {**training["teacher"], "run": self._teacher()}
-        text = GROWS if strategy == "stages" else ARCHITECTURE
+        if strategy in FILES:
+            training, text, theirs = short(strategy), OF_FILES, ATTENTION
+        else:
+            training, theirs = SHORT | STRATEGIES[strategy], ARCHITECTURE
+            text = GROWS if strategy == "stages" else ARCHITECTURE
+        if "teacher" in training:
+            run = self._teacher(theirs, training)
+            training["teacher"] = {**training["teacher"], "run": run}
         spec = {"architecture": text, "training": training, "preset": None}
         return self.store.create("train", "kill me", spec, home=home_id())
 
-    def _teacher(self) -> str:
-        """Return the id of a finished run of the plain strategy, trained when it is first asked for."""
+    def _teacher(self, text: str, training: Mapping[str, Any]) -> str:
+        """Return the id of a finished plain run on the same task, trained when it is first asked for."""
         done = [run for run in self.store.list() if run.name == "teacher"]
         if not done:
-            spec = {"architecture": ARCHITECTURE, "training": SHORT, "preset": None}
+            task = {key: training[key] for key in ("task", "task_params")}
+            spec = {"architecture": text, "training": SHORT | task, "preset": None}
             done = [self.store.create("train", "teacher", spec, home=home_id())]
             self.begin(done[0])
             assert self.end() == 0
@@ -204,5 +263,5 @@ def train_unbroken(trainings: Trainings, strategy: str = "plain") -> Unbroken:
     ended = trainings.store.get(run.id)
     assert [step for step, _ in curve(trainings, ended)] == list(range(1, STEPS + 1))
     stages = curve(trainings, ended, "stage")
-    assert stages == BORDERS.get(strategy, [])
+    assert stages == borders(strategy)
     return Unbroken(ended.result, curve(trainings, ended), stages, weights(ended))

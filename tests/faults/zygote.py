@@ -19,6 +19,7 @@ from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.runs import worker
 from hybridlab.tasks.registry import fit
+from hybridlab.tasks.registry import task as make_task
 from hybridlab.training import checkpoint, loop, session
 from hybridlab.training.defaults import prepare
 
@@ -52,6 +53,8 @@ def rehearse() -> None:
     """Train two steps, so that all that torch and the product import late is there before the first fork."""
     text = "name: rehearsal\nwidth: 8\nnodes:\n  - {use: lstm}\n  - {use: attention, heads: 2}\n"
     settings = {"task": "parity", "task_params": {"length": 8, "longer": 12}, "steps": 2}
+    for data in ("python_bytes", "digits_sequence"):  # read once, not by each worker
+        make_task(data).train_batch(0, 1, 0)
     task, spec = prepare(settings | {"batch": 4, "device": "cpu"})
     model = build(fit(loads(text), task), seed=0)
     with tempfile.TemporaryDirectory() as folder:

@@ -66,6 +66,7 @@ VERBS = {
         "--json",
     },
     "export pytorch": {"--output", "--task", "--json"},
+    "front": {"--storage", "--output", "--json"},
     "import": {"--json"},
     "import hf": {"--output", "--ignore", "--weights", "--json"},
     "import megatron": {
@@ -97,6 +98,8 @@ VERBS = {
     "plan": {
         "--task",
         "--budget",
+        "--fit",
+        "--of",
         "--apply",
         "--batch",
         "--seed",
@@ -118,7 +121,15 @@ VERBS = {
         "--batches",
         "--json",
     },
-    "search": {"--trials", "--sampler", "--seed", "--study", "--storage", "--json"},
+    "search": {
+        "--trials",
+        "--sampler",
+        "--seed",
+        "--study",
+        "--storage",
+        "--workers",
+        "--json",
+    },
     "shrink": {
         "--output",
         "--width",
@@ -149,6 +160,7 @@ VERBS = {
         "--json",
     },
     "validate": {"--task", "--json"},
+    "worker": {"--study", "--storage", "--workers", "--json"},
     "runs": {"--state", "--limit", "--json"},
     "runs list": {"--state", "--limit", "--json"},
     "runs show": {"--json"},

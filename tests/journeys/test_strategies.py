@@ -127,6 +127,12 @@ def test_stages_a_teacher_and_several_tasks(page: Page, shoot_both: Any) -> None
     part.get_by_text("Hidden states", exact=True).click()
     quiet(page)
     expect(part.get_by_text("Components that are compared")).to_be_visible()
+    teachers, students = part.locator(".board").first, part.locator(".board").last
+    teachers.locator('[data-path="nodes[1].nodes[1]"]').click()
+    expect(part.get_by_text("Now click what is to be like block.swiglu")).to_be_visible()
+    students.locator('[data-path="nodes[1]"]').click()
+    expect(part.get_by_text("compared: 2", exact=True)).to_have_count(2)
+    expect(part.get_by_role("button", name="Back to the suggestion")).to_be_visible()
     centred(page, part)
     shoot_both(page, "strategies-3-teacher")
     train(page)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
-import sys
 import weakref
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,9 +20,6 @@ from hybridlab.planning.recompute import Recomputing, apply
 from hybridlab.planning.tracing import trace_plain
 from hybridlab.trace.exact import Recipe
 from tests.planning.steps import NODES, equal, steps, text, with_spans
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from random_architectures import random_architecture
 
 
 def spans_of(count: int, held: set[int], each: int) -> tuple[tuple[int, int], ...]:
@@ -52,16 +47,6 @@ def test_steps_are_equal_bit_for_bit(name: str, each: int) -> None:
     spans = spans_of(len(program(model).names), held, each)
     assert spans
     assert equal(plain, steps(with_spans(model, spans), x))
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_random_hybrids_are_equal_bit_for_bit(seed: int) -> None:
-    architecture = random_architecture(seed)
-    x = torch.randint(32, (2, 12), generator=torch.Generator().manual_seed(0))
-    plain = steps(build(architecture, seed=0), x, 1)
-    model = build(architecture, seed=0)
-    spans = spans_of(len(program(model).names), set(), 1 + seed % 3)
-    assert equal(plain, steps(with_spans(model, spans), x, 1))
 
 
 def test_what_is_drawn_is_drawn_again() -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from hybridlab.errors import RunError
 from hybridlab.runs.context import EXIT_LEASE_LOST
 from hybridlab.runs.folder import read_log
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import Store, open_store
-from hybridlab.runs.verdict import EXIT_DISK_FULL
+from hybridlab.runs.verdict import EXIT_DISK_FULL, verdict
 
 SCRIPT = Path(__file__).parent / "verbs.py"
 
@@ -68,6 +69,11 @@ def test_a_workflow_that_returns_is_done(store):
         ("ours", "task: unknown task (expected parity, got <b>x</b>)", 1),
         ("memory", "Not enough memory after step 7; use a smaller batch", 1),
         ("torch_memory", "Not enough memory after step 7; use a smaller batch", 1),
+        (
+            "device",
+            "The device was lost after step 7: this process cannot use it any more. Resume",
+            1,
+        ),
         ("disk", "The disk is full (/x/model.safetensors): step 7 could not be", EXIT_DISK_FULL),
         ("other", "ZeroDivisionError: division by zero (the log has the details)", 1),
         ("exit", "SystemExit: 3", 1),
@@ -224,3 +230,14 @@ def test_the_real_worker_module_knows_its_usage(home):
     assert done.returncode == 2
     assert "no such run" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_failed_accelerator_is_told_from_other_errors_and_from_full_memory():
+    lost = type("AcceleratorError", (RuntimeError,), {})
+    state, sentence = verdict(lost("HIP error: hipErrorUnknown\nmore"), 12)
+    assert state is RunState.FAILED and state.resumable
+    assert "lost after step 12" in sentence and sentence.endswith("hipErrorUnknown")
+    full = type("OutOfMemoryError", (lost,), {})
+    assert "Not enough memory" in verdict(full("CUDA out of memory. Tried to allocate"), 3)[1]
+    assert "lost" not in verdict(RuntimeError("shapes do not fit"), 3)[1]
+    assert "was lost" not in verdict(RunError("the device lost nothing of this: a sentence"), 3)[1]

@@ -16,6 +16,9 @@ ERRORS = {
     "torch_memory": lambda: RuntimeError(
         "[enforce fail at alloc_cpu.cpp:128] err == 0. DefaultCPUAllocator: can't allocate memory"
     ),
+    "device": lambda: RuntimeError(
+        "CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later"
+    ),
     "disk": lambda: OSError(errno.ENOSPC, "No space left on device", "/x/model.safetensors"),
     "other": lambda: ZeroDivisionError("division by zero"),
     "exit": lambda: SystemExit(3),

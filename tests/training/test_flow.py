@@ -16,7 +16,8 @@ from hybridlab.components.registry import palette
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit
 from hybridlab.training.flow import Curve, Flow, branches, flow
-from hybridlab.training.flow_findings import APART, UNEVEN, FlowFinding, findings
+from hybridlab.training.flow_finding import FlowFinding
+from hybridlab.training.flow_findings import APART, UNEVEN, findings
 from hybridlab.training.loop import train
 from hybridlab.training.remedies import applied
 from hybridlab.training.spec import make
@@ -183,6 +184,26 @@ def test_a_collapsed_router_gets_a_stronger_balance() -> None:
     assert "2 of 4 experts" in one.sentence and one.evidence["largest_share"] == 0.5
     text, _ = applied(one.remedies[0], ROW, {})
     assert loads(text).nodes[0].nodes[2].params["balance_weight"] == pytest.approx(0.1)
+
+
+def test_crowded_experts_are_told_with_two_ways_to_even_them_out() -> None:
+    def loads_of(*shares: float) -> dict[str, float]:
+        return {f"expert_load/stage.1.moe/{expert}": share for expert, share in enumerate(shares)}
+
+    usual = {"grad_norm/stage.moe": 0.1}
+    assert findings(*made(ROW, {**loads_of(0.32, 0.25, 0.22, 0.21), **usual})) == ()
+    one = only(findings(*made(ROW, {**loads_of(0.2, 0.35, 0.25, 0.2), **usual})), "crowded")
+    assert one.severity == "hint" and one.components == ("stage.1.moe",)
+    assert "the busiest of 4 experts gets 1.40 times the mean load" in one.sentence
+    assert (one.evidence["busiest"], one.evidence["max_over_mean"]) == (1, pytest.approx(1.4))
+    stronger, bias = one.remedies
+    text, _ = applied(stronger, ROW, {})
+    assert loads(text).nodes[0].nodes[2].params["balance_weight"] == pytest.approx(0.1)
+    text, _ = applied(bias, ROW, {})
+    assert loads(text).nodes[0].nodes[2].params["routing"] == "sigmoid"
+    biased = ROW.replace("experts: 4", "experts: 4, routing: sigmoid")
+    one = only(findings(*made(biased, {**loads_of(0.2, 0.35, 0.25, 0.2), **usual})), "crowded")
+    assert one.remedies == (), "it has no loss that could be stronger"
 
 
 def trained(text: str, settings: Mapping[str, Any], task: Task, folder: Path) -> dict[str, Any]:

@@ -109,9 +109,9 @@ def test_it_stops_between_two_stages(tmp_path: Path) -> None:
 def test_other_runs_beside_it_are_told(tmp_path: Path) -> None:
     other = submit("train", "other", {}, threads=1)
     context = Context(tmp_path / "run", spec())
-    assert profile_run._others(context) == 0  # type: ignore[arg-type]
+    assert profile_run.others(context) == 0  # type: ignore[arg-type]
     open_store().leases.claim(other.id, "token", pid=1, birth="", granted="cpu")
-    assert profile_run._others(context) == 1  # type: ignore[arg-type]
+    assert profile_run.others(context) == 1  # type: ignore[arg-type]
 
 
 def test_the_weights_are_those_of_the_training_that_is_named(tmp_path: Path) -> None:

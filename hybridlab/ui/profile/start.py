@@ -29,7 +29,7 @@ def design_form() -> None:
     """Let the user choose what is profiled, and start it."""
     text, preset = setup.architecture_choice()
     task = setup.task_choice()
-    settings = _settings(task)
+    settings = step_settings(task, "profile")
     steps = st.number_input(
         "Steps",
         min_value=1,
@@ -62,13 +62,13 @@ def design_form() -> None:
         _start(text, preset, settings, int(steps))
 
 
-def _settings(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Show what a step depends on; return those that differ from the task's own, as Train keeps them."""
+def step_settings(task: Mapping[str, Any], page: str) -> dict[str, Any]:
+    """Show what a step depends on; return the settings that differ from the task's own, as Train keeps them."""
     kept, change = setup.kept_settings(task)
     known = setup.setting_fields(task)
     values = {field.name: field.default for field in known} | kept
     shown = [field for name in _SETTINGS for field in known if field.name == name]
-    parameters(shown, values, f"profile.{task['name']}", change, columns=2)
+    parameters(shown, values, f"{page}.{task['name']}", change, columns=2)
     return {**kept, "task": task["name"], "task_params": setup.kept_params(task)}
 
 

@@ -45,9 +45,10 @@ def _card(card: Mapping[str, Any]) -> None:
         },
         "Reads": card["inputs"],
         "Answers": card["answers"],
-        "Metric": card["metric"].replace("_", " "),
+        "Metric": " in ".join(filter(None, (card["metric"].replace("_", " "), card["unit"]))),
         **{
-            f"Without learning, {name}": f"{value:.3g}" for name, value in card["baselines"].items()
+            f"Without learning, {name}": f"{value:.3g} {card['unit']}".rstrip()
+            for name, value in card["baselines"].items()
         },
         "Source": card["source"],
     }

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
 import streamlit as st
 
-from hybridlab.errors import Problem
+from hybridlab.errors import HybridLabError, Problem
+from hybridlab.planning.record import Plan
 from hybridlab.training.grown import trained_text
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.predictions import Shapes
+from hybridlab.ui.train.stages import cell
 from hybridlab.ui.train.teacher_cost import teacher_cost
+from hybridlab.ui.worker_pool import Answer
 from hybridlab.units import format_bytes, format_count, format_seconds
 
 
@@ -38,6 +41,25 @@ class Estimate:
 def estimate(
     text: str, task: Mapping[str, Any], settings: Mapping[str, Any], wait_s: float = 0.3
 ) -> Estimate:
+    """Estimate a training, and check all that a start would check, so that it is told before it."""
+    found = _predicted(text, task, settings, wait_s)
+    if found.blocked or not text:
+        return found
+    # Beside the stages the same was asked just now: what was not known there comes with the next drawing, to both.
+    patience_s = 0.0 if settings.get("stages") else wait_s
+    checked = predictions.trainable(text, settings, f"{state.session_name()}.train", patience_s)
+    if checked is None:
+        return replace(found, pending=True)
+    known = {problem.sentence() for problem in found.problems}
+    stages = [dict(stage) for stage in settings.get("stages") or ()]
+    wrong = [problem for problem in checked.problems if problem.sentence() not in known]
+    told = [replace(problem, path=cell(problem.path, stages)) for problem in wrong]
+    return replace(found, problems=(*found.problems, *told))
+
+
+def _predicted(
+    text: str, task: Mapping[str, Any], settings: Mapping[str, Any], wait_s: float
+) -> Estimate:
     """Estimate a training from the predicted cost of one step, of the largest model where it grows."""
     text = trained_text({"architecture": text, "training": settings})
     architecture, problems = state.parsed(text)
@@ -47,7 +69,7 @@ def estimate(
     parts = int(values.get("accumulation") or 1)
     batch = max(1, int(values.get("batch") or 64) // max(1, parts))
     shapes = Shapes(task["name"], tuple(dict(settings.get("task_params") or {}).items()), batch)
-    answer = predictions.predict(text, shapes, f"{state.session_name()}.train", wait_s)
+    answer = _step(text, shapes, settings, wait_s)
     if answer is None:
         return Estimate(pending=True)
     if answer.problems:
@@ -61,6 +83,10 @@ def estimate(
         return Estimate(pending=True)
     seconds = (answer.value["step_ms"] + taught.step_ms) / 1e3 * parts * steps
     peak_bytes, groups = answer.value["peak_bytes"] + taught.peak_bytes, ()
+    if (plan := _plan(settings)) is not None:
+        seconds *= plan.predicted.step_ms / plan.plain.step_ms
+        share = plan.predicted.peak_bytes / plan.plain.peak_bytes
+        peak_bytes = plan.predicted.peak_bytes if plan.batch == batch else share * peak_bytes
     if settings.get("groups"):
         kept = predictions.update_memory(
             text, _of_groups(settings), f"{state.session_name()}.train", wait_s
@@ -70,13 +96,32 @@ def estimate(
         if kept.problems:
             return Estimate(problems=kept.problems)
         groups = tuple(kept.value)
-        peak_bytes += _beyond_adamw(groups)
+        if plan is None:  # a plan's bytes know the optimisers
+            peak_bytes += _beyond_adamw(groups)
     return Estimate(seconds, peak_bytes, answer.value["params"], groups, tuple(found))
+
+
+def _plan(settings: Mapping[str, Any]) -> Plan | None:
+    """Return the plan of the settings; None where there is none, or one that cannot be read, which the page tells."""
+    try:
+        return Plan.read(settings["plan"]) if settings.get("plan") else None
+    except HybridLabError:
+        return None
+
+
+def _step(text: str, shapes: Shapes, settings: Mapping[str, Any], wait_s: float) -> Answer | None:
+    """Ask for the cost of one step, on several tasks where there are several; None while there is no answer."""
+    owner = f"{state.session_name()}.train"
+    if not settings.get("tasks"):
+        return predictions.predict(text, shapes, owner, wait_s)
+    deciding = {name: settings[name] for name in ("task", "task_params", "tasks")}
+    return predictions.predict_several(text, deciding, shapes.batch, owner, wait_s)
 
 
 def _of_groups(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that decide what optimisers keep, so that no other one asks anew."""
-    return {name: settings[name] for name in ("task", "task_params", "groups") if name in settings}
+    deciding = ("task", "task_params", "tasks", "groups")
+    return {name: settings[name] for name in deciding if settings.get(name) is not None}
 
 
 def _beyond_adamw(groups: Sequence[Mapping[str, Any]]) -> int:

@@ -11,7 +11,8 @@ from hybridlab.errors import HybridLabError
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.record import Run
 from hybridlab.training.flow import QUANTITIES, Flow, flow
-from hybridlab.training.flow_findings import FlowFinding, findings
+from hybridlab.training.flow_finding import FlowFinding
+from hybridlab.training.flow_findings import findings
 from hybridlab.training.grown import trained_text
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.live.reader import reader

@@ -57,6 +57,7 @@ def groups(changed: Mapping[str, Any], change: Callable[[str, Any], None]) -> No
             _frame(rows),
             key=key,
             num_rows="dynamic",
+            placeholder="–",
             hide_index=True,
             column_config=_configured(),
             alt="Table of groups of weights",
@@ -167,9 +168,11 @@ def _configured() -> dict[str, Any]:
     return {
         "name": config.TextColumn("Name", required=True, max_chars=40, help=told("name")),
         "match": config.TextColumn("Components", default="*", help=told("match")),
-        "use": config.TextColumn("Of this name", help=told("use")),
-        "kind": config.SelectboxColumn("Of this family", options=list(_KINDS), help=told("kind")),
-        "weights": config.TextColumn("Weights", default="*", help=told("weights")),
+        "use": config.TextColumn("Of this name", width=115, help=told("use")),
+        "kind": config.SelectboxColumn(
+            "Of this family", width=120, options=list(_KINDS), help=told("kind")
+        ),
+        "weights": config.TextColumn("Weights", width=90, default="*", help=told("weights")),
         "optimiser": config.SelectboxColumn(
             "Optimiser", options=list(OPTIMISERS), default="adamw", help=told("optimiser")
         ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridlab.ui.live.component import Panel
-from hybridlab.ui.train.task_views import panels_of
+from hybridlab.ui.train.task_views import loss_unit, panels_of
 
 MEBIBYTE = 1 / 2**20
 MOST_CORES = 8
@@ -52,7 +52,11 @@ _LOSSES = {
     "distill_hidden": "hidden states (share)",
     "distill_matrices": "mixing matrices (norm)",
 }
-_WORDS = {"accuracy": "accuracy", "bits_per_byte": "bits per byte"}
+_WORDS = {
+    "accuracy": "accuracy",
+    "bits_per_byte": "bits per byte",
+    "mean_abs_error": "mean absolute error",
+}
 
 
 def panels(task: Mapping[str, Any] | None, names: Sequence[str] = ()) -> list[Panel]:
@@ -65,8 +69,10 @@ def panels(task: Mapping[str, Any] | None, names: Sequence[str] = ()) -> list[Pa
         tuple(task["val_metrics"]) if task else tuple(n for n in names if n.startswith("val_"))
     )
     return [
-        Panel("Training loss", "loss", ("loss",), "nats", smooth=True),
-        validation(measure, metrics or (f"val_{measure}",)),
+        Panel("Training loss", "loss", ("loss",), loss_unit((*names, *metrics)), smooth=True),
+        validation(
+            measure, metrics or (f"val_{measure}",), unit=str(task.get("unit", "")) if task else ""
+        ),
         *panels_of(names),
         *_of_teacher(names),
         *_rates(names),

@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.runs.record import Run
-from hybridlab.ui import shell
+from hybridlab.ui import predictions, shell
+from hybridlab.ui.train.whole import called, parts_of
 from hybridlab.units import format_seconds
 from hybridlab.views.score import score_info, score_plot
 
@@ -27,7 +28,9 @@ def result(run: Run, task: Mapping[str, Any] | None) -> None:
     with st.container(border=True):
         figures = {
             **{
-                name.replace("_", " ").capitalize(): f"{value:.4g}"
+                name.replace(
+                    "_", " "
+                ).capitalize(): f"{value:.4g} {_unit(name, run, task)}".rstrip()
                 for name, value in scores.items()
             },
             "Steps": f"{came.get('steps', run.step):,}",
@@ -51,5 +54,18 @@ def result(run: Run, task: Mapping[str, Any] | None) -> None:
                     scores[main],
                     task["baselines"],
                     higher_is_better=bool(task["higher_is_better"]),
+                    unit=str(task.get("unit", "")),
                 )
                 st.plotly_chart(score_plot(info), key=f"score.{run.id}")
+
+
+def _unit(metric: str, run: Run, task: Mapping[str, Any] | None) -> str:
+    """Return the unit of a test metric, of several tasks that of the one whose name ends it; empty where none."""
+    parts = parts_of(run)
+    for name, part in zip(called(parts), parts, strict=True):
+        entry = predictions.task(str(part["task"])) or {}
+        if metric == f"test_{entry.get('measure')}_{name}":
+            return str(entry.get("unit", ""))
+    return (
+        str((task or {}).get("unit", "")) if metric in (task or {}).get("test_metrics", ()) else ""
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -19,11 +19,13 @@ from hybridlab.ui.schema import Field, fields
 from hybridlab.ui.train.groups import groups
 from hybridlab.ui.train.several import settled, several
 from hybridlab.ui.train.stages import show_anew, stages
+from hybridlab.ui.train.whole import with_all_heads
 from hybridlab.views.diagram import diagram_info
 
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
 _HIDDEN = ("task", "task_params", "tasks", "groups", "stages", "teacher", "plan")
 DESIGN = "current design"
+_PATIENCE_S = 0.3
 NAME = "train_name"
 """Under this the session keeps a name for its next run."""
 
@@ -58,14 +60,16 @@ def _source_name(option: str) -> str:
     return option
 
 
-def preview(text: str, task: Mapping[str, Any]) -> None:
-    """Show what will be trained, with the input and head that the task supplies."""
+def preview(text: str, task: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Show what will be trained, with the input and head that the task supplies, or the heads of several ``tasks``."""
     architecture = state.parsed(text)[0]
     if architecture is None or sum(1 for _ in architecture.walk()) > MOST_BOXES:
         return
     known = predictions.components()
     kinds = {entry["name"]: str(entry["kind"]) for entry in known}
-    whole = complete(architecture, task["input_node"], task["head_node"], kinds.get)
+    whole = with_all_heads(architecture, tasks) if tasks else None
+    if whole is None:
+        whole = complete(architecture, task["input_node"], task["head_node"], kinds.get)
     own = {node.id for node in architecture.nodes}
     supplied = [node.id for node in whole.nodes if node.id not in own]
     diagram("train.preview", diagram_info(whole, catalogue=known, supplied=supplied), height_px=440)
@@ -82,8 +86,12 @@ def task_choice() -> Mapping[str, Any]:
         lambda name: entries[name]["title"],
     )
     entry: Mapping[str, Any] = entries[chosen]
-    st.caption(f"{shell.escaped(entry['summary'])} Metric: {entry['metric'].replace('_', ' ')}.")
-    lines = [f"{shell.escaped(name)} {value:.3g}" for name, value in entry["baselines"].items()]
+    metric = " in ".join(filter(None, (entry["metric"].replace("_", " "), entry["unit"])))
+    st.caption(f"{shell.escaped(entry['summary'])} Metric: {metric}.")
+    lines = [
+        f"{shell.escaped(name)} {value:.3g} {entry['unit']}".rstrip()
+        for name, value in entry["baselines"].items()
+    ]
     if lines and not kept_params(
         entry
     ):  # they are of the task as it comes; its data card has those of other settings
@@ -108,8 +116,11 @@ def _kept_choice(label: str, name: str, options: list[str], first: str | None, w
     return str(kept)
 
 
-def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Show the settings of a training, the basic ones first; return those that differ from the task's own."""
+def settings_form(task: Mapping[str, Any], text: str = "") -> dict[str, Any]:
+    """Show the settings of a training, the basic ones first; return those that differ from the task's own.
+
+    What of them does not go with the architecture in ``text`` is told beside them, where it is known by now.
+    """
     changed, change = kept_settings(task)
     params = kept_params(task)
     known = setting_fields(task)
@@ -129,7 +140,14 @@ def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
     groups(changed, change)
     several(task, changed, change)
     of_task = fields(task["params_schema"])
-    stages(changed, int(values.get("steps") or 1), task, params, change)
+    made = settled({**changed, "task": task["name"], "task_params": params})
+
+    def checked() -> Sequence[Problem]:
+        owner = f"{state.session_name()}.train.stages"
+        answer = predictions.trainable(text, made, owner, _PATIENCE_S) if text else None
+        return () if answer is None else answer.problems
+
+    stages(changed, int(values.get("steps") or 1), task, params, change, checked)
     if of_task:
         with st.expander("The task's own settings", icon=":material/dataset:", key="train.task"):
             forms.parameters(of_task, params, f"{prefix}.task", change_task, columns=2)
@@ -141,7 +159,7 @@ def settings_form(task: Mapping[str, Any]) -> dict[str, Any]:
             on_click=_reset,
             args=(task["name"],),
         )
-    return settled({**changed, "task": task["name"], "task_params": params})
+    return made
 
 
 def kept_settings(task: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[str, Any], None]]:

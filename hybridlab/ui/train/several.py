@@ -117,7 +117,4 @@ def _how(now: dict[str, Any], change: Callable[[str, Any], None]) -> None:
     forms.parameters([known[name] for name in names], now, "train.several.how", put, columns=2)
     words, paper = BALANCINGS[str(chosen["balancing"])]
     source = f" [Paper]({paper})." if paper else ""
-    st.caption(
-        f"Sampling: {SAMPLINGS[str(chosen['sampling'])]}. Balancing: {words}.{source} The estimate of time and "
-        "memory is for the chosen task alone."
-    )
+    st.caption(f"Sampling: {SAMPLINGS[str(chosen['sampling'])]}. Balancing: {words}.{source}")

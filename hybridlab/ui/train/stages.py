@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,8 +54,12 @@ def stages(
     task: Mapping[str, Any],
     params: Mapping[str, Any],
     change: Callable[[str, Any], None],
+    checked: Callable[[], Sequence[Problem]] = tuple,
 ) -> None:
-    """Show the stages of the settings as a table that can be changed; ``change`` takes new ones."""
+    """Show the stages of the settings as a table that can be changed; ``change`` takes new ones.
+
+    ``checked`` says what of the settings does not go with task and design, as far as that is known by now.
+    """
     now = [dict(stage) for stage in changed.get("stages", ())]
     label = f"Stages ({len(now)})" if now else "Stages"
     with st.expander(label, icon=":material/stairs:", key="train.stages"):
@@ -72,6 +76,7 @@ def stages(
             _frame(rows),
             key=key,
             num_rows="dynamic",
+            placeholder="–",
             hide_index=True,
             column_order=_COLUMNS if parts else _FIRST,
             column_config=_configured(),
@@ -82,8 +87,10 @@ def stages(
             change("stages", taken)
             took(table, taken)
             st.rerun()  # what stands above the table tells of its rows
-        problems = [replace(each, path=_cell(each.path, taken)) for each in problems]
-        shell.problems([*problems, *_wrong(taken, steps)])
+        problems = [*problems, *_wrong(taken, steps)]
+        if taken and not problems:
+            problems = [each for each in checked() if each.path.startswith("stages")]
+        shell.problems(replace(each, path=cell(each.path, taken)) for each in problems)
 
 
 def _parts(now: list[dict[str, Any]], task: Mapping[str, Any]) -> bool:
@@ -224,7 +231,7 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def _wrong(taken: list[dict[str, Any]], steps: int) -> list[Problem]:
-    """Return what is wrong with stages; whether they go with task and design is checked at the start."""
+    """Return what is wrong with stages by themselves, whatever they are for."""
     made, problems = [], []
     for place, stage in enumerate(taken):
         try:
@@ -234,14 +241,17 @@ def _wrong(taken: list[dict[str, Any]], steps: int) -> list[Problem]:
     if not problems:
         parts = (sentence.partition(": ") for sentence in misfits(made, steps))
         problems = [Problem(path, message) for path, _, message in parts]
-    return [replace(problem, path=_cell(problem.path, taken)) for problem in problems]
+    return problems
 
 
-def _cell(path: str, taken: list[dict[str, Any]]) -> str:
-    """Say which cell of the table a path of the settings is, such as ``Stage easy, Most steps``."""
+def cell(path: str, taken: Sequence[Mapping[str, Any]]) -> str:
+    """Say which cell of the table a path of the settings is, such as ``Stage easy, Most steps``.
+
+    A path of another setting stays as it is.
+    """
     found = re.fullmatch(r"stages\[(\d+)\]\.?(?:until\.)?(\w*).*", path)
-    if found is None:
-        return "Stages"
+    if found is None or int(found[1]) >= len(taken):
+        return "Stages" if path.startswith("stages") else path
     stage = f"Stage {taken[int(found[1])].get('name')}"
     column = _TITLES.get("steps" if found[2] == "until" else found[2])
     return f"{stage}, {column}" if column else stage

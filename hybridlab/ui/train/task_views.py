@@ -28,6 +28,11 @@ from hybridlab.views.diagram import Box, DiagramInfo, diagram_info
 from hybridlab.views.task_cosines import matrix_info, matrix_plot, pairs_info, pairs_plot
 
 _EVERY_S = 4.0
+_MEASURES = (
+    ("Accuracy", "accuracy", ""),
+    ("Bits per byte", "bits_per_byte", ""),
+    ("Mean absolute error", "mean_abs_error", "each task's unit"),
+)
 
 
 def panels_of(names: Sequence[str]) -> list[Panel]:
@@ -39,19 +44,25 @@ def panels_of(names: Sequence[str]) -> list[Panel]:
     cosines = tuple(name for name in names if name.startswith(f"{COSINE}*/"))
     losses = tuple(f"{LOSS}{task}" for task in tasks)
     found = [
-        Panel("Loss by task", "loss", losses, "nats", names=tuple(tasks), smooth=True),
+        Panel("Loss by task", "loss", losses, loss_unit(names), names=tuple(tasks), smooth=True),
         Panel("Weight by task", "weight", weights, names=_last(weights), zero=True),
     ]
-    for word, measure in (("Accuracy", "accuracy"), ("Bits per byte", "bits_per_byte")):
+    for word, measure, unit in _MEASURES:
         scored = tuple(f"val_{measure}_{task}" for task in tasks)
         if there := tuple(name for name in scored if name in names):
             told = tuple(name.removeprefix(f"val_{measure}_") for name in there)
-            found.append(Panel(f"{word} by task", word.lower(), there, names=told, points=True))
+            title = f"{word} by task"
+            found.append(Panel(title, word.lower(), there, unit, names=told, points=True))
     if cosines:
         pairs = tuple(name.replace("~", " · ") for name in _last(cosines))
         title = "Cosine of tasks' gradients, in all they share"
         found.append(Panel(title, "cosine", cosines, names=pairs, points=True, range=(-1.02, 1.02)))
     return found
+
+
+def loss_unit(names: Sequence[str]) -> str:
+    """Return the unit of a training's losses by its metrics: none where an answer is a number, of any unit."""
+    return "" if any("mean_abs_error" in name for name in names) else "nats"
 
 
 def _last(names: Sequence[str]) -> tuple[str, ...]:

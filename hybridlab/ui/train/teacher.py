@@ -21,6 +21,7 @@ from hybridlab.training.teacher_spec import HiddenSpec, LogitsSpec, MatricesSpec
 from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import Field, fields
+from hybridlab.ui.train.layer_map import layer_map
 from hybridlab.ui.train.rows import begun, took
 from hybridlab.ui.train.setup import kept_settings
 from hybridlab.validation import problems_from
@@ -206,6 +207,7 @@ def _layers(
         pd.DataFrame(list(rows), columns=["teacher", "student"]).astype("object"),
         key=key,
         num_rows="dynamic",
+        placeholder="–",
         hide_index=True,
         column_config={
             "teacher": st.column_config.SelectboxColumn(
@@ -226,6 +228,9 @@ def _layers(
     if taken != [dict(pair) for pair in now.get("layers") or ()]:
         update({"layers": taken})
         took(table, taken or offered)
+    layer_map(
+        theirs, own, kinds, pairs, lambda new: update({"layers": [] if new == offered else new})
+    )
     if taken and st.button(
         "Back to the suggestion", icon=":material/restart_alt:", type="tertiary"
     ):

@@ -8,6 +8,7 @@ import pytest
 
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.metrics import Point
+from hybridlab.ui import predictions
 from tests.app.held import held, in_session
 
 TEXT = "name: row\nwidth: 8\nnodes:\n  - {id: one, use: gru}\n  - {id: two, use: mlp}\n"
@@ -132,3 +133,41 @@ def test_the_networks_picture_and_the_gradient_flow_have_all_heads(visitor, runs
     assert boxes["task.head_digits_parity"]["detail"] == "0.25"
     visitor.until(lambda at: at.get("plotly_chart"))
     assert "head_digits_parity" in visitor.at.get("plotly_chart")[0].proto.spec
+
+
+def test_time_and_memory_are_foretold_for_all_tasks_and_their_balancing(opened) -> None:
+    from hybridlab.ui.train.estimate import Estimate, estimate
+    from hybridlab.ui.train.several import settled
+
+    text, task = "name: row\nwidth: 32\nnodes: [{use: gru}, {use: mlp}]\n", "digits_sequence"
+    entry = next(e for e in predictions.tasks() if e["name"] == task)
+
+    def told(**tasks: Any) -> Estimate:
+        asked = {"tasks": {**TASKS, **tasks}} if tasks else {}
+        made = settled({**asked, "task": task, "task_params": {}})
+        found = estimate(text, entry, made, wait_s=60)
+        assert not found.problems and not found.pending
+        return found
+
+    one, fixed, balanced = told(), told(balancing="fixed"), told(balancing="pcgrad")
+    assert one.params < fixed.params == balanced.params
+    assert one.seconds < fixed.seconds < balanced.seconds
+    assert fixed.peak_bytes < balanced.peak_bytes
+    other = {"of": [{"task": task}, {"task": "vowels_length"}]}
+    made = settled({"tasks": other, "task": task, "task_params": {}})
+    wrong = estimate(text, entry, made, wait_s=60)
+    assert wrong.blocked and "reads other inputs" in wrong.problems[0].message
+
+
+def test_a_number_is_drawn_in_its_own_measure_and_its_loss_is_not_in_nats() -> None:
+    from hybridlab.ui.train.panels import panels
+
+    entry = next(e for e in predictions.tasks() if e["name"] == "vowels_duration")
+    loss, error = panels(entry, entry["val_metrics"])[:2]
+    assert (loss.unit, error.unit) == ("", "values")
+    assert error.title == "Validation mean absolute error" and error.range is None
+    names = ["task_loss/a", "task_loss/b", "val_accuracy_a", "val_mean_abs_error_b"]
+    by_title = {panel.title: panel for panel in panels(None, names)}
+    assert by_title["Loss by task"].unit == ""
+    assert by_title["Mean absolute error by task"].metrics == ("val_mean_abs_error_b",)
+    assert panels(None, ["val_accuracy"])[0].unit == "nats"

@@ -9,7 +9,7 @@ from hybridlab.architecture import library
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.metrics import Point
 from hybridlab.ui.train.stages import _frame, _taken
-from tests.app.held import in_session
+from tests.app.held import in_session, put_in_session
 
 TEXT = library.find("lstm_attention_mini").read_text(encoding="utf-8")
 STAGES = [
@@ -70,6 +70,23 @@ def test_what_cannot_be_read_is_told_by_its_place(written: str) -> None:
     frame["task_params"] = [written]
     _, (problem,) = _taken(frame, [])
     assert problem.path == "stages[0].task_params" and problem.got == written
+
+
+def test_what_does_not_go_with_task_or_design_is_told_beside_the_stages_before_the_start(
+    opened, runs
+) -> None:
+    opened.press("train.stages.suggest")
+    kept = in_session(opened.at, "settings.parity")
+    first, *others = kept["stages"]
+    wrong = {**first, "task_params": {"pairs": 3}, "grow": {"nowhere": 1}}
+    put_in_session(opened.at, "settings.parity", {**kept, "stages": [others[0], wrong, others[-1]]})
+    opened.at.run()
+    opened.until(lambda at: opened.button("Start training").disabled)
+    told = [error.value.replace("\\", "") for error in opened.at.error]
+    of_task = [words for words in told if f"Stage {wrong['name']}, Task" in words]
+    assert len(of_task) == 2, "beside the table, and above the button"
+    assert any(f"Stage {wrong['name']}, Add repeats" in words for words in told)
+    assert not any("stages[" in words for words in told)
 
 
 def test_a_run_says_its_stage_beside_its_steps(visitor, runs) -> None:

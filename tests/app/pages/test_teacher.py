@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hybridlab.architecture import library
+from hybridlab.errors import HybridLabError
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
@@ -60,17 +61,22 @@ def test_only_finished_runs_on_the_task_may_teach(opened) -> None:
     assert box.options == ["nobody", f"the old one ({opened.run.id})"]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def checked_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check settings in this process: the warm ones have another home, in which nobody could teach."""
     from hybridlab.workflows.launch import prepared
 
-    monkeypatch.setattr(
-        predictions, "prepare", lambda text, settings: Answer(prepared(text, settings), ())
-    )
+    def checked(text: str, settings: dict[str, Any], *_: Any) -> Answer:
+        try:
+            return Answer(prepared(text, settings))
+        except HybridLabError as error:
+            return Answer(problems=error.problems)
+
+    monkeypatch.setattr(predictions, "prepare", checked)
+    monkeypatch.setattr(predictions, "trainable", checked)
 
 
-def test_a_teacher_its_losses_and_its_layers_go_into_the_run(opened, runs, checked_here) -> None:
+def test_a_teacher_its_losses_and_its_layers_go_into_the_run(opened, runs) -> None:
     choose(opened, "Teacher", opened.run.id)
     (hidden,) = [toggle for toggle in opened.at.toggle if toggle.label == "Hidden states"]
     opened.give(hidden, True)

@@ -1,0 +1,88 @@
+"""What is in memory over the step that the plan makes: by category, by component, and at the peak."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from hybridlab.planning.record import Plan
+from hybridlab.planning.trade_off import TradeOff
+from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.memory.work import Work
+from hybridlab.ui.profile.figure import figure
+from hybridlab.ui.worker_pool import Answer
+from hybridlab.views.plan_timeline import contents, contents_info, timeline_info, timeline_plot
+from hybridlab.views.profile_memory import peak_plot
+
+_PATIENCE_S = 0.3
+_EVERY_S = 0.5
+_PICTURES = {"category": "By category", "component": "By component", "peak": "At the peak"}
+
+
+def timeline_section(
+    work: Work, found: TradeOff, plan: Plan, after: str, budget_bytes: int
+) -> None:
+    """Show one picture of the planned step's memory, as soon as it has been traced."""
+    with st.container(
+        horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+    ):
+        st.markdown("**Memory over one step**", width="content")
+        chosen = st.segmented_control(
+            "Picture of the step's memory",
+            list(_PICTURES),
+            default="category",
+            required=True,
+            format_func=lambda name: _PICTURES[name],
+            label_visibility="collapsed",
+            key=f"{work.key}.picture",
+        )
+    mine = _asked(work, after, plan, "plan", _PATIENCE_S)
+    if mine is None:
+        st.fragment(_wait, run_every=_EVERY_S)(work, after, plan, "plan")
+        return
+    if mine.problems:
+        shell.problems(mine.problems)
+        return
+    traced: dict[str, Any] = mine.value
+    if chosen == "peak":
+        figure(
+            work.opened,
+            "at the peak",
+            "What is there at the peak",
+            peak_plot(contents_info(traced)),
+            contents(traced),
+        )
+        return
+    plain = None
+    if plan.recompute:
+        other = _asked(work, after, found.plain, "plain", _PATIENCE_S)
+        plain = None if other is None or other.problems else other.value
+        if other is None:
+            st.fragment(_wait, run_every=_EVERY_S)(work, after, found.plain, "plain")
+    within = budget_bytes if budget_bytes < found.plain.predicted.peak_bytes else None
+    info = timeline_info(
+        traced, "component" if chosen == "component" else "category", plain, within
+    )
+    figure(
+        work.opened,
+        f"timeline by {chosen}",
+        "Memory over one step",
+        timeline_plot(info),
+        info.table(),
+    )
+
+
+def _asked(work: Work, after: str, plan: Plan, whose: str, wait_s: float) -> Answer | None:
+    """Ask for the step of a plan; what it is for beside its runs makes no other question."""
+    asked = plan.model_copy(update={"budget": None, "measured": None}).as_dict()
+    owner = f"{state.session_name()}.memory.{whose}"
+    return predictions.plan_timeline(work.text, work.settings, after, asked, owner, wait_s)
+
+
+def _wait(work: Work, after: str, plan: Plan, whose: str) -> None:
+    """Draw the page again as soon as a step has been traced."""
+    if _asked(work, after, plan, whose, 0.0) is not None:
+        st.rerun(scope="app")
+    if whose == "plan":
+        st.progress(0.0, text="Following every tensor of the step …")

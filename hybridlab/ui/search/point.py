@@ -1,0 +1,215 @@
+"""One trial of a study: its values, its diagram, what differs from its neighbours and the seed, and ways to go on."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from hybridlab.architecture.compare import compare
+from hybridlab.architecture.document import dump
+from hybridlab.errors import HybridLabError
+from hybridlab.search.closed_form import ClosedForm
+from hybridlab.search.landscape import ClosedFormLandscape
+from hybridlab.search.state import StudyState, TrialRow
+from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.diagram.component import MOST_BOXES, diagram
+from hybridlab.ui.held import key_showing
+from hybridlab.ui.labels import distinct
+from hybridlab.ui.search.chosen import chosen, take
+from hybridlab.ui.train import setup
+from hybridlab.views.diagram import diagram_info
+from hybridlab.views.search_axes import title_of, written
+
+_LONGER = 4
+"""A design from a search is trained so many times as long as its trial was."""
+
+
+def point(study: StudyState) -> None:
+    """Show the chosen trial; without one, say how to choose."""
+    row = _selected(study)
+    if row is None:
+        st.info(
+            "Click a point, or choose a trial here, to see its design and go on with it.",
+            icon=":material/touch_app:",
+        )
+        return
+    facts = {
+        f"{title_of(one.name)}, {'predicted' if one.predicted else 'measured'}": written(one, value)
+        for one, value in zip(study.objectives, row.values, strict=False)
+    }
+    if facts:
+        for name, value in facts.items():
+            st.markdown(f"{shell.escaped(name)}: **{shell.escaped(value)}**")
+    if row.reason:
+        st.warning(shell.escaped(row.reason), icon=":material/warning:")
+    try:
+        text = text_of(study, row)
+    except HybridLabError as error:
+        shell.problems(error.problems)
+        return
+    _ways(study, row, text)
+    architecture = state.parsed(text)[0] if text else None
+    if architecture is not None and sum(1 for _ in architecture.walk()) <= MOST_BOXES:
+        info = diagram_info(architecture, catalogue=predictions.components())
+        diagram(f"search.diagram.{study.name}", info, height_px=360)
+    _differences(study, row, text)
+
+
+def text_of(study: StudyState, row: TrialRow) -> str:
+    """Return a trial's architecture as YAML; empty where none was made, as for one that could not be built.
+
+    Raises:
+        HybridLabError: the study's own description cannot be read.
+    """
+    if row.architecture:
+        return row.architecture
+    sizes = study.about.spec.closed_form
+    if sizes is None or not row.design:
+        return ""
+    form = ClosedForm(sizes.blocks, sizes.widths, sizes.heads, sizes.mixers)
+    return dump(ClosedFormLandscape(form, study.about.spec.name).architecture(row.design))
+
+
+def _selected(study: StudyState) -> TrialRow | None:
+    """Let the user choose a trial by its number, those of the front first; return it."""
+    by_number = {row.number: row for row in study.rows}
+    kept = chosen(study.name)
+    options = [study.rows[at].number for at in study.front]
+    if kept in by_number and kept not in options:
+        options = [kept, *options]
+    if not options:
+        return None
+    lead = study.objectives[0]
+    labels = distinct(
+        {
+            number: f"trial {number}"
+            + (
+                f" · {title_of(lead.name)} {written(lead, by_number[number].values[0])}"
+                if by_number[number].values
+                else ""
+            )
+            for number in options
+        }
+    )
+    shown = kept if kept in options else None
+    key = key_showing(f"search.{study.name}.point", shown)
+    st.selectbox(
+        "Point of the front",
+        options,
+        index=options.index(shown) if shown is not None else None,
+        format_func=lambda number: labels[number],
+        placeholder="Choose a trial",
+        key=key,
+        on_change=partial(_chosen, study.name, key),
+    )
+    return by_number.get(shown) if shown is not None else None
+
+
+def _chosen(study: str, key: str) -> None:
+    take(study, st.session_state.get(key))
+
+
+def _ways(study: StudyState, row: TrialRow, text: str) -> None:
+    """Offer to open the design on the canvas, to train it longer, to see its run, and to take its file."""
+    origin = f"search {study.name}, trial {row.number}"
+    with st.container(horizontal=True):
+        if text:
+            if st.button(
+                "Open on the canvas",
+                type="primary",
+                icon=":material/schema:",
+                key="search.point.open",
+            ):
+                state.open_design(text, origin)
+                shell.go(shell.DESIGN)
+            if st.button(
+                "Train longer",
+                icon=":material/model_training:",
+                key="search.point.train",
+                help="Sets up a training of this design; nothing starts before you have looked at it.",
+            ):
+                _hand_over(study, text, origin)
+                shell.go(shell.TRAIN)
+        if row.run and st.button("Its run", icon=":material/monitoring:", key="search.point.run"):
+            shell.go(shell.TRAIN, run=row.run)
+        if text:
+            st.download_button(
+                "YAML",
+                text,
+                f"{study.name}-trial-{row.number:04}.yaml",
+                "application/yaml",
+                key="search.point.yaml",
+                icon=":material/download:",
+                type="tertiary",
+                on_click="ignore",
+            )
+
+
+def _hand_over(study: StudyState, text: str, origin: str) -> None:
+    """Make a design the one that Train sets up, on the search's task and with its settings, for longer."""
+    state.open_design(text, origin)
+    state.put("train_source", setup.DESIGN)
+    file = study.about.file
+    task = predictions.task(str(file.get("task"))) if file.get("task") else None
+    if task is None:
+        return
+    state.put("train_task", task["name"])
+    given = dict(file.get("training") or {})
+    params = given.pop("task_params", None)
+    given.pop("task", None)
+    usual = int(dict(task["default_training"]).get("steps") or 1_000)
+    given["steps"] = max(usual, _LONGER * int(given.get("steps") or 0))
+    state.put(f"settings.{task['name']}", given)
+    state.put(f"task_params.{task['name']}", dict(params or {}))
+
+
+def _differences(study: StudyState, row: TrialRow, text: str) -> None:
+    """Show what differs from the seed, and from the neighbours on the front."""
+    seed = state.parsed(study.about.architecture)[0] if study.about.architecture else None
+    mine = state.parsed(text)[0] if text else None
+    if seed is not None and mine is not None:
+        st.markdown("**Against the design that was searched around**")
+        found = compare(seed, mine)
+        if found.empty:
+            st.caption("It is that design.")
+        else:
+            st.code(found.text(), language=None)
+    numbers = [study.rows[at].number for at in study.front]
+    if row.number not in numbers:
+        return
+    at = numbers.index(row.number)
+    beside = [study.rows[study.front[k]] for k in (at - 1, at + 1) if 0 <= k < len(study.front)]
+    if not beside:
+        return
+    st.markdown("**Against its neighbours on the front**")
+    st.dataframe(
+        neighbours(study, row, beside),
+        hide_index=True,
+        key=f"search.neighbours.{study.name}",
+        height="content",
+        alt="What differs between this point of the front and those beside it",
+    )
+
+
+def neighbours(study: StudyState, row: TrialRow, beside: list[TrialRow]) -> pd.DataFrame:
+    """Return the objectives, and the choices in which the rows differ: a column for each of them, this one first."""
+    every = [row, *beside]
+    table: dict[str, list[Any]] = {"": []}
+    columns: list[list[str]] = [[] for _ in every]
+    for at, objective in enumerate(study.objectives):
+        table[""].append(title_of(objective.name))
+        for column, one in zip(columns, every, strict=True):
+            column.append(written(objective, one.values[at]))
+    for choice in study.about.choices:
+        name = str(choice["name"])
+        taken = [one.design.get(name) for one in every]
+        if len(set(map(repr, taken))) > 1:
+            table[""].append(name)
+            for column, value in zip(columns, taken, strict=True):
+                column.append(str(value))
+    for one, column in zip(every, columns, strict=True):
+        table[f"trial {one.number}" + (" (this)" if one is row else "")] = column
+    return pd.DataFrame(table)

@@ -1,0 +1,212 @@
+"""A new search in three steps, what it will take, and its start; what is wrong stands beside its step."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from hybridlab.architecture.document import write_yaml
+from hybridlab.errors import HybridLabError, Problem
+from hybridlab.runs.slots import core_count
+from hybridlab.search.driver import Request, start_driver
+from hybridlab.search.landscape import Objective
+from hybridlab.search.samplers import SAMPLERS
+from hybridlab.search.spec import MAX_TRIALS, search_of
+from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.search import kept
+from hybridlab.ui.search.matter import matter
+from hybridlab.ui.search.source import source
+from hybridlab.ui.worker_pool import Answer
+from hybridlab.units import format_count, format_seconds
+from hybridlab.views.search_axes import title_of, written
+
+STUDY = "study"
+"""The name in the address of the study that is looked at."""
+MOST_WORKERS = 64
+_WAIT_S = 0.25
+_SAMPLERS = {
+    "cost_aware": "cost-aware evolution (ours)",
+    "tpe": "TPE",
+    "nsga2": "NSGA-II",
+    "nsga3": "NSGA-III",
+    "random": "random",
+    "grid": "grid",
+}
+
+
+def setup() -> None:
+    """Show the three steps and the price tag; start the search when that is wanted."""
+    with st.container(border=True):
+        st.markdown("**1 · What may vary**")
+        found = source()
+        about_space = st.container()
+    if found is None:
+        return
+    with st.container(border=True):
+        st.markdown("**2 · What matters**")
+        objectives, limits, wrong = matter(found.key, found.content)
+        about_goals = st.container()
+    with st.container(border=True):
+        st.markdown("**3 · How long**")
+        trials, workers, sampler = _effort(found.key, found.content)
+        about_effort = st.container()
+    content = {**found.content, "limits": limits, "trials": trials, "sampler": sampler}
+    if objectives is not None:
+        content["objectives"] = objectives
+    text = write_yaml(content)
+    answer = None
+    if not wrong and (objectives is None or len(objectives) > 1):
+        answer = predictions.survey_search(text, state.session_name(), _WAIT_S)
+        if answer is None:
+            with about_effort:
+                st.fragment(_wait, run_every=0.5)(text)
+        else:
+            _problems(answer.problems, about_space, about_goals, about_effort)
+    with about_space:
+        _space(answer)
+    with about_effort:
+        _price(answer, trials, workers)
+        _start(content, text, answer, trials, workers, sampler)
+
+
+def _effort(key: str, content: Mapping[str, Any]) -> tuple[int, int, str]:
+    left, middle, right = st.columns(3)
+    told = content.get("trials")
+    with left:
+        trials = kept.number(
+            "Trials", f"{key}.trials", told if isinstance(told, int) else 100, 1, MAX_TRIALS
+        )
+    with middle:
+        workers = kept.number(
+            "Workers",
+            f"{key}.workers",
+            min(2, core_count()),
+            1,
+            MOST_WORKERS,
+            f"Trials at the same time; this machine has {core_count()} cores.",
+        )
+    names = {name: _SAMPLERS.get(name, name) for name in SAMPLERS}
+    wanted = str(content.get("sampler", "cost_aware"))
+    with right:
+        sampler = kept.choice(
+            "Sampler",
+            f"{key}.sampler",
+            names,
+            wanted if wanted in names else "cost_aware",
+            "Cost-aware evolution knows every design's predicted cost before it is tried.",
+        )
+    return trials, workers, sampler
+
+
+def _problems(problems: Iterable[Problem], space: Any, goals: Any, effort: Any) -> None:
+    """Tell problems beside the step whose field they name."""
+    for problem in problems:
+        head = re.split(r"[.\[]", problem.path)[0]
+        place = {"objectives": goals, "limits": goals}.get(head, space)
+        with effort if head in ("trials", "sampler", "seed", "halving") else place:
+            shell.problems([problem])
+
+
+def _space(answer: Answer | None) -> None:
+    """Say how large the space is, and how much of a random sample of it can be built."""
+    if answer is None or answer.problems:
+        return
+    told = answer.value
+    sampled, built = int(told["sampled"]), int(told["built"])
+    facts = {
+        "Designs": format_count(told["size"]),
+        "Choices": f"{sum(len(choice['values']) > 1 for choice in told['choices'])}",
+        "Can be built": f"{built / max(1, sampled):.0%} of {sampled:,} drawn",
+    }
+    shell.facts(
+        facts,
+        {
+            "Can be built": "Of designs drawn at random. What does not fit together is mended or never proposed."
+        },
+    )
+    for objective in told["objectives"]:
+        if objective["name"] in told["ranges"]:
+            low, middle, high = told["ranges"][objective["name"]]
+            one = Objective(**objective)
+            st.caption(
+                f"{title_of(one.name).capitalize()}, predicted: {written(one, low)} to {written(one, high)}, "
+                f"half of them below {written(one, middle)}."
+            )
+    if told["within"] < built:
+        st.caption(f"{told['within']:,} of the {built:,} keep the limits on what is predicted.")
+    with st.expander("What varies", icon=":material/tune:", key="search.choices"):
+        lines = [
+            f"- **{shell.escaped(choice['name'])}** {shell.escaped(', '.join(map(str, choice['values'])))}"
+            for choice in told["choices"]
+        ]
+        st.markdown("\n".join(lines))
+
+
+def _price(answer: Answer | None, trials: int, workers: int) -> None:
+    """Say how many trials there will be, and how long they are predicted to take."""
+    if answer is None or answer.problems:
+        return
+    low, high = (seconds * trials / workers for seconds in answer.value["trial_s"])
+    if answer.value["trained"]:
+        time_said = f"{format_seconds(low)} to {format_seconds(high)}"
+        help = (
+            "Predicted from the steps of a trial and a roofline of this machine, without the start of each run. The "
+            "first where halving stops all but the best, the second where it stops none."
+        )
+    else:
+        time_said = format_seconds(low)
+        help = "From a few trials that were run just now, in memory."
+    shell.facts({"Trials": f"{trials:,}", "Time, predicted": time_said}, {"Time, predicted": help})
+
+
+def _start(
+    content: Mapping[str, Any],
+    text: str,
+    answer: Answer | None,
+    trials: int,
+    workers: int,
+    sampler: str,
+) -> None:
+    with st.container(horizontal=True):
+        pressed = st.button(
+            "Start search",
+            type="primary",
+            icon=":material/play_arrow:",
+            disabled=answer is None or bool(answer.problems),
+            key="search.start",
+        )
+        st.download_button(
+            "Search file (YAML)",
+            text,
+            f"{content.get('name', 'search')}.yaml",
+            "application/yaml",
+            key="search.file",
+            icon=":material/download:",
+            type="tertiary",
+            on_click="ignore",
+            help="The same search for the command line: `hybridlab search FILE`.",
+        )
+    if not pressed:
+        return
+    try:
+        spec = search_of(text)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        name = f"{spec.name}-{stamp}-{secrets.token_hex(2)}"
+        file = spec.model_dump(mode="json")
+        start_driver(name, Request(file, trials, sampler, workers))
+    except HybridLabError as error:
+        shell.problems(error.problems)
+        return
+    shell.go(shell.SEARCH, **{STUDY: name})
+
+
+def _wait(text: str) -> None:
+    """Draw the page again as soon as the search has been looked at."""
+    if predictions.survey_search(text, state.session_name()) is not None:
+        st.rerun(scope="app")
+    st.caption(":material/hourglass_top: Looking at the space …")

@@ -1,0 +1,133 @@
+"""What a search would be like, before it starts: its space, how much of it can be built, and what trials take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hybridlab.errors import HybridLabError, Problem, SpecError
+from hybridlab.search.halving import rungs_of
+from hybridlab.search.landscape import ClosedFormLandscape, Landscape, within
+from hybridlab.search.opening import landscape_of
+from hybridlab.search.samplers import make_sampler
+from hybridlab.search.space import Codes
+from hybridlab.search.spec import SearchSpec, search_of
+from hybridlab.search.study import open_study, search
+from hybridlab.search.trained import TrainedLandscape
+from hybridlab.tasks.registry import fit
+from hybridlab.trace.predict import predict
+
+SAMPLE, SAMPLE_TRACED = 1_000, 16
+"""Designs drawn at random: of a formula, and where each must be traced."""
+PATIENCE_SECONDS = 6.0
+_TIMED_TRIALS, _TIMED_DESIGNS, _TRIALS_BEFORE = 8, 5, 300
+_MOST_FRONT = 400
+
+
+def survey(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a search's text comes to, as plain values.
+
+    ``sampled`` designs were drawn at random: ``built`` of them can be built as they are, ``within`` of these keep the
+    limits on what is predicted. ``ranges`` has the least, the median and the most of each predicted objective.
+    ``trial_s`` are the seconds of the shortest trial, of one that halving leaves alone, and so of all between.
+
+    Raises:
+        SpecError, TaskError: the search is wrong.
+    """
+    spec = search_of(str(args["text"]))
+    landscape = landscape_of(spec)
+    make_sampler(spec.sampler, landscape, trials=spec.trials)
+    rng = np.random.default_rng(0)
+    most = SAMPLE if isinstance(landscape, ClosedFormLandscape) else SAMPLE_TRACED
+    rows = landscape.space.random(rng, most)
+    began, prices = time.monotonic(), []
+    for at in range(0, most, max(1, most // SAMPLE_TRACED)):
+        prices.append(landscape.prices(rows[at : at + max(1, most // SAMPLE_TRACED)]))
+        if time.monotonic() - began > PATIENCE_SECONDS:
+            break
+    found = np.vstack(prices)
+    built = found[~np.isinf(found).any(axis=1)]
+    return {
+        "name": landscape.name,
+        "size": landscape.space.size,
+        "choices": [
+            {"name": choice.name, "values": list(choice.values)}
+            for choice in landscape.space.choices
+        ],
+        "objectives": [vars(objective) for objective in landscape.objectives],
+        "sampled": len(found),
+        "built": len(built),
+        "within": int(within(landscape, built).sum()),
+        "ranges": {
+            objective.name: [float(q) for q in np.quantile(built[:, column], (0, 0.5, 1))]
+            for column, objective in enumerate(landscape.objectives)
+            if objective.predicted and len(built)
+        },
+        "trial_s": list(_trial_seconds(spec, landscape, rows[: len(found)])),
+        "trained": not isinstance(landscape, ClosedFormLandscape),
+    }
+
+
+def _trial_seconds(spec: SearchSpec, landscape: Landscape, rows_NP: Codes) -> tuple[float, float]:
+    """Return the seconds of a trial, with halving and without: of a formula measured, of a training predicted."""
+    if isinstance(landscape, ClosedFormLandscape):
+        free = ClosedFormLandscape(landscape.form, landscape.name)
+        before = min(
+            spec.trials // 2, _TRIALS_BEFORE
+        )  # samplers take the longer the more there are
+        study = open_study(free, make_sampler("random", free))
+        search(study, free, before)
+        study.sampler = make_sampler(spec.sampler, free, trials=spec.trials)
+        began = time.monotonic()
+        search(study, free, before + _TIMED_TRIALS)
+        each = (time.monotonic() - began) / _TIMED_TRIALS
+        return each, each
+    assert isinstance(landscape, TrainedLandscape)
+    step_s = statistics.median(_step_seconds(landscape, rows_NP) or [0.0])
+    steps = landscape.training.steps
+    rungs = rungs_of(steps, spec.halving.eta, spec.halving.rungs)
+    ends = [*rungs, steps]
+    share = sum(
+        (end - begin) / spec.halving.eta**at
+        for at, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True))
+    )
+    return step_s * share, step_s * steps
+
+
+def _step_seconds(landscape: TrainedLandscape, rows_NP: Codes) -> list[float]:
+    """Return the predicted seconds of a training step of a few designs that can be built."""
+    found: list[float] = []
+    for row in rows_NP:
+        if len(found) == _TIMED_DESIGNS:
+            break
+        try:
+            design = fit(landscape.architecture(landscape.space.design(row)), landscape.task)
+            told = predict(
+                design,
+                landscape.task.input_type(),
+                batch=landscape.training.batch,
+                length=landscape.task.length,
+            )
+        except (HybridLabError, ValueError):  # as the landscape does: pydantic's are ValueErrors
+            continue
+        if told.ok:
+            found.append(told.step_ms / 1e3)
+    return found
+
+
+def truth(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the true front of a closed form's search: points in the order of its objectives, and what it covers."""
+    spec = SearchSpec.model_validate(args["file"])
+    landscape = landscape_of(spec)
+    if not isinstance(landscape, ClosedFormLandscape):
+        raise SpecError(Problem("closed_form", "only a closed form's true front is known"))
+    exact = landscape.exact()
+    assert exact is not None
+    front = landscape.form.front
+    front = front[within(landscape, front)]
+    thin = front[np.linspace(0, len(front) - 1, min(len(front), _MOST_FRONT)).round().astype(int)]
+    return {"front": thin.tolist(), "reference": exact[0].tolist(), "hypervolume": exact[1]}

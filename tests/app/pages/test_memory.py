@@ -1,0 +1,176 @@
+"""The Memory page: a step's memory, the curve, a budget and its plan, its measurement, and training with it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from hybridlab.architecture import library
+from hybridlab.planning.record import Figures, Plan
+from hybridlab.runs.home import home_id, run_folder
+from hybridlab.runs.leases import Lease
+from hybridlab.runs.record import Run, RunState
+from hybridlab.ui.memory import fit, look, timeline
+from tests.app.held import in_session
+
+PRESET = "lstm_attention_mini"
+TEXT = library.find(PRESET).read_text(encoding="utf-8")
+BATCH = 64
+TRAINING = {"task_params": {"length": 48, "longer": 48}, "batch": BATCH, "device": "cpu"}
+
+
+def titles(at: Any) -> list[str]:
+    return [json.loads(c.proto.spec)["layout"]["title"]["text"] for c in at.get("plotly_chart")]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for answers where a page would draw again and again until they are there."""
+    for module in (look, timeline, fit):
+        monkeypatch.setattr(module, "_PATIENCE_S", 60.0)
+
+
+@pytest.fixture
+def planned(visitor: Any) -> Any:
+    """The page with a small step of a preset on it, traced and solved."""
+    visitor.open()
+    state = visitor.at.session_state["hybridlab"]
+    state["train_source"], state["train_task"] = f"preset {PRESET}", "parity"
+    state["settings.parity"] = {"batch": BATCH}
+    state["task_params.parity"] = TRAINING["task_params"]
+    visitor.open("5_Memory")
+    visitor.until(lambda at: len(at.get("plotly_chart")) == 2)
+    return visitor
+
+
+def typed(visitor: Any, text: str) -> Any:
+    (field,) = [field for field in visitor.at.text_input if field.label == "or type it"]
+    visitor.give(field, text)
+    return visitor.until(lambda at: len(at.get("plotly_chart")) == 2)
+
+
+def measured(runs: Any, plan: Plan) -> Run:
+    """Put a measurement of a plan into the store as its worker would have left it."""
+    training = {"task": "parity", **TRAINING}
+    spec = {"architecture": TEXT, "training": training, "preset": PRESET, "plan": plan.as_dict()}
+    run = runs.store.create("plan", "measured", spec, home=home_id())
+    run_folder(run.id).mkdir(parents=True)
+    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
+    figures = Figures(peak_bytes=plan.predicted.peak_bytes, step_ms=9.0)
+    plain = Figures(peak_bytes=plan.plain.peak_bytes, step_ms=8.0)
+    content = {
+        "plan": plan.model_copy(update={"measured": figures}).as_dict(),
+        "plain_measured": plain.model_dump(),
+    }
+    (run_folder(run.id) / "plan.json").write_text(json.dumps(content))
+    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
+    return run
+
+
+def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: Any) -> None:
+    at = planned.at
+    assert "None yet. Set a budget below" in planned.words()
+    shown = {metric.label: metric.value for metric in at.metric}
+    assert shown["As it is, predicted"] == shown["Your plan, predicted"]
+    assert shown["Peak, measured"] == "not yet"
+    assert planned.button("memory.train").disabled
+    curve, over_time = titles(at)
+    assert "stays as it is (predicted)" in curve and "Of the peak of" in over_time
+    (slider,) = at.slider
+    assert slider.max == slider.value > slider.min
+
+    at = typed(planned, "1 B")
+    assert "held by" in planned.words() and "the smallest plan instead" in planned.words()
+    at = typed(planned, "much")
+    assert any("not an amount of memory" in error.value for error in at.error)
+    at = typed(planned, "100%")
+    assert not at.error
+    (slider,) = at.slider
+    planned.give(slider, slider.min)
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 2)
+    assert "less memory for" in titles(at)[0]
+    boxes = planned.component("diagram")["info"]["boxes"]
+    assert any(box["tint"] for box in boxes)
+    assert all(box["detail"] for box in boxes if box["kind"] != "group")
+    (table,) = [frame.value for frame in at.dataframe]
+    assert set(table["plan"]) >= {"kept", "again, run 1"}
+    assert {"kept_bytes", "forward_ms", "again_ms"} <= set(table)
+    labels = [button.proto.label for button in at.get("download_button")]
+    assert {"Plan (JSON)", "Settings (YAML)", "HTML", "CSV", "Parquet"} <= set(labels)
+
+    planned.press("memory.measure")
+    (run,) = runs.store.list(kind="plan")
+    plan = Plan.read(run.spec["plan"])
+    assert plan.recompute and run.threads == 1 and run.spec["training"]["batch"] == BATCH
+    assert any("Queued" in bar.proto.text for bar in planned.at.get("progress"))
+    planned.press("Cancel")
+    planned.until(lambda at: "This measurement was cancelled" in planned.words())
+
+    done = measured(runs, plan)
+    at = planned.open("5_Memory", run=done.id)
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 2)
+    shown = {metric.label: (metric.value, metric.delta) for metric in at.metric}
+    assert shown["Step, measured"][0] == "9 ms" and "12.5 % slower" in shown["Step, measured"][1]
+    assert "+0.00 % off" in shown["Peak, measured"][1]
+    names = [trace["name"] for trace in json.loads(at.get("plotly_chart")[0].proto.spec)["data"]]
+    assert "with a plan, measured" in names and "as it is, measured" in names
+
+    planned.give(at.selectbox(key=f"memory.{done.id}.fit.card"), "an amount that I type")
+    planned.give(planned.at.text_input(key=f"memory.{done.id}.fit.typed"), "30 MiB")
+    planned.press(f"memory.{done.id}.fit.start")
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 3)
+    shown = {metric.label: metric.value for metric in at.metric}
+    assert shown["Largest as it is, predicted"].startswith("batch ")
+    assert "% a sample" in shown["Beyond costs at most, predicted"]
+    assert "Plans fit" in titles(at)[2]
+
+    planned.press(f"memory.{done.id}.train")
+    assert in_session(planned.at, "settings.parity")["plan"]["recompute"]
+    assert "Memory plan" in planned.words() and "bit for bit" in planned.words()
+    assert not [error.value for error in planned.at.error]
+    planned.press("train.plan.remove")
+    assert "plan" not in in_session(planned.at, "settings.parity")
+
+
+def test_what_is_not_planned_is_told(visitor: Any) -> None:
+    visitor.open()
+    state = visitor.at.session_state["hybridlab"]
+    state["train_source"], state["train_task"] = f"preset {PRESET}", "parity"
+    state["settings.parity"] = {"precision": "bfloat16", "accumulation": 2, "batch": 4}
+    visitor.open("5_Memory")
+    visitor.until(lambda at: len(at.error) == 2)
+    assert "is not planned" in visitor.at.error[0].value
+
+
+def test_a_plan_of_another_design_is_told_on_the_train_page(opened: Any) -> None:
+    figures = Figures(peak_bytes=9, step_ms=1.0)
+    plan = Plan(
+        fingerprint="x", components=("a",), batch=4, length=8, predicted=figures, plain=figures
+    )
+    opened.at.session_state["hybridlab"]["settings.parity"] = {"plan": plan.as_dict()}
+    opened.open("2_Train")
+    assert any("made for another architecture" in error.value for error in opened.at.error)
+    opened.at.session_state["hybridlab"]["settings.parity"] = {"plan": {"version": 7}}
+    opened.open("2_Train")
+    assert any("plan" in error.value for error in opened.at.error)
+
+
+@pytest.mark.parametrize("bad", ["nosuchrun000", "../../etc"])
+def test_an_address_that_leads_nowhere_is_told(visitor: Any, bad: str) -> None:
+    visitor.open("5_Memory", run=bad)
+    assert len(visitor.at.error) == 1
+
+
+def test_a_measurement_that_failed_says_why(visitor: Any, runs: Any) -> None:
+    run = runs.ended(
+        "small", RunState.FAILED, error="no memory is left", kind="plan", text=TEXT, **TRAINING
+    )
+    visitor.open("5_Memory", run=run.id)
+    assert "no memory is left" in [error.value for error in visitor.at.error]
+    visitor.open("3_Runs")
+    visitor.at.session_state["hybridlab"]["selected_runs"] = [run.id]
+    visitor.open("3_Runs")
+    visitor.press("run.open")
+    assert "no memory is left" in [error.value for error in visitor.at.error]

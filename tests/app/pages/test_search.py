@@ -1,0 +1,164 @@
+"""The Search page: set up a search, look at a study, choose a point and go on with it."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from hybridlab.architecture.document import loads
+from hybridlab.errors import Problem, RunError
+from hybridlab.search import driver as driving
+from hybridlab.search.driver import Request, note_end
+from hybridlab.search.spec import SearchSpec, search_of
+from hybridlab.ui.search import setup
+from hybridlab.ui.search.opened import look
+from hybridlab.ui.search.table import table_of, zipped
+from hybridlab.workflows.search import run_search
+from tests.app.held import held, in_session
+
+SMALL = """
+name: small
+closed_form: {blocks: 3, widths: [64, 96], heads: [2, 4], mixers: [attention, lstm]}
+sampler: random
+trials: 24
+"""
+OpenPage = Callable[..., AppTest]
+Said = Callable[[AppTest], str]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Request]]:
+    """Keep what would be started instead of starting it."""
+    found: list[tuple[str, Request]] = []
+    monkeypatch.setattr(setup, "start_driver", lambda name, request: found.append((name, request)))
+    monkeypatch.setattr(setup, "_WAIT_S", 60.0)
+    return found
+
+
+@pytest.fixture
+def study(home: Any) -> str:
+    """A study of the closed form, made as the driver makes it."""
+    limited = SMALL + "limits: {peak_bytes: 60 MiB}\n"
+    run_search(search_of(limited), study="small-study")
+    return "small-study"
+
+
+def press(page: AppTest, label: str) -> None:
+    next(one for one in page.button if one.label.startswith(label)).click().run()
+    assert not page.exception
+
+
+def view(page: AppTest, name: str) -> None:
+    next(one for one in page.get("button_group") if one.label == "View").set_value(name).run()
+    assert not page.exception
+
+
+def test_a_search_is_set_up_from_a_text_and_started(
+    open_page: OpenPage, said: Said, started: list[tuple[str, Request]]
+) -> None:
+    page = open_page("6_Search")
+    assert "What may vary" in said(page) and "None yet" in said(page)
+    held(page.selectbox, "widget.search.source").select("text").run()
+    assert not [one for one in page.button if one.label == "Start search"]
+    held(page.text_area, "widget.search.text").set_value(SMALL).run()
+    facts = {one.label: one.value for one in page.metric}
+    assert facts["Designs"] == "256" and facts["Can be built"].startswith("100%")
+    assert facts["Trials"] == "24"
+    limit = next(one for one in page.text_input if one.label.startswith("Peak memory at most"))
+    limit.set_value("a lot").run()
+    assert "'a lot' is not a size" in said(page)
+    assert next(one for one in page.button if one.label == "Start search").disabled
+    limit = next(one for one in page.text_input if one.label.startswith("Peak memory at most"))
+    limit.set_value("1 KiB").run()
+    assert "no design keeps this limit" in said(page)
+    limit = next(one for one in page.text_input if one.label.startswith("Peak memory at most"))
+    limit.set_value("30 MiB").run()
+    next(one for one in page.number_input if one.label == "Workers").set_value(3).run()
+    press(page, "Start search")
+    ((name, request),) = started
+    assert name.startswith("small-") and (request.trials, request.workers) == (24, 3)
+    spec = SearchSpec.model_validate(request.file)
+    assert spec.limits == {"peak_bytes": 30 * 2**20}
+    assert page.query_params["study"] == name
+
+
+def test_a_design_is_marked_and_its_space_shown(
+    open_page: OpenPage, said: Said, started: list[tuple[str, Request]]
+) -> None:
+    page = open_page("1_Design", preset="lstm_attention_mini")
+    page.switch_page("pages/6_Search.py").run()
+    held(page.selectbox, "widget.search.source").select("design").run()
+    assert "Nothing is marked yet" in said(page)
+    design = in_session(page, "design")
+    prefix = f"widget.search.marks.{design.history}"
+    nodes = [one for one in page.multiselect if one.label == "May vary"]
+    node = next(one for one in nodes if (one.key or "").endswith(".attention"))
+    node.select("heads").run()
+    assert not page.exception
+    values = held(page.text_input, f"{prefix}.attention.heads")
+    assert values.value == "1, 2, 4, 8"
+    values.set_value("2, 4").run()
+    held(page.text_input, f"{prefix}.width").set_value("16, 32").run()
+    assert not page.exception, page.exception
+    assert {one.label: one.value for one in page.metric}["Designs"] == "4"
+    press(page, "Start search")
+    spec = SearchSpec.model_validate(started[0][1].file)
+    assert spec.search == {"width": [16, 32], "attention": {"heads": [2, 4]}}
+    assert spec.task and spec.objectives[1] == "peak_bytes"
+
+
+def test_a_study_is_looked_at_from_all_sides(open_page: OpenPage, said: Said, study: str) -> None:
+    page = open_page("6_Search", study=study)
+    state = look(study)
+    assert state.front and not state.feasible.all()
+    assert (
+        f"24 of 24 trials · {len(state.front)} on the front" in page.get("progress")[0].proto.text
+    )
+    assert "The best" in [one.label for one in page.selectbox]
+    for name in ("progress", "choices", "trials", "front"):
+        view(page, name)
+    press(page, "Knee")
+    assert "Against its neighbours" in said(page) or len(state.front) == 1
+    assert "need repeats" in said(page) or "nothing varies by chance" in said(page)
+    frame = table_of(state)
+    assert len(frame) == 24 and frame["front"].sum() == len(state.front)
+    assert len(table_of(state, front_only=True)) == len(state.front)
+    with zipfile.ZipFile(io.BytesIO(zipped(state))) as archive:
+        files = [name for name in archive.namelist() if name.endswith(".yaml")]
+        assert len(files) == len(state.front)
+        for name in files:
+            loads(archive.read(name).decode())
+    press(page, "Open on the canvas")
+    design = in_session(page, "design")
+    assert design.origin.startswith("search small-study, trial")
+    assert loads(design.text).name == "small"
+
+
+def test_a_budget_is_answered_at_once(open_page: OpenPage, said: Said, study: str) -> None:
+    page = open_page("6_Search", study=study)
+    state = look(study)
+    best = state.rows[state.front[0]]
+    assert f"Trial **{best.number}**" in said(page), "without limits it is the best of all"
+    cheapest = state.rows[state.front[-1]]
+    slider = page.select_slider[0]
+    slider.set_value(cheapest.values[1]).run()
+    assert f"Trial **{cheapest.number}**" in said(page)
+    press(page, "Choose it")
+    assert held(page.selectbox, f"search.{study}.point").value == cheapest.number
+
+
+def test_what_went_wrong_is_told(open_page: OpenPage, said: Said, home: Any) -> None:
+    page = open_page("6_Search", study="nothing")
+    assert "there is no study called" in said(page)
+    folder = driving.searches_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    driving._write(folder / "bad.request.json", vars(Request({}, 1, "random", 1)))
+    driving._write(folder / "bad.driver.json", {"pid": 1, "birth": "never", "started": 0.0})
+    note_end("bad", RunError(Problem("storage", "the disk is full")))
+    page = open_page("6_Search", study="bad")
+    assert "the disk is full" in said(page) and "no study called" not in said(page)

@@ -1,0 +1,64 @@
+"""A preset's step is looked at in memory, planned for half of it, measured, and trained with the plan."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from test_canvas import open_design, settled
+from test_strategies import pick
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+
+
+def test_half_of_the_memory_is_planned_measured_and_trained(page: Page, shoot_both: Any) -> None:
+    open_design(page, "jamba_mini")
+    settled(page)
+    page.get_by_test_id("stTopNavLink").filter(has_text="Memory").click()
+    expect(page.get_by_role("heading", name="Memory", exact=True)).to_be_visible()
+    page.set_viewport_size({"width": 1440, "height": 1900})
+    expect(page.get_by_role("combobox", name=re.compile("Architecture$"))).to_have_value(
+        re.compile("jamba-mini")
+    )
+    pick(page, "Task", "Digits, pixel by pixel")
+    batch = page.get_by_label(re.compile("^Batch")).first
+    batch.fill("16")
+    batch.press("Enter")
+    expect(page.get_by_text(re.compile("^Of the peak of"))).to_be_visible()
+    expect(page.get_by_text("At this budget the step stays as it is")).to_be_visible()
+    shoot_both(page, "memory_as_it_is")
+
+    half = page.get_by_role("textbox", name="or type it")
+    half.fill("50%")
+    half.press("Enter")
+    expect(page.get_by_text(re.compile(r"^\d+ % less memory for"))).to_be_visible()
+    expect(page.get_by_text("the step as it is", exact=True)).to_be_visible()
+    expect(page.get_by_text("computed again", exact=True).first).to_be_visible()
+    shoot_both(page, "memory_half")
+    page.get_by_role("radio", name="At the peak").click()
+    expect(page.get_by_text(re.compile("^At the peak most of the memory"))).to_be_visible()
+    page.get_by_role("radio", name="By component").click()
+
+    page.get_by_role("button", name="Apply and measure").click()
+    page.wait_for_url(re.compile(r"run="))
+    off = page.get_by_text(re.compile(r"predicted is [+-][\d.]+ % off"))
+    expect(off).to_be_visible(timeout=240_000)
+    found = re.search(r"predicted is ([+-][\d.]+) % off", off.inner_text())
+    assert found is not None and abs(float(found[1])) < 2
+    expect(page.get_by_text("with a plan, measured")).to_be_visible()
+    expect(page.get_by_text("the step as it is", exact=True)).to_be_visible()
+    shoot_both(page, "memory_measured")
+
+    page.get_by_role("button", name="Train with this plan").click()
+    expect(page.get_by_text("Memory plan", exact=True)).to_be_visible()
+    shoot_both(page, "memory_train")
+    steps = page.get_by_label(re.compile("^Steps"))
+    steps.fill("2000")
+    steps.press("Enter")
+    page.wait_for_timeout(500)
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_text(re.compile(r"Step [1-9][\d,]* of 2,000"))).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
