@@ -37,8 +37,8 @@ PARTS = ("sampling", "always")
 STEPS = 20
 """Of one turn: as many as lie between two measurings of the components."""
 ALWAYS: tuple[tuple[str, str, dict[str, Any], float], ...] = (
-    ("jamba_mini", "mqar", {"batch": 4}, 0.08),
-    ("jamba_mini", "python_bytes", {"batch": 64}, 0.03),
+    ("jamba_mini", "mqar", {"batch": 8}, 0.08),
+    ("jamba_mini", "python_bytes", {"batch": 48}, 0.03),
 )
 """Design, task, settings and line: one that calls much and computes little, one of about a second a step."""
 RESULTS = Path(__file__).parent.parent / "artifacts" / "benchmarks"

@@ -60,7 +60,8 @@ def profile(
     if not accelerators():  # on a GPU these lines also say why the driver would not be profiled
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from hybridlab.architecture.library import open_architecture
-    from hybridlab.workflows.profile import profile_classes, profile_sizes, profile_training
+    from hybridlab.workflows.profile import profile_training
+    from hybridlab.workflows.profile_inputs import profile_classes, profile_sizes
 
     sizes_asked = _numbers("--lengths", lengths), _numbers("--batches", batches)
     architecture = open_architecture(file)

@@ -16,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 from torch.profiler import ProfilerAction, profile, record_function, schedule
 
+from hybridlab.hardware.devices import free_bytes
 from hybridlab.hardware.meters.meter import why
 from hybridlab.runs.profile_request import (
     PROFILE,
@@ -30,9 +32,12 @@ from hybridlab.runs.profile_request import (
     write,
 )
 from hybridlab.trace.marks import RANGE
+from hybridlab.units import format_bytes
 
 LOOK_SECONDS = 0.2
 """The folder is looked at most this often."""
+MOST_SHARE = 0.25
+"""A recording ends before it takes more than this share of the memory that was free when it began."""
 KEPT = 10
 """Traces by schedule that are kept, the newest ones."""
 
@@ -134,6 +139,9 @@ class _Recording:
         self._draft = self._place / ".recording"
         self._hooks = contextlib.ExitStack()
         self._done, self._began = 0, step
+        # Events lie between the tensors of a step, whose memory then cannot be used again for larger ones.
+        self._resident_bytes, free = resident_bytes(), free_bytes("cpu")
+        self._most_bytes = None if free is None else MOST_SHARE * free
         self._running = False
         shutil.rmtree(self._draft, ignore_errors=True)
         self.request = request
@@ -171,6 +179,11 @@ class _Recording:
         self._profiler.step()
         rounds, rest = divmod(self._done, self.request.cycle)
         if rest:
+            taken = resident_bytes() - self._resident_bytes
+            if self._most_bytes is not None and taken > self._most_bytes:
+                self._end(
+                    f"It had taken {format_bytes(taken)} of memory, a quarter of what was free,"
+                )
             return
         self._stop()
         self._publish(rounds - 1, self.request.steps)
@@ -181,20 +194,22 @@ class _Recording:
         self._start()
 
     def cut_short(self) -> None:
-        """End early: what was recorded is written, unless it is nothing."""
+        """End early because the training is over: what was recorded is written, unless it is nothing."""
+        self._end("The run ended")
+
+    def _end(self, why: str) -> None:
+        """End early: what was recorded is written, unless it is nothing; ``why`` begins the sentence that says so."""
         rounds, rest = divmod(self._done, self.request.cycle)
         recorded = rest - self.request.wait - self.request.warm_up
         if recorded > 0:
             self._stop()
             self._publish(rounds, recorded)
             asked = self.request.steps
-            self._finish(
-                f"The run ended after {recorded} of the {asked} steps; the trace holds those."
-            )
+            self._finish(f"{why} after {recorded} of the {asked} steps; the trace holds those.")
             return
         self.abandon()
         if rounds:
-            message = f"The run ended after {rounds} of the {self.request.repeat} recordings."
+            message = f"{why} after {rounds} of the {self.request.repeat} recordings."
             self.request = replace(
                 self.request,
                 state=ProfileState.WRITTEN,
@@ -202,7 +217,7 @@ class _Recording:
                 first_step=self._first(rounds - 1),
             )
             return
-        message = "The run ended before a step was profiled; there is no trace."
+        message = f"{why} before a step was profiled; there is no trace."
         self.request = replace(self.request, state=ProfileState.FAILED, message=message)
 
     def abandon(self) -> None:
@@ -242,6 +257,11 @@ class _Recording:
         self._hooks.close()
         self._draft.rmdir()
         self.request = replace(self.request, state=ProfileState.WRITTEN, message=message)
+
+
+def resident_bytes() -> int:
+    """Return the memory of this process, in bytes."""
+    return int(psutil.Process().memory_info().rss)
 
 
 @contextlib.contextmanager

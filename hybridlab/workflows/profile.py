@@ -18,10 +18,8 @@ from hybridlab.architecture.spec import Architecture
 from hybridlab.components.types import TensorType
 from hybridlab.errors import HybridLabError, Problem, SpecError
 from hybridlab.profiling.calibrate import calibrate
-from hybridlab.profiling.classes import ByClass, measure_classes
 from hybridlab.profiling.record import NAMED, ComponentTime, Profile
 from hybridlab.profiling.session import Measured, OnStage, device_of, measure
-from hybridlab.profiling.sizes import BySize, measure_sizes, usual_sizes
 from hybridlab.profiling.sweep import UNATTRIBUTED
 from hybridlab.tasks.base import Batch, Task
 from hybridlab.tasks.registry import fit
@@ -87,7 +85,7 @@ def profile_settings(
     chosen, spec = prepare(settings)
     completed = fit(architecture, chosen)
     where = numerics(spec)
-    model = _built(completed, chosen, spec, weights)
+    model = built(completed, chosen, spec, weights)
     step = training_step(model, chosen, spec)
     predicted = None
     stream = None
@@ -140,62 +138,10 @@ def training_step(model: GraphModel, task: Task, spec: TrainSpec) -> TrainingSte
     )
 
 
-def profile_classes(
-    architecture: Architecture,
-    settings: Mapping[str, Any],
-    *,
-    weights: Path | None = None,
-    on_round: Callable[[int], object] = lambda number: None,
-) -> ByClass:
-    """Run an architecture forward on each class of its task's test inputs; see ``profiling.classes``.
-
-    Raises:
-        SpecError: the architecture or a setting is wrong.
-        TaskError: the task is unknown or does not fit.
-        DeviceError: there is no such device.
-        RunError: the weights are another architecture's.
-    """
-    chosen, spec = prepare(settings)
-    where = numerics(spec)
-    model = _built(fit(architecture, chosen), chosen, spec, weights).to(where.device)
-    return measure_classes(model, chosen, on_round=on_round)
-
-
-def profile_sizes(
-    architecture: Architecture,
-    settings: Mapping[str, Any],
-    *,
-    lengths: Sequence[int] = (),
-    batches: Sequence[int] = (),
-    weights: Path | None = None,
-    on_size: Callable[[int], object] = lambda number: None,
-) -> BySize:
-    """Run an architecture forward at several lengths and batches; see ``profiling.sizes``.
-
-    Without lengths these are half, all and twice the task's own; without batches one sample and the training's batch.
-
-    Raises:
-        SpecError: the architecture or a setting is wrong.
-        TaskError: the task is unknown or does not fit.
-        DeviceError: there is no such device.
-        RunError: a size is out of range, or the weights are another architecture's.
-    """
-    chosen, spec = prepare(settings)
-    where = numerics(spec)
-    model = _built(fit(architecture, chosen), chosen, spec, weights).to(where.device)
-    usual = usual_sizes(chosen, spec.batch)
-    return measure_sizes(
-        model,
-        chosen,
-        lengths=lengths or usual[0],
-        batches=batches or usual[1],
-        on_size=on_size,
-    )
-
-
-def _built(
+def built(
     architecture: Architecture, task: Task, spec: TrainSpec, weights: Path | None
 ) -> GraphModel:
+    """Build a network that has its task's input and head, with the weights of a file or those that the seed gives."""
     model = build(architecture, task.input_type(), seed=spec.seed)
     if weights is not None:
         load_weights(model, read_tensors(weights), weights)
@@ -381,8 +327,18 @@ def _profile(
         threads=torch.get_num_threads(),
         torch_version=torch.__version__,
         trace=str(measured.trace) if measured.trace is not None else None,
-        notes=(*notes, *(stream.notes if stream is not None else ())),
+        notes=(*notes, *host_only(device), *(stream.notes if stream is not None else ())),
         energy=measured.energy,
+    )
+
+
+def host_only(device: torch.device) -> tuple[str, ...]:
+    """Say what times by component are of, where they are not of the device; nothing on a CPU."""
+    if device.type == "cpu":
+        return ()
+    return (
+        f"times of components are the host's, which starts the work of {device}; its kernels by component are in this "
+        "profile's trace, which the Profile page and `hybridlab trace show` read",
     )
 
 

@@ -13,7 +13,8 @@ from hybridlab.runs.home import home_id
 from hybridlab.runs.profile_request import PROFILE
 from hybridlab.runs.record import RunState
 from hybridlab.runs.store import open_store
-from hybridlab.workflows.profile import profile_classes, profile_settings, profile_sizes
+from hybridlab.workflows.profile import profile_settings
+from hybridlab.workflows.profile_inputs import profile_classes, profile_sizes
 from hybridlab.workflows.train import write_whole
 from hybridlab.workflows.weighted import final_weights
 

@@ -14,7 +14,7 @@ from hybridlab.errors import HybridLabError, RunError
 from hybridlab.profiling.record import Profile
 from hybridlab.trace.calibration import _FILE, Calibration, Factors, fit, keep, kept
 from hybridlab.trace.stream import OpStream
-from hybridlab.workflows.profile import profile_any
+from hybridlab.workflows.profile import host_only, profile_any
 
 TEXT = """
 name: small
@@ -152,3 +152,10 @@ def test_a_calibration_is_kept_by_threads(tmp_path: Path, monkeypatch: pytest.Mo
     assert made.uses == {"mlp": Factors(2.0, 3.0)}
     (tmp_path / "cache" / _FILE).write_text("{")
     assert kept(1) == Calibration()
+
+
+def test_whose_times_components_have_is_told_where_they_are_not_the_devices() -> None:
+    """A step on an accelerator is timed whole, and waited for; its components are timed where they are started."""
+    assert host_only(torch.device("cpu")) == ()
+    (note,) = host_only(torch.device("cuda", 1))
+    assert "the host's" in note and "cuda:1" in note and "trace" in note

@@ -167,6 +167,23 @@ def test_a_training_that_ends_meanwhile_leaves_the_steps_it_has(
     assert (folder / "profile" / found.file).stat().st_size == found.size_bytes
 
 
+def test_a_recording_that_takes_too_much_memory_ends_with_the_steps_it_has(
+    trained: Trained, plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events between a step's tensors keep the heap from using their memory again: 40 MiB a step have been seen."""
+    taken = iter(range(0, 100 * 2**20, 2**20))
+    monkeypatch.setattr(step_profile, "resident_bytes", lambda: next(taken))
+    monkeypatch.setattr(step_profile, "free_bytes", lambda device: 15 * 2**20)
+    folder = tmp_path / "large"
+    assert trained(folder, ask=50).weights_sha256 == plain
+    found = read(folder)
+    assert found is not None
+    assert (found.state, found.first_step, found.recorded) == (ProfileState.WRITTEN, 5, 3)
+    words = "It had taken 4 MiB of memory, a quarter of what was free, after 3 of the 50 steps;"
+    assert found.message.startswith(words)
+    assert steps_in(folder / "profile" / found.file) >= {f"ProfilerStep#{n}" for n in (5, 6, 7)}
+
+
 def test_a_training_that_ends_before_the_first_step_says_so(
     trained: Trained, tmp_path: Path
 ) -> None:

@@ -9,6 +9,9 @@ import streamlit as st
 
 from hybridlab.ui.profile.opened import Opened
 
+_OF_TWO = {"calls_a": "calls before", "calls_b": "calls after", "us_a": "before", "us_b": "after"}
+"""Columns of the first and the second of two traces that are compared."""
+
 
 def measure(opened: Opened, name: str) -> Literal["device", "host"]:
     """Let a person choose which time is meant, where the trace has both; return the choice."""
@@ -33,6 +36,10 @@ def time_columns(table: pd.DataFrame) -> dict[str, Any]:
         if name.endswith("_us"):
             title = f"{words.removesuffix(' us')} (µs)"
             found[name] = st.column_config.NumberColumn(title, format="%.1f")
+        elif name in _OF_TWO:
+            unit = " (µs)" if name.startswith("us_") else ""
+            format = "%.1f" if unit else "localized"
+            found[name] = st.column_config.NumberColumn(f"{_OF_TWO[name]}{unit}", format=format)
         elif name.endswith("_bytes"):
             found[name] = st.column_config.NumberColumn(
                 f"{words.removesuffix(' bytes')} (bytes)", format="localized"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -12,6 +13,7 @@ from hybridlab.runs import trace_reading, traces
 from hybridlab.runs.trace_reading import ReadingState
 from hybridlab.ui.profile import trace_open
 from hybridlab.ui.profile.sections import OF_TRACES
+from hybridlab.ui.profile.trace_measure import time_columns
 from hybridlab.ui.profile.trace_overview import _device_table
 from hybridlab.workflows import read_trace
 from tests.profiling.traces import complete, training, written
@@ -77,6 +79,18 @@ def test_devices_stand_beside_what_their_makers_publish() -> None:
     assert list(table["memory traffic"]) == ["900 GB/s", "not known"]
     unknown = _device_table({"devices": devices[1:], "device_use": []})
     assert "half precision" not in unknown
+
+
+def test_columns_of_two_traces_say_which_and_in_what_unit() -> None:
+    table = pd.DataFrame({"us_a": [1.23456], "us_b": [2.0], "calls_a": [1], "change_us": [0.8]})
+    found = time_columns(table)
+    assert [found[name]["label"] for name in table] == [
+        "before (µs)",
+        "after (µs)",
+        "calls before",
+        "change (µs)",
+    ]
+    assert found["us_a"]["type_config"]["format"] == "%.1f"
 
 
 def test_every_view_of_a_trace_is_drawn(tmp_path: Path) -> None:
