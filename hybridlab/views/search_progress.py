@@ -24,7 +24,7 @@ STATE_WORDS = {
     "failed": "failed",
     "running": "running",
 }
-MOST_BARS = 1_500
+MOST_BARS = 600
 
 
 @dataclass(frozen=True)

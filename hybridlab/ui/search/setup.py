@@ -15,7 +15,6 @@ from hybridlab.errors import HybridLabError, Problem
 from hybridlab.runs.slots import core_count
 from hybridlab.search.driver import Request, start_driver
 from hybridlab.search.landscape import Objective
-from hybridlab.search.samplers import SAMPLERS
 from hybridlab.search.spec import MAX_TRIALS, search_of
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.search import kept
@@ -29,7 +28,7 @@ STUDY = "study"
 """The name in the address of the study that is looked at."""
 MOST_WORKERS = 64
 _WAIT_S = 0.25
-_SAMPLERS = {
+SAMPLERS = {
     "cost_aware": "cost-aware evolution (ours)",
     "tpe": "TPE",
     "nsga2": "NSGA-II",
@@ -37,6 +36,7 @@ _SAMPLERS = {
     "random": "random",
     "grid": "grid",
 }
+"""How samplers are called here; ``search.samplers`` makes them, with torch."""
 
 
 def setup() -> None:
@@ -90,14 +90,13 @@ def _effort(key: str, content: Mapping[str, Any]) -> tuple[int, int, str]:
             MOST_WORKERS,
             f"Trials at the same time; this machine has {core_count()} cores.",
         )
-    names = {name: _SAMPLERS.get(name, name) for name in SAMPLERS}
     wanted = str(content.get("sampler", "cost_aware"))
     with right:
         sampler = kept.choice(
             "Sampler",
             f"{key}.sampler",
-            names,
-            wanted if wanted in names else "cost_aware",
+            SAMPLERS,
+            wanted if wanted in SAMPLERS else "cost_aware",
             "Cost-aware evolution knows every design's predicted cost before it is tried.",
         )
     return trials, workers, sampler
