@@ -16,6 +16,7 @@ PYTEST_FLAGS ?=
 KILLS ?= 1000
 SIGTERMS ?= 200
 OOMS ?= 100
+SEARCH_KILLS ?= 50
 CANVAS := hybridlab/ui/canvas/frontend
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
@@ -27,7 +28,7 @@ help:
 	@echo "make app     start HybridLab on http://$(ADDRESS):$(PORT)"
 	@echo "make test    run all tests, with a browser       make check   format, lint, types and imports"
 	@echo "make format  format and mend what can be mended  make wheel   build dist/hybridlab-*.whl"
-	@echo "make bench   run the benchmarks                  make faults  kill trainings at random moments"
+	@echo "make bench   run the benchmarks                  make faults  kill trainings and searches at random moments"
 	@echo "make canvas  build the canvas from its sources (needs Node 20 or newer)"
 	@echo "make canvas-check    the canvas's own lint and tests; make check runs them too"
 	@echo "make lock    resolve the dependencies again into constraints.txt"
@@ -79,7 +80,7 @@ bench: dev
 	if [ -n "$$failed" ]; then echo "lines not met:$$failed"; exit 1; fi
 
 faults: dev
-	HYBRIDLAB_KILLS=$(KILLS) HYBRIDLAB_SIGTERMS=$(SIGTERMS) HYBRIDLAB_OOMS=$(OOMS) $(BIN)/pytest tests/faults -n 2 -rP $(PYTEST_FLAGS)
+	HYBRIDLAB_KILLS=$(KILLS) HYBRIDLAB_SIGTERMS=$(SIGTERMS) HYBRIDLAB_OOMS=$(OOMS) HYBRIDLAB_SEARCH_KILLS=$(SEARCH_KILLS) $(BIN)/pytest tests/faults -n 2 -rP $(PYTEST_FLAGS)
 
 dev: $(VENV)/.dev-installed
 

@@ -7,14 +7,17 @@ import warnings
 from fractions import Fraction
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from hybridlab.architecture import kept
 from hybridlab.components.base import BuildContext, Kind
 from hybridlab.components.lengths import concrete, written
 from hybridlab.components.registry import palette
 from hybridlab.components.types import TensorKind, TensorType
 
+_AS_JSON: TypeAdapter[TensorType | str] = TypeAdapter(TensorType | str)
 _HAS_LENGTH = {TensorKind.TOKENS, TensorKind.SEQUENCE, TensorKind.SERIES}
 
 
@@ -66,6 +69,18 @@ def run_fake(
     name: str, params_json: str, context: BuildContext, batch: int, length: int
 ) -> TensorType | str:
     """Build and run one component on fake tensors; return its output's type, or the reason why it cannot run."""
+    question = f"run {name} {params_json} {context!r} {batch} {length}"
+    answer = kept.known(question)
+    if answer is not None:
+        return _AS_JSON.validate_json(answer)
+    found = _run_fake(name, params_json, context, batch, length)
+    kept.add(question, _AS_JSON.dump_json(found).decode())
+    return found
+
+
+def _run_fake(
+    name: str, params_json: str, context: BuildContext, batch: int, length: int
+) -> TensorType | str:
     info = palette()[name]
     params = info.cls.Params.model_validate_json(params_json)
     if info.cls.recurrent_trace and any(map(unknown_length, context.inputs)):

@@ -146,7 +146,7 @@ def _print(front: ParetoFront) -> None:
     table(f"front of {front.study}: what no other trial beats", ("trial", *columns), rows, columns)
     share = front.hypervolume_share
     pairs = [
-        ("trials", f"{front.trials:,}, {front.infeasible} over a limit, {front.failed} failed"),
+        ("trials", _counted(front)),
         ("hypervolume", f"{front.hypervolume:.6g}"),
     ]
     if share is not None:
@@ -154,6 +154,11 @@ def _print(front: ParetoFront) -> None:
     if knee := front.knee():
         pairs.append(("knee", f"trial {knee.trial}"))
     facts(pairs)
+
+
+def _counted(front: ParetoFront) -> str:
+    words = f"{front.trials:,}, {front.infeasible} over a limit, {front.failed} failed"
+    return words + (f", {front.stopped} stopped early" if front.stopped else "")
 
 
 VERBS: dict[str, Callable[..., Any]] = {"search": search, "worker": worker, "front": front}

@@ -18,6 +18,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from hybridlab.search.gain import expected_gain
+from hybridlab.search.halving import foreseen
 from hybridlab.search.landscape import Array, Landscape, signs, within
 from hybridlab.search.pareto import non_dominated
 from hybridlab.search.space import Codes
@@ -64,7 +65,8 @@ class CostAware(BaseSampler):
             if row.tobytes() not in tried:
                 return dict(self.landscape.space.design(row))
         done = [one for one in trials if one.state == TrialState.COMPLETE]
-        return dict(self.landscape.space.design(self._chosen(rng, done, tried)))
+        short, values = foreseen(trials)
+        return dict(self.landscape.space.design(self._chosen(rng, done, tried, short, values)))
 
     def sample_independent(
         self,
@@ -102,9 +104,17 @@ class CostAware(BaseSampler):
         return rows[within(self.landscape, prices) & ~np.isinf(prices).any(axis=1)]
 
     def _chosen(
-        self, rng: np.random.Generator, done: list[FrozenTrial], tried: set[bytes]
+        self,
+        rng: np.random.Generator,
+        done: list[FrozenTrial],
+        tried: set[bytes],
+        short: list[FrozenTrial],
+        short_values: Array,
     ) -> NDArray[np.int64]:
-        """Return the candidate with the best expected gain; a random design where nothing has been measured yet."""
+        """Return the candidate with the best expected gain; a random design where nothing has been measured yet.
+
+        ``short`` are trials that were stopped: the surrogate learns from what they would have come to, the front not.
+        """
         P = len(self.landscape.space.choices)
         usable = [one for one in done if self._row(one)]
         if not usable:
@@ -114,7 +124,15 @@ class CostAware(BaseSampler):
         values = raw * signs(self.landscape)
         allowed = within(self.landscape, raw)
         dearest = self._dearest_prices()
-        sets = _Foreseen(self.landscape, codes.reshape(-1, P), values, allowed, dearest, rng)
+        sets = _Foreseen(
+            self.landscape,
+            codes.reshape(-1, P),
+            values,
+            allowed,
+            dearest,
+            rng,
+            self._lesson(short[-MOST_LEARNT_FROM:], short_values[-MOST_LEARNT_FROM:]),
+        )
         parents = codes[sets.parents]
         candidates = self._new(rng, parents, self.landscape.pool, tried)
         gains = sets.gains(candidates)
@@ -130,6 +148,14 @@ class CostAware(BaseSampler):
         if not len(candidates) or not np.isfinite(gains).any():
             return self._random(rng, tried)
         return np.asarray(candidates[int(np.nanargmax(gains))], dtype=np.int64)
+
+    def _lesson(self, trials: list[FrozenTrial], raw: Array) -> tuple[Codes, Array]:
+        """Return trials as rows and values with signs turned, (K, P) and (K, M); those of other spaces left out."""
+        kept = [at for at, one in enumerate(trials) if self._row(one)]
+        rows = [np.frombuffer(self._row(trials[at]), dtype=np.int64) for at in kept]
+        shape = len(kept), len(self.landscape.space.choices)
+        values = raw[kept].reshape(len(kept), len(self.landscape.objectives))
+        return np.array(rows, dtype=np.int64).reshape(shape), values * signs(self.landscape)
 
     def _dearest_prices(self) -> Array:
         """Return about the worst that a possible design costs, signs turned, (M): the limit, where there is one.
@@ -194,6 +220,7 @@ class _Foreseen:
         allowed: NDArray[np.bool_],
         dearest: Array,
         rng: np.random.Generator,
+        lesson: tuple[Codes, Array],
     ) -> None:
         self.landscape = landscape
         self.signs = signs(landscape)
@@ -207,9 +234,10 @@ class _Foreseen:
         second = left[non_dominated(values[left])] if len(left) else left
         self.parents = np.concatenate((self.front, self.front, second))
         rows = _learnt_from(len(codes), self.front, rng)
-        features = landscape.space.features(codes[rows])
+        features = landscape.space.features(np.concatenate((codes[rows], lesson[0])))
+        learnt = np.concatenate((values[rows], lesson[1]))
         self.surrogates = {
-            column: Surrogate.fit(features, values[rows, column])
+            column: Surrogate.fit(features, learnt[:, column])
             for column, objective in enumerate(landscape.objectives)
             if not objective.predicted
         }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from optuna.study import Study
+from optuna.trial import TrialState
 
 from hybridlab.architecture.document import dump
 from hybridlab.architecture.spec import Architecture
@@ -44,6 +45,8 @@ class ParetoFront:
     trials: int
     infeasible: int
     failed: int
+    stopped: int = 0
+    """Trials whose training was not worth going on with."""
 
     @property
     def small(self) -> Array:
@@ -94,6 +97,7 @@ class ParetoFront:
             "trials": self.trials,
             "infeasible": self.infeasible,
             "failed": self.failed,
+            "stopped": self.stopped,
             "reference": list(self.reference),
             "hypervolume": self.hypervolume,
             "hypervolume_share": self.hypervolume_share,
@@ -137,7 +141,8 @@ def front_of(study: Study, landscape: Landscape) -> ParetoFront:
         hypervolume_share=volume / exact[1] if exact else None,
         trials=len(every),
         infeasible=len(done) - len(kept),
-        failed=sum(one.state.is_finished() for one in every) - len(done),
+        failed=sum(one.state == TrialState.FAIL for one in every),
+        stopped=sum(one.state == TrialState.PRUNED for one in every),
     )
 
 

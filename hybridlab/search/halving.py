@@ -2,8 +2,9 @@
 
 After a few steps, and a few times as many again (the rungs), a trial is compared with every other at the same number of
 steps, by its measured value there and its predicted prices. It goes on if it is among the best ``1/eta`` of them: layer
-by layer of the front, and within a layer by how much hypervolume it alone covers. Each decides as soon as it arrives
-and waits for nobody (https://arxiv.org/abs/1810.05934). Optuna prunes by one objective only.
+by layer of the front, and within a layer by how much hypervolume it alone covers; the first few go on in any case.
+Each decides as soon as it arrives and waits for nobody (https://arxiv.org/abs/1810.05934). Optuna prunes by one
+objective only.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from collections.abc import Sequence
 import numpy as np
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from hybridlab.search.pareto import Array, hypervolume, non_dominated, scaled
 
 PRICES = "prices"
 """The trial's attribute with what its objectives were predicted to be, null for the measured one."""
+RUNGS = "rungs"
+"""The trial's attribute with its measured value by step: Optuna's own intermediate values break its TPE, which asks a
+study of several objectives for its one direction as soon as a trial that has some is stopped."""
 _EXACT_AMONG = 64
 """Points of a layer up to which shares of the hypervolume are worked out; a larger one is ranked by its spread."""
 
@@ -32,8 +36,8 @@ def rungs_of(steps: int, eta: int, rungs: int) -> tuple[int, ...]:
 
 
 def goes_on(points_NM: Array, mine: int, eta: int) -> bool:
-    """Say whether one of N points, every value to be made small, is among the best ``1/eta`` of them."""
-    return mine in best_first(points_NM)[: math.ceil(len(points_NM) / eta)]
+    """Say whether one of N points, every value to be made small, is among the best ``1/eta``, or the best ``eta``."""
+    return mine in best_first(points_NM)[: max(eta, math.ceil(len(points_NM) / eta))]
 
 
 def best_first(points_NM: Array) -> list[int]:
@@ -53,7 +57,7 @@ def at_rung(trials: Sequence[FrozenTrial], step: int, signs_M: Array) -> tuple[A
     points, numbers = [], []
     for one in trials:
         prices = one.user_attrs.get(PRICES)
-        value = one.intermediate_values.get(step)
+        value = dict(one.user_attrs.get(RUNGS) or {}).get(str(step))
         if prices is not None and value is not None and len(prices) == len(signs_M):
             points.append([value if price is None else float(price) for price in prices])
             numbers.append(one.number)
@@ -65,13 +69,37 @@ def judge(study: Study, number: int, step: int, value: float, eta: int) -> bool:
     """Note a trial's value at a rung, and say whether it goes on; a trial without prices always does."""
     storage = study._storage
     trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-    with contextlib.suppress(
-        UpdateFinishedTrialError
-    ):  # told by a worker that thought this one dead
-        storage.set_trial_intermediate_value(trial_id, step, value)
+    before = dict(storage.get_trial_user_attrs(trial_id).get(RUNGS) or {})
+    with contextlib.suppress(UpdateFinishedTrialError):  # told by one that thought its worker dead
+        storage.set_trial_user_attr(trial_id, RUNGS, {**before, str(step): value})
     signs = np.array([1.0 if one.name == "MINIMIZE" else -1.0 for one in study.directions])
     points, numbers = at_rung(study.get_trials(deepcopy=False), step, signs)
     return number not in numbers or goes_on(points, numbers.index(number), eta)
+
+
+def foreseen(trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], Array]:
+    """Return the trials that were stopped and what they would have come to, (K, M), as their objectives are told.
+
+    A stopped trial's measured value is its last one, plus what trials that ran through have gained since that rung in
+    the mean; nothing is known of a trial without prices or values.
+    """
+    gained: dict[str, list[float]] = {}
+    for one in trials:
+        prices = one.user_attrs.get(PRICES)
+        if one.state is TrialState.COMPLETE and prices is not None and None in prices:
+            final = one.values[prices.index(None)]
+            for step, value in dict(one.user_attrs.get(RUNGS) or {}).items():
+                gained.setdefault(step, []).append(final - value)
+    known, rows = [], []
+    for one in trials:
+        prices, told = one.user_attrs.get(PRICES), dict(one.user_attrs.get(RUNGS) or {})
+        if one.state is not TrialState.PRUNED or not told or prices is None:
+            continue
+        step = max(told, key=int)
+        end = told[step] + (float(np.mean(gained[step])) if step in gained else 0.0)
+        known.append(one)
+        rows.append([end if price is None else float(price) for price in prices])
+    return known, np.array(rows, dtype=np.float64)
 
 
 def _alone(points_KM: Array) -> Array:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.library import open_architecture
 from hybridlab.errors import Problem, SpecError
 from hybridlab.search.closed_form import ClosedForm
 from hybridlab.search.landscape import (
+    Array,
     ClosedFormLandscape,
     Landscape,
     empty_space,
@@ -14,7 +17,11 @@ from hybridlab.search.landscape import (
     within,
 )
 from hybridlab.search.pareto import nearest_miss
+from hybridlab.search.space import Codes
 from hybridlab.search.spec import SearchSpec
+
+_DESCENTS = 24
+"""Steps towards a limit that no hand design keeps."""
 
 
 def landscape_of(spec: SearchSpec, text: str = "") -> Landscape:
@@ -36,6 +43,7 @@ def landscape_of(spec: SearchSpec, text: str = "") -> Landscape:
         problems = empty_space(trained.space.choices) + _unknown_limits(trained)
         if problems:
             raise SpecError(problems)
+        _reachable_limits(trained)
         return trained
     form = ClosedForm(sizes.blocks, sizes.widths, sizes.heads, sizes.mixers)
     landscape = ClosedFormLandscape(form, spec.name, dict(spec.limits))
@@ -53,6 +61,64 @@ def _unknown_limits(landscape: Landscape) -> list[Problem]:
         for name in landscape.limits
         if name not in names
     ]
+
+
+def _reachable_limits(landscape: Landscape) -> None:
+    """Refuse limits that no design keeps by its predicted cost, as far as a descent from the hand designs tells."""
+    predicted = {one.name for one in landscape.objectives if one.predicted} & set(landscape.limits)
+    if not predicted:
+        return
+    space = landscape.space
+    rows = landscape.repaired(space.codes(landscape.hand_designs()))
+    rows = np.unique(rows[(rows >= 0).all(axis=1)], axis=0)
+    for _ in range(_DESCENTS):
+        values = landscape.prices(rows)
+        rows, values = rows[~np.isinf(values).any(axis=1)], values[~np.isinf(values).any(axis=1)]
+        if not len(rows):
+            raise SpecError(Problem("search", "no design was found that can be built"))
+        if within(landscape, values).any():
+            return
+        nearest, missed = _nearest(landscape, values, predicted)
+        near = [rows[[nearest]]]
+        for place, size in enumerate(space.sizes):
+            for step in (-1, 1):
+                at = int(rows[nearest, place]) + step
+                if 0 <= at < size:
+                    other = rows[[nearest]].copy()
+                    other[0, place] = at
+                    near.append(other)
+        tried = landscape.repaired(np.concatenate(near))
+        tried = np.unique(tried[(tried >= 0).all(axis=1)], axis=0)
+        better, _ = _nearest(landscape, landscape.prices(tried), predicted)
+        if (tried[better] == rows[nearest]).all():
+            break
+        rows = tried
+    reached = float(values[nearest, missed])
+    name = landscape.objectives[missed].name
+    raise SpecError(
+        Problem(
+            f"limits.{name}",
+            "no design of the space was found that keeps this limit and the others",
+            f"{landscape.limits[name]:g}",
+            f"{reached:g} at the nearest, {_words(landscape, rows[nearest])}",
+            "raise the limit, or let smaller designs vary",
+        )
+    )
+
+
+def _nearest(landscape: Landscape, values_NM: Array, names: set[str]) -> tuple[int, int]:
+    """Return which design misses the limits on some objectives by least, and the objective that it misses most."""
+    turned = signs(landscape)
+    columns = [one.name for one in landscape.objectives]
+    limits = {
+        columns.index(name): float(turned[columns.index(name)] * landscape.limits[name])
+        for name in names
+    }
+    return nearest_miss(values_NM * turned, limits)
+
+
+def _words(landscape: Landscape, row_P: Codes) -> str:
+    return ", ".join(f"{name} {value}" for name, value in landscape.space.design(row_P).items())
 
 
 def _possible_limits(landscape: ClosedFormLandscape) -> None:

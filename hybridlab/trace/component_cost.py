@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from pydantic import TypeAdapter
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from hybridlab.architecture import kept
 from hybridlab.architecture.fake_run import fake_inputs, unknown_length
 from hybridlab.architecture.infer import SlotPlan
 from hybridlab.architecture.model import Slot
@@ -35,6 +37,9 @@ class Traced:
     output_bytes: int
     weights: int = 0
     """How many tensors its own parameters are."""
+
+
+_AS_JSON = TypeAdapter(Traced)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,16 @@ def trace_slot(
 
 @functools.lru_cache(maxsize=4096)
 def _trace(key: _Key, batch: int, length: int) -> Traced:
+    question = f"trace {key!r} {batch} {length}"
+    answer = kept.known(question)
+    if answer is not None:
+        return _AS_JSON.validate_json(answer)
+    traced = _traced(key, batch, length)
+    kept.add(question, _AS_JSON.dump_json(traced).decode())
+    return traced
+
+
+def _traced(key: _Key, batch: int, length: int) -> Traced:
     info = palette()[key.use]
     params = info.cls.Params.model_validate_json(key.params_json)
     plan = SlotPlan("", "", info, params, key.context, key.residual, key.output, key.lora)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hybridlab.architecture.kept import keeping
 from hybridlab.runs.pool import child_environment, module_command
 from hybridlab.search.claims import tally
 from hybridlab.search.description import TRIALS, describe, description_of
@@ -31,6 +32,7 @@ __all__ = ["front_of_study", "run_search", "searches_folder", "work_on"]
 OnTrial = Callable[[int, int], object]
 
 
+@keeping()
 def run_search(
     file: str | os.PathLike[str] | SearchSpec,
     *,
@@ -93,6 +95,7 @@ def run_search(
         )
 
 
+@keeping()
 def work_on(
     study: str,
     *,
@@ -151,6 +154,7 @@ def work_on(
         close(found)
 
 
+@keeping()
 def front_of_study(study: str, place: str | Path | None = None) -> ParetoFront:
     """Return the front that a study has by now.
 

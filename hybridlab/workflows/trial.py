@@ -56,9 +56,9 @@ def _goes_on(study: str, number: int, step: int, value: float, eta: int) -> bool
             on = judge(asked, number, step, value, eta)
         finally:
             close(asked)
-    except (*AWAY, HybridLabError) as error:
+    except (*AWAY, HybridLabError, KeyError) as error:
         print(f"step {step:,}: the study cannot be asked, going on: {error}", flush=True)
         return True
-    words = "goes on" if on else f"not among the best 1/{eta}, stops"
+    words = "goes on" if on else "others were better, stops"
     print(f"step {step:,}: {value:.4g}, {words}", flush=True)
     return on

@@ -13,17 +13,13 @@ from hybridlab.runs.slots import core_count
 from hybridlab.runs.store import open_store
 from hybridlab.search.claims import MOST_ATTEMPTS
 from hybridlab.search.landscape import Outcome
+from hybridlab.search.record import ARCHITECTURE, RUN
 from hybridlab.search.space import Codes
 from hybridlab.search.trained import TrainedLandscape
 from hybridlab.workflows.trial import KIND
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
-
-RUN = "run"
-"""The trial's attribute with its run's ``id`` and ``home``."""
-ARCHITECTURE = "architecture"
-"""The trial's attribute with the YAML text of what ran."""
 
 
 class RunSeats:
@@ -110,7 +106,7 @@ class RunSeats:
         if run.state is RunState.DONE:
             result = dict(run.result or {})
             if after := result.get("stopped_after"):
-                words = f"stopped after {after:,} steps: not among the best 1/{self._eta} there"
+                words = f"stopped after {after:,} steps: others were better there"
                 return Outcome(reason=words, stopped=True)
             return self._landscape.finished(row_P, dict(result.get("metrics") or {}))
         why = {

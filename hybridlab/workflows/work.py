@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 import threading
@@ -10,19 +11,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 from hybridlab.errors import HybridLabError
-from hybridlab.workflows.search import work_on
+from hybridlab.workflows.search import run_search, work_on
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[Callable[[], bool]]:
     """Give a function that says whether somebody wished to end this process, by Ctrl-C or a SIGTERM, in the block.
 
-    The first wish is heeded when it suits, the second raises ``KeyboardInterrupt`` there and then.
+    The first wish is heeded when it suits, a second Ctrl-C raises ``KeyboardInterrupt`` there and then.
     """
     asked = threading.Event()
 
-    def heard(_number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
+    def heard(number: int, _frame: FrameType | None) -> None:
+        if asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.set()
 
@@ -37,14 +38,28 @@ def stopped_by_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Work on the study that is named; return the exit code."""
-    if len(arguments) != 1:
-        print("usage: python -m hybridlab.workflows.work STUDY", file=sys.stderr)
-        return 2
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Work on the study that is named, made from a search file where one is given; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m hybridlab.workflows.work")
+    parser.add_argument("study")
+    parser.add_argument(
+        "--file", default="", help="the search, where the study may not be there yet"
+    )
+    parser.add_argument("--trials", type=int, default=None)
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args(arguments)
     try:
         with stopped_by_signals() as should_stop:
-            work_on(arguments[0], should_stop=should_stop)
+            if given.file:
+                run_search(
+                    given.file,
+                    study=given.study,
+                    trials=given.trials,
+                    workers=given.workers,
+                    should_stop=should_stop,
+                )
+            else:
+                work_on(given.study, workers=given.workers, should_stop=should_stop)
     except HybridLabError as error:
         print(error, file=sys.stderr)
         return 1
@@ -52,4 +67,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

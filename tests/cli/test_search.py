@@ -48,6 +48,51 @@ def test_a_named_study_is_gone_on_with_and_shown_as_a_table(cli: Cli, file: str)
     assert "15, 0 over a limit, 0 failed" in said.out
 
 
+def test_several_workers_share_a_study(cli: Cli, file: str, home: Path) -> None:
+    said = cli("search", file, "--workers", "2", "--study", "mine", "--trials", "30", "--json")
+    assert said.code == 0 and "study: mine" in said.err
+    assert said.json["failed"] == 0 and said.json["trials"] == 30
+    assert not (home / "searches" / "mine.log").read_text()
+
+
+def test_a_worker_needs_the_name_alone(cli: Cli, file: str, tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/there.sqlite"
+    arguments = (file, "--study", "mine", "--storage", place, "--sampler", "random")
+    assert cli("search", *arguments, "--trials", "4").code == 0
+    done = cli("worker", "--study", "mine", "--json")
+    assert done.code == 0 and done.json["trials"] == 4
+    for arguments in (
+        ["--study", "min"],
+        ["--study", "../x"],
+        ["--study", "mine", "--workers", "0"],
+    ):
+        assert cli("worker", *arguments, "--json").code == 2
+    said = cli("front", "min", "--json")
+    assert said.code == 2 and "did you mean 'mine'" in said.json["errors"][0]["fix"]
+
+
+def test_a_front_is_written_as_files_that_validate(cli: Cli, file: str, tmp_path: Path) -> None:
+    assert cli("search", file, "--study", "mine", "--trials", "9").code == 0
+    folder = tmp_path / "front"
+    said = cli("front", "mine", "--output", str(folder), "--json")
+    points = said.json["front"]
+    files = sorted(folder.glob("*.yaml"))
+    assert [file.name for file in files] == sorted(f"trial-{p['trial']:04}.yaml" for p in points)
+    for path in files[:3]:
+        checked = cli("validate", str(path), "--task", "parity", "--json")
+        assert checked.code == 0 and checked.json["ok"]
+    rows = (folder / "front.csv").read_text().strip().splitlines()
+    assert rows[0].startswith("trial,quality,peak_bytes,width,") and len(rows) == len(points) + 1
+    assert f"# mine, trial {points[0]['trial']}: quality" in files[0].read_text() or len(files) > 1
+    assert cli("front", "mine", "--output", str(folder)).code == 0, "the same front again"
+    assert "front of mine" in cli("front", "mine").out
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    said = cli("front", "mine", "--output", str(tmp_path / "other"), "--json")
+    assert said.code == 2 and "holds something else" in said.json["errors"][0]["message"]
+    assert cli("front", "mine", "--output", file, "--json").code == 1
+
+
 def test_bad_input_is_told(cli: Cli, file: str, tmp_path: Path) -> None:
     for arguments in (
         ["none.yaml"],

@@ -25,7 +25,7 @@ from hybridlab.search.study import REASON, close
 from tests.faults.search_zygote import IN_TRIAL, STUDY, TOOK_S
 from tests.search.backends import BACKENDS, backend
 
-KILLS = int(os.environ.get("HYBRIDLAB_SEARCH_KILLS", "6"))
+KILLS = int(os.environ.get("HYBRIDLAB_SEARCH_KILLS", "3"))
 """How many kills there are on each storage; ``make faults`` kills 50 times."""
 ZYGOTE = Path(__file__).parent / "search_zygote.py"
 SEATS = 3

@@ -66,6 +66,7 @@ VERBS = {
         "--json",
     },
     "export pytorch": {"--output", "--task", "--json"},
+    "front": {"--storage", "--output", "--json"},
     "import": {"--json"},
     "import hf": {"--output", "--ignore", "--weights", "--json"},
     "import megatron": {
@@ -115,7 +116,15 @@ VERBS = {
         "--by-input",
         "--json",
     },
-    "search": {"--trials", "--sampler", "--seed", "--study", "--storage", "--json"},
+    "search": {
+        "--trials",
+        "--sampler",
+        "--seed",
+        "--study",
+        "--storage",
+        "--workers",
+        "--json",
+    },
     "shrink": {
         "--output",
         "--width",
@@ -146,6 +155,7 @@ VERBS = {
         "--json",
     },
     "validate": {"--task", "--json"},
+    "worker": {"--study", "--storage", "--workers", "--json"},
     "runs": {"--state", "--limit", "--json"},
     "runs list": {"--state", "--limit", "--json"},
     "runs show": {"--json"},

@@ -88,9 +88,21 @@ def test_a_search_trains_and_ends_in_architectures_that_fit(text: str) -> None:
 
 
 def test_designs_beyond_a_limit_are_not_trained(text: str) -> None:
-    landscape = landscape_of(search_of(text + "limits: {peak_bytes: 1 KiB}\n"))
-    row = landscape.space.codes([landscape.hand_designs()[0]])[0]
-    assert "beyond the limit of 1,024" in landscape.measure(row, 0).reason
+    landscape = landscape_of(search_of(text + "limits: {peak_bytes: 48 KiB}\n"))
+    large = {"width": 12, "stage.repeat": 2, "stage.mix.use": "attention", "stage.mix.heads": 2}
+    row = landscape.space.codes([large])[0]
+    assert "beyond the limit of 49,152" in landscape.measure(row, 0).reason
+
+
+def test_limits_that_nothing_keeps_name_the_nearest_design(text: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        landscape_of(search_of(text + "limits: {peak_bytes: 1 KiB, val_accuracy: 0.1}\n"))
+    problem = caught.value.problems[0]
+    assert problem.path == "limits.peak_bytes" and problem.expected == "1024"
+    landscape = landscape_of(search_of(text))
+    rows = landscape.repaired(landscape.space.everything())
+    least = landscape.prices(rows)[:, 1].min()
+    assert problem.got.startswith(f"{least:g} at the nearest, width 8, stage.repeat 1")
 
 
 @pytest.mark.parametrize(
