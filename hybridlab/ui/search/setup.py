@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,16 +11,17 @@ import streamlit as st
 from hybridlab.architecture.document import write_yaml
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.runs.slots import core_count
-from hybridlab.search.driver import Request, start_driver
 from hybridlab.search.landscape import Objective
-from hybridlab.search.spec import MAX_TRIALS, search_of
+from hybridlab.search.spec import MAX_TRIALS
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.search import kept
 from hybridlab.ui.search.matter import matter
+from hybridlab.ui.search.opened import begun
 from hybridlab.ui.search.source import source
 from hybridlab.ui.worker_pool import Answer
 from hybridlab.units import format_count, format_seconds
 from hybridlab.views.search_axes import title_of, written
+from hybridlab.workflows.start_search import start_search
 
 STUDY = "study"
 """The name in the address of the study that is looked at."""
@@ -71,7 +70,7 @@ def setup() -> None:
         _space(answer)
     with about_effort:
         _price(answer, trials, workers)
-        _start(content, text, answer, trials, workers, sampler)
+        _start(content, text, answer, workers)
 
 
 def _effort(key: str, content: Mapping[str, Any]) -> tuple[int, int, str]:
@@ -167,9 +166,7 @@ def _start(
     content: Mapping[str, Any],
     text: str,
     answer: Answer | None,
-    trials: int,
     workers: int,
-    sampler: str,
 ) -> None:
     with st.container(horizontal=True):
         pressed = st.button(
@@ -193,11 +190,8 @@ def _start(
     if not pressed:
         return
     try:
-        spec = search_of(text)
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"{spec.name}-{stamp}-{secrets.token_hex(2)}"
-        file = spec.model_dump(mode="json")
-        start_driver(name, Request(file, trials, sampler, workers))
+        name = start_search(text, workers=workers)
+        begun(name)
     except HybridLabError as error:
         shell.problems(error.problems)
         return

@@ -60,7 +60,7 @@ def table_of(study: StudyState, *, front_only: bool = False) -> pd.DataFrame:
             row.values[column] if row.values else None for row in rows
         ]
     frame["time (s)"] = [
-        round(row.ended - row.began, 2) if row.began and row.ended else None for row in rows
+        round(row.ended - row.started, 2) if row.started and row.ended else None for row in rows
     ]
     frame["reason"] = [row.reason for row in rows]
     for choice in study.about.choices:
