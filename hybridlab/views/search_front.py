@@ -40,7 +40,9 @@ class FrontInfo:
         count = len(self.front[0])
         if not count:
             return "No trial keeps the limits yet" if self.beyond[0] else "No trial has ended yet"
-        points = f"{count} of {sum(len(one[0]) for one in self.groups)} trials are beaten by none"
+        points = (
+            f"{count:,} of {sum(len(one[0]) for one in self.groups):,} trials are beaten by none"
+        )
         return points if self.whole else f"{points} in all objectives"
 
     @property

@@ -53,7 +53,8 @@ def _one_error(study: StudyState) -> None:
         return
     if not errors[0].any():
         st.caption(
-            f"{errors[1]} repeats of designs gave the very same values: nothing varies by chance here."
+            f"Designs that were tried again ({errors[1]} times) gave the very same values: nothing varies by chance "
+            "here, and the best needs no error allowed for."
         )
         return
     place = {at: k for k, at in enumerate(study.done)}
@@ -67,7 +68,7 @@ def _one_error(study: StudyState) -> None:
         on_click=partial(take, study.name, number),
         help=(
             f"The least {title_of(study.objectives[price].name)} whose {title_of(study.objectives[metric].name)} is "
-            f"within one standard error of the best; the error is from {errors[1]} repeats."
+            f"within one standard error of the best; the error is from {errors[1]} repeat{'s' if errors[1] > 1 else ''}."
         ),
     )
     best = int(study.small[:, metric].argmin())
