@@ -68,7 +68,7 @@ def _one_error(study: StudyState) -> None:
         on_click=partial(take, study.name, number),
         help=(
             f"The least {title_of(study.objectives[price].name)} whose {title_of(study.objectives[metric].name)} is "
-            f"within one standard error of the best; the error is from {errors[1]} repeat{'s' if errors[1] > 1 else ''}."
+            f"within one standard error of the best; repeats that tell the error: {errors[1]}."
         ),
     )
     best = int(study.small[:, metric].argmin())

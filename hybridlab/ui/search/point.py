@@ -11,6 +11,7 @@ import streamlit as st
 from hybridlab.architecture.compare import compare
 from hybridlab.architecture.document import dump
 from hybridlab.errors import HybridLabError
+from hybridlab.runs.home import home_id
 from hybridlab.search.closed_form import ClosedForm
 from hybridlab.search.landscape import ClosedFormLandscape, Objective
 from hybridlab.search.record import TrialRow
@@ -132,7 +133,8 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
             ):
                 _hand_over(study, text, origin)
                 shell.go(shell.TRAIN)
-        if row.run and st.button("Its run", icon=":material/monitoring:", key="search.point.run"):
+        here = row.run and row.home in ("", home_id())
+        if here and st.button("Its run", icon=":material/monitoring:", key="search.point.run"):
             shell.go(shell.TRAIN, run=row.run)
         if text:
             st.download_button(

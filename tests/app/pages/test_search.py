@@ -11,7 +11,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from hybridlab.architecture.document import loads
-from hybridlab.search.places import searches_folder
+from hybridlab.search.leases import Leases
+from hybridlab.search.places import place_of, searches_folder
 from hybridlab.search.spec import SearchSpec, search_of
 from hybridlab.ui.search import head, setup
 from hybridlab.ui.search.opened import look
@@ -168,6 +169,24 @@ def test_a_study_is_gone_on_with(
     ((spec, trials, _),) = started
     assert (trials, spec.sampler) == (30, "random") and spec.limits
     assert "starting" in said(page) and not [b for b in page.button if b.label == "Go on"]
+
+
+def test_a_living_study_can_be_stopped(
+    open_page: OpenPage, said: Said, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[str] = []
+    monkeypatch.setattr(head, "stop_search", lambda name: stopped.append(name) or 1)
+    worker = Leases(place_of(study), study)
+    worker.beat()
+    try:
+        page = open_page("6_Search", study=study)
+        assert "under way" in said(page) and not [b for b in page.button if b.label == "Go on"]
+        press(page, "Stop")
+        assert stopped == [study]
+    finally:
+        worker.leave()
+    page.run()
+    assert "done" in said(page)
 
 
 def test_what_went_wrong_is_told(open_page: OpenPage, said: Said, home: Any) -> None:
