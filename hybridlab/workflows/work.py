@@ -6,12 +6,15 @@ import argparse
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from hybridlab.errors import HybridLabError
+from hybridlab.errors import HybridLabError, StoreError
 from hybridlab.workflows.search import run_search, work_on
+
+_JOIN_SECONDS = 60.0
 
 
 @contextmanager
@@ -38,6 +41,19 @@ def stopped_by_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def _join(study: str, workers: int, should_stop: Callable[[], bool]) -> None:
+    """Work on a study; a storage that is away just now is waited for, since it was there when the study was made."""
+    deadline = time.monotonic() + _JOIN_SECONDS
+    while True:
+        try:
+            work_on(study, workers=workers, should_stop=should_stop)
+            return
+        except StoreError:
+            if should_stop() or time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Work on the study that is named, made from a search file where one is given; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m hybridlab.workflows.work")
@@ -59,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     should_stop=should_stop,
                 )
             else:
-                work_on(given.study, workers=given.workers, should_stop=should_stop)
+                _join(given.study, given.workers, should_stop)
     except HybridLabError as error:
         print(error, file=sys.stderr)
         return 1

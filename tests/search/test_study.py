@@ -17,7 +17,15 @@ from hybridlab.search.front import front_of
 from hybridlab.search.landscape import ClosedFormLandscape, Outcome
 from hybridlab.search.samplers import make_sampler
 from hybridlab.search.space import Codes
-from hybridlab.search.study import REASON, design_of, open_storage, open_study, search
+from hybridlab.search.study import (
+    ABOUT,
+    REASON,
+    VERSION,
+    design_of,
+    open_storage,
+    open_study,
+    search,
+)
 
 FORM = ClosedForm(blocks=2, widths=(64, 128), heads=(2, 4))
 
@@ -39,6 +47,10 @@ def test_a_study_is_gone_on_with(tmp_path: Path, kind: str) -> None:
     search(study, landscape, 7, on_trial=lambda done, trial: told.append(done))
     assert told == [5, 6, 7]
     assert front_of(study, landscape).trials == 7
+    told = dict(study.user_attrs[ABOUT])
+    assert told.pop("version") == VERSION
+    study.set_user_attr(ABOUT, told)  # as it was written before there were versions
+    assert front_of(opened(where), landscape).trials == 7
     with pytest.raises(RunError, match="another space"):
         opened(where, ClosedFormLandscape(ClosedForm(blocks=3)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,25 @@ from hybridlab.errors import RunError, SpecError
 from hybridlab.search.claims import HOLDER, tally
 from hybridlab.search.places import opened, place_of
 from hybridlab.workflows import work
-from hybridlab.workflows.start_search import last_words, resume_search, start_search, stop_search
+from hybridlab.workflows.start_search import (
+    _children,
+    last_words,
+    resume_search,
+    start_search,
+    stop_search,
+)
 
 FILE = "name: small\nclosed_form: {blocks: 2, widths: [64, 128], heads: [2, 4]}\nsampler: random\n"
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    yield tmp_path / "home"
+    for child in _children:
+        child.kill()
+        child.wait()
+    _children.clear()
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
