@@ -94,6 +94,22 @@ def test_a_search_is_set_up_from_a_text_and_started(
     assert "no study called" not in said(page), "its process may still be coming"
 
 
+def test_a_text_that_is_no_search_is_told(
+    open_page: OpenPage, said: Said, started: Started
+) -> None:
+    page = open_page("6_Search")
+    held(page.selectbox, "widget.search.source").select("text").run()
+    for text, words in (
+        ("[1, 2]", "this is not a search"),
+        ("name: a\nobjectives: 5\nlimits: [1]\ntask: {}\n", "has the wrong type"),
+        (SMALL + "trails: 5\n", "trails"),
+        (SMALL + "limits: {peak_bytes: [1]}\n", "is not a size"),
+    ):
+        held(page.text_area, "widget.search.text").set_value(text).run()
+        assert not page.exception and words in said(page), text
+        assert all(one.disabled for one in page.button if one.label == "Start search")
+
+
 def test_a_design_is_marked_and_its_space_shown(
     open_page: OpenPage, said: Said, started: Started
 ) -> None:
