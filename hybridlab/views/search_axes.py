@@ -54,8 +54,10 @@ def title_of(name: str) -> str:
     return _TITLES.get(name, name.replace("_", " "))
 
 
-def written(objective: Objective, value: float) -> str:
-    """Write a value of an objective with its unit."""
+def written(objective: Objective, value: float | None) -> str:
+    """Write a value of an objective with its unit; a dash where there is none."""
+    if value is None:
+        return "–"
     if objective.unit == "bytes":
         return format_bytes(value)
     if objective.unit == "ms":

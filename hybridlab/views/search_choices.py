@@ -188,7 +188,7 @@ def spread_info(state: StudyState, column: int) -> SpreadInfo:
         if str(one["name"]).rpartition(".")[2].split("_")[0] in _SLOTS
         and all(isinstance(value, str) for value in one["values"])
     ]
-    rows = sorted((state.rows[at] for at in state.front), key=lambda row: row.values[column])
+    rows = sorted((state.rows[at] for at in state.front), key=lambda row: row.values[column] or 0.0)
     objective = state.objectives[column]
     taken = [Counter(str(row.design.get(slot)) for slot in slots) for row in rows]
     components = tuple(sorted({name for one in taken for name in one}))

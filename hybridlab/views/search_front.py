@@ -18,6 +18,7 @@ from hybridlab.views.search_axes import Axis, axis_of
 FRONT, BEATEN, BEYOND = style.SERIES_COLOURS[0], style.OTHER_COLOUR, style.ERROR_COLOUR
 CHOSEN, TRUE = style.SERIES_COLOURS[1], style.SERIES_COLOURS[2]
 _ROOM = 0.06
+_EYE = {"x": 1.7, "y": 1.7, "z": 1.1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,9 @@ class FrontInfo:
         count = len(self.front[0])
         if not count:
             return "No trial keeps the limits yet" if self.beyond[0] else "No trial has ended yet"
-        points = f"{count} of {sum(len(one[0]) for one in self.groups)} trials are beaten by none"
+        points = (
+            f"{count:,} of {sum(len(one[0]) for one in self.groups):,} trials are beaten by none"
+        )
         return points if self.whole else f"{points} in all objectives"
 
     @property
@@ -234,7 +237,7 @@ def front_plot_3d(
                 name="better",
                 mode="markers+text",
                 text=["better"],
-                marker={"size": 6, "color": TRUE, "symbol": "diamond"},
+                marker={"size": 8, "color": TRUE, "symbol": "diamond-open"},
                 textfont={"color": TRUE},
                 hoverinfo="skip",
             )
@@ -249,7 +252,10 @@ def front_plot_3d(
         }
         for at, (letter, axis, on) in enumerate(zip("xyz", info.axes, log, strict=True))
     }
-    figure.update_layout(**style.layout(info.title, height=560, scene=axes))
+    figure.update_layout(
+        **style.layout(info.title, height=600, scene={**axes, "camera": {"eye": _EYE}})
+    )
+    figure.update_layout(legend_y=-0.02)
     return figure
 
 

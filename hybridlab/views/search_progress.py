@@ -9,22 +9,27 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from hybridlab.search.insight import Growth, growth
-from hybridlab.search.state import StudyState, TrialRow
+from hybridlab.search.record import TrialRow
+from hybridlab.search.state import StudyState
 from hybridlab.views import style
 
 STATE_COLOURS = {
-    "done": style.SERIES_COLOURS[0],
+    "complete": style.SERIES_COLOURS[0],
+    "beyond": style.SERIES_COLOURS[5],
     "stopped": style.OTHER_COLOUR,
     "failed": style.ERROR_COLOUR,
     "running": style.SERIES_COLOURS[1],
+    "lost": style.WARNING_COLOUR,
 }
 STATE_WORDS = {
-    "done": "done",
+    "complete": "with values",
+    "beyond": "beyond a limit",
     "stopped": "stopped by halving",
     "failed": "failed",
     "running": "running",
+    "lost": "its worker died",
 }
-MOST_BARS = 1_500
+MOST_BARS = 600
 
 
 @dataclass(frozen=True)
@@ -128,15 +133,15 @@ class WorkersInfo:
 
 def workers_info(rows: Sequence[TrialRow], now: float) -> WorkersInfo:
     """Return who ran which trial when; a worker that runs several at once has as many lanes. ``now``: seconds."""
-    begun = [row for row in rows if row.began is not None and row.state != "waiting"]
+    begun = [row for row in rows if row.started is not None and row.state != "waiting"]
     shown = begun[-MOST_BARS:]
-    first = min((row.began or 0.0 for row in shown), default=0.0)
+    first = min((row.started or 0.0 for row in shown), default=0.0)
     workers: dict[str, int] = {}
     free: dict[tuple[int, int], float] = {}
     placed = []
-    for row in sorted(shown, key=lambda one: (one.began or 0.0, one.number)):
+    for row in sorted(shown, key=lambda one: (one.started or 0.0, one.number)):
         worker = workers.setdefault(row.worker, len(workers) + 1)
-        begin = row.began or 0.0
+        begin = row.started or 0.0
         end = max(begin, row.ended if row.ended is not None else now)
         seat = 1
         while free.get((worker, seat), begin) > begin:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hybridlab.errors import HybridLabError, Problem, SpecError
 from hybridlab.search.halving import rungs_of
-from hybridlab.search.landscape import ClosedFormLandscape, Landscape, within
+from hybridlab.search.landscape import Array, ClosedFormLandscape, Landscape, within
 from hybridlab.search.opening import landscape_of
 from hybridlab.search.samplers import make_sampler
 from hybridlab.search.space import Codes
@@ -26,6 +26,8 @@ SAMPLE, SAMPLE_TRACED = 1_000, 16
 PATIENCE_SECONDS = 6.0
 _TIMED_TRIALS, _TIMED_DESIGNS, _TRIALS_BEFORE = 8, 5, 300
 _MOST_FRONT = 400
+_KEPT = 16
+_sampled: dict[str, tuple[Array, list[float]]] = {}
 
 
 def survey(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,15 +43,7 @@ def survey(args: Mapping[str, Any]) -> dict[str, Any]:
     spec = search_of(str(args["text"]))
     landscape = landscape_of(spec)
     make_sampler(spec.sampler, landscape, trials=spec.trials)
-    rng = np.random.default_rng(0)
-    most = SAMPLE if isinstance(landscape, ClosedFormLandscape) else SAMPLE_TRACED
-    rows = landscape.space.random(rng, most)
-    began, prices = time.monotonic(), []
-    for at in range(0, most, max(1, most // SAMPLE_TRACED)):
-        prices.append(landscape.prices(rows[at : at + max(1, most // SAMPLE_TRACED)]))
-        if time.monotonic() - began > PATIENCE_SECONDS:
-            break
-    found = np.vstack(prices)
+    found, steps_s = _sample(landscape)
     built = found[~np.isinf(found).any(axis=1)]
     return {
         "name": landscape.name,
@@ -67,12 +61,40 @@ def survey(args: Mapping[str, Any]) -> dict[str, Any]:
             for column, objective in enumerate(landscape.objectives)
             if objective.predicted and len(built)
         },
-        "trial_s": list(_trial_seconds(spec, landscape, rows[: len(found)])),
+        "trial_s": list(_trial_seconds(spec, landscape, steps_s)),
         "trained": not isinstance(landscape, ClosedFormLandscape),
     }
 
 
-def _trial_seconds(spec: SearchSpec, landscape: Landscape, rows_NP: Codes) -> tuple[float, float]:
+def _sample(landscape: Landscape) -> tuple[Array, list[float]]:
+    """Return the prices of designs drawn at random, (N, M), and the seconds of a training step of the first few.
+
+    What was found for a landscape is kept: another limit or number of trials changes nothing of it.
+    """
+    key = repr((landscape.fingerprint, [one.name for one in landscape.objectives]))
+    if key not in _sampled:
+        most = SAMPLE if isinstance(landscape, ClosedFormLandscape) else SAMPLE_TRACED
+        each = max(1, most // SAMPLE_TRACED)
+        rows = landscape.space.random(np.random.default_rng(0), most)
+        began, prices = time.monotonic(), []
+        for at in range(0, most, each):
+            prices.append(landscape.prices(rows[at : at + each]))
+            if time.monotonic() - began > PATIENCE_SECONDS:
+                break
+        steps_s = (
+            _step_seconds(landscape, rows[: len(prices)])
+            if isinstance(landscape, TrainedLandscape)
+            else []
+        )
+        while len(_sampled) >= _KEPT:
+            _sampled.pop(next(iter(_sampled)))
+        _sampled[key] = np.vstack(prices), steps_s
+    return _sampled[key]
+
+
+def _trial_seconds(
+    spec: SearchSpec, landscape: Landscape, steps_s: list[float]
+) -> tuple[float, float]:
     """Return the seconds of a trial, with halving and without: of a formula measured, of a training predicted."""
     if isinstance(landscape, ClosedFormLandscape):
         free = ClosedFormLandscape(landscape.form, landscape.name)
@@ -87,7 +109,7 @@ def _trial_seconds(spec: SearchSpec, landscape: Landscape, rows_NP: Codes) -> tu
         each = (time.monotonic() - began) / _TIMED_TRIALS
         return each, each
     assert isinstance(landscape, TrainedLandscape)
-    step_s = statistics.median(_step_seconds(landscape, rows_NP) or [0.0])
+    step_s = statistics.median(steps_s or [0.0])
     steps = landscape.training.steps
     rungs = rungs_of(steps, spec.halving.eta, spec.halving.rungs)
     ends = [*rungs, steps]

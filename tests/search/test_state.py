@@ -9,13 +9,15 @@ import pytest
 
 from hybridlab.errors import RunError
 from hybridlab.search.description import describe
+from hybridlab.search.designs import keep_design
 from hybridlab.search.opening import landscape_of
 from hybridlab.search.pareto import non_dominated
 from hybridlab.search.places import place_of
-from hybridlab.search.samplers import make_sampler
+from hybridlab.search.samplers import SAMPLERS, make_sampler
 from hybridlab.search.spec import SearchSpec
-from hybridlab.search.state import StudyReader
+from hybridlab.search.state import StudyWatch
 from hybridlab.search.study import open_storage, open_study, search
+from hybridlab.ui.search.setup import SAMPLERS as PAGE_SAMPLERS
 
 SPEC = SearchSpec.model_validate(
     {
@@ -37,9 +39,9 @@ def test_reading_as_it_grows_is_reading_at_once() -> None:
     sampler = make_sampler("random", landscape, seed=3)
     study = open_study(landscape, sampler, storage=open_storage(place_of("s")), name="s")
     with pytest.raises(RunError, match="does not say which search"):
-        StudyReader("s")
+        StudyWatch("s")
     describe(study, SPEC, landscape, sampler="random", seed=3)
-    reader = StudyReader("s")
+    reader = StudyWatch("s")
     assert reader.look().rows == () and reader.look().trace == ()
     for count in (1, 5, 40):
         search(study, landscape, count)
@@ -49,7 +51,7 @@ def test_reading_as_it_grows_is_reading_at_once() -> None:
     study.ask(dict(landscape.space.distributions()))
     grown = reader.look()
     assert grown.count("running") == 1 and grown.ended == 40
-    whole = StudyReader("s").look()
+    whole = StudyWatch("s").look()
     assert (whole.rows, whole.done, whole.front) == (grown.rows, grown.done, grown.front)
     small = whole.values * whole.signs
     kept = whole.values[:, 1] <= 60 * 2**20
@@ -63,4 +65,14 @@ def test_reading_as_it_grows_is_reading_at_once() -> None:
 
 def test_a_study_that_is_not_there_is_told() -> None:
     with pytest.raises(RunError, match="no study"):
-        StudyReader("nothing")
+        StudyWatch("nothing")
+
+
+def test_a_design_is_kept_under_its_content() -> None:
+    one = keep_design("name: a\n")
+    assert keep_design("name: a\n") == one and keep_design("name: b\n") != one
+    assert one.read_text(encoding="utf-8") == "name: a\n"
+
+
+def test_the_page_offers_every_sampler() -> None:
+    assert list(PAGE_SAMPLERS) == list(SAMPLERS)

@@ -9,7 +9,8 @@ import pytest
 
 from hybridlab.search.description import Description
 from hybridlab.search.landscape import Objective
-from hybridlab.search.state import StudyState, TrialRow
+from hybridlab.search.record import TrialRow
+from hybridlab.search.state import VALUED, StudyState
 from hybridlab.views.search_axes import axis_of, written
 from hybridlab.views.search_choices import (
     importance_info,
@@ -35,14 +36,15 @@ TIME = Objective("step_ms", "minimize", "ms", predicted=True)
 
 def trial(number: int, values: tuple[float, ...], **more: Any) -> TrialRow:
     told: dict[str, Any] = {
-        "state": "done" if values else "failed",
+        "state": "complete" if values else "failed",
         "design": {"width": 64, "mixer_1": "lstm", "mixer_2": "lstm"},
         "reason": "",
         "run": "",
         "worker": "a",
-        "began": 10.0 + number,
+        "home": "",
+        "attempts": 1,
+        "started": 10.0 + number,
         "ended": 11.0 + number,
-        "steps": 0,
         "architecture": "",
     }
     return TrialRow(number=number, values=values, **{**told, **more})
@@ -59,9 +61,8 @@ def study(
         {"name": "mixer_2", "values": ["lstm", "attention"]},
     ]
     about = Description(1, "", 0.0, {}, "", "random", 0, [], choices, 8, [])
-    done = tuple(at for at, row in enumerate(rows) if row.values)
-    limits = {"peak_bytes": 100 * MIB}
-    return StudyState("s", about, objectives, limits, 9, tuple(rows), done, front, {})
+    done = tuple(at for at, row in enumerate(rows) if row.state in VALUED)
+    return StudyState("s", about, objectives, 9, tuple(rows), done, front, 0, {})
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def small() -> StudyState:
         trial(0, (0.9, 80 * MIB), design=mixed),
         trial(1, (0.5, 20 * MIB)),
         trial(2, (0.4, 40 * MIB)),
-        trial(3, (0.95, 200 * MIB), design=mixed),
+        trial(3, (0.95, 200 * MIB), design=mixed, state="beyond"),
         trial(4, ()),
     ]
     return study(rows, (0, 1))
@@ -134,19 +135,19 @@ def test_progress_is_a_share_of_the_true_front_where_it_is_known(small: StudySta
 
 def test_workers_have_a_lane_for_each_trial_at_a_time() -> None:
     rows = [
-        trial(0, (1.0, 1.0), began=10.0, ended=14.0),
-        trial(1, (1.0, 1.0), began=11.0, ended=12.0),
-        trial(2, (), began=12.5, ended=None, state="running"),
-        trial(3, (1.0, 1.0), worker="b", began=10.5, ended=11.0),
-        trial(4, (), began=None, ended=None, state="waiting"),
+        trial(0, (1.0, 1.0), started=10.0, ended=14.0),
+        trial(1, (1.0, 1.0), started=11.0, ended=12.0),
+        trial(2, (), started=12.5, ended=None, state="running"),
+        trial(3, (1.0, 1.0), worker="b", started=10.5, ended=11.0),
+        trial(4, (), started=None, ended=None, state="waiting"),
     ]
     info = workers_info(rows, now=15.0)
     assert info.lanes == ("worker 1, seat 1", "worker 1, seat 2", "worker 2")
     bars = {bar[0]: bar for bar in info.bars}
-    assert bars[0][1:] == (0, 0.0, 4.0, "done")
+    assert bars[0][1:] == (0, 0.0, 4.0, "complete")
     assert bars[2][1:] == (1, 2.5, 2.5, "running")
     assert bars[3][1] == 2 and set(bars) == {0, 1, 2, 3}
-    assert {trace.name for trace in workers_plot(info).data} == {"done", "running"}
+    assert {trace.name for trace in workers_plot(info).data} == {"with values", "running"}
     assert workers_info([], 0.0).title == "No trial has begun yet"
 
 

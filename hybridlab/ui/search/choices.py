@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import streamlit as st
 
 from hybridlab.search.state import StudyState
@@ -13,6 +15,7 @@ from hybridlab.views import style
 from hybridlab.views.search_axes import title_of
 from hybridlab.views.search_choices import (
     MOST_CHOICES,
+    ImportanceInfo,
     importance_info,
     importance_plot,
     lines_info,
@@ -28,7 +31,7 @@ def draw(study: StudyState) -> None:
         st.info("Choices can be compared once trials have ended.", icon=":material/hourglass_top:")
         return
     opened = shown(study)
-    info = importance_info(study)
+    info = _importance(study)
     left, right = st.columns(2, gap="medium")
     with left:
         title = "What each choice explains of the spread of each objective"
@@ -51,6 +54,11 @@ def draw(study: StudyState) -> None:
         "Each trial as a line over the choices that matter most and all objectives",
         lines_plot(lines, ink),
     )
+
+
+@functools.lru_cache(maxsize=8)  # a study that has not changed is the same object
+def _importance(study: StudyState) -> ImportanceInfo:
+    return importance_info(study)
 
 
 def _along(study: StudyState) -> None:

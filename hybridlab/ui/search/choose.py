@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from functools import partial
 
@@ -10,6 +11,7 @@ import streamlit as st
 
 from hybridlab.search import pareto
 from hybridlab.search.insight import standard_errors
+from hybridlab.search.landscape import Array
 from hybridlab.search.state import StudyState
 from hybridlab.ui import shell, state
 from hybridlab.ui.labels import distinct
@@ -42,8 +44,7 @@ def _one_error(study: StudyState) -> None:
     if not measured or not prices:
         return
     metric, price = measured[0], prices[0]
-    designs = [study.rows[at].design for at in study.done]
-    errors = standard_errors(designs, study.values[:, metric])
+    errors = _errors(study, metric)
     if errors is None:
         st.caption(
             "No design was tried twice, so nothing tells how much a value varies by chance: the one-standard-error "
@@ -52,7 +53,8 @@ def _one_error(study: StudyState) -> None:
         return
     if not errors[0].any():
         st.caption(
-            f"{errors[1]} repeats of designs gave the very same values: nothing varies by chance here."
+            f"Designs that were tried again ({errors[1]} times) gave the very same values: nothing varies by chance "
+            "here, and the best needs no error allowed for."
         )
         return
     place = {at: k for k, at in enumerate(study.done)}
@@ -66,7 +68,7 @@ def _one_error(study: StudyState) -> None:
         on_click=partial(take, study.name, number),
         help=(
             f"The least {title_of(study.objectives[price].name)} whose {title_of(study.objectives[metric].name)} is "
-            f"within one standard error of the best; the error is from {errors[1]} repeats."
+            f"within one standard error of the best; repeats that tell the error: {errors[1]}."
         ),
     )
     best = int(study.small[:, metric].argmin())
@@ -77,6 +79,12 @@ def _one_error(study: StudyState) -> None:
             f"{alike} other point{'s' if alike > 1 else ''} of the front cannot be told from the best by "
             f"{title_of(study.objectives[metric].name)}: their 95 % intervals overlap."
         )
+
+
+@functools.lru_cache(maxsize=8)  # a study that has not changed is the same object
+def _errors(study: StudyState, metric: int) -> tuple[Array, int] | None:
+    designs = [study.rows[at].design for at in study.done]
+    return standard_errors(designs, study.values[:, metric])
 
 
 def budget(study: StudyState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,9 +18,9 @@ from hybridlab.ui.search.opened import shown
 from hybridlab.ui.search.point import point
 from hybridlab.views import style
 from hybridlab.views.search_axes import title_of
-from hybridlab.views.search_front import front_info, front_plot, front_plot_3d
+from hybridlab.views.search_front import FrontInfo, front_info, front_plot, front_plot_3d
 
-_WAIT_S = 0.05
+_WAIT_S = 0.02
 
 
 def draw(study: StudyState) -> None:
@@ -81,7 +82,7 @@ def _picture(study: StudyState) -> None:
     if len(set(axes)) < len(axes):
         st.warning("Choose a different objective for each axis.", icon=":material/warning:")
         return
-    info = front_info(study, [names.index(name) for name in axes], _true(study))
+    info = _info(study, tuple(names.index(name) for name in axes), _true(study))
     log = [letter in (logs or ()) for letter in "xyz"[: len(axes)]]
     number = chosen(study.name)
     if three:
@@ -101,15 +102,22 @@ def _picture(study: StudyState) -> None:
     )
 
 
+@functools.lru_cache(maxsize=8)  # a study that has not changed is the same object
+def _info(
+    study: StudyState, columns: tuple[int, ...], true: tuple[tuple[float, ...], ...]
+) -> FrontInfo:
+    return front_info(study, columns, true)
+
+
 def _usual(names: Sequence[str]) -> list[str]:
     """Return the axes to begin with: a cost to the right, what is measured upwards."""
     return [names[1], names[0], *names[2:]]
 
 
-def _true(study: StudyState) -> Sequence[Sequence[float]]:
+def _true(study: StudyState) -> tuple[tuple[float, ...], ...]:
     """Return the true front of a closed form, once it has been worked out."""
     known = true_front(study)
-    return list(known["front"]) if known else ()
+    return tuple(map(tuple, known["front"])) if known else ()
 
 
 def true_front(study: StudyState) -> dict[str, Any] | None:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import streamlit as st
 
 from hybridlab.errors import HybridLabError, RunError
-from hybridlab.search.driver import driver
 from hybridlab.search.state import StudyState
 from hybridlab.ui import shell
 from hybridlab.ui.search import choices, front, progress, table
 from hybridlab.ui.search.head import head
+from hybridlab.ui.search.opened import coming
 from hybridlab.ui.search.opened import look as look_at
 
 _VIEW = "view"
@@ -29,7 +29,7 @@ def look(name: str) -> None:
     try:
         study = look_at(name)
     except RunError as error:
-        if not _coming(name):
+        if not coming(name):
             shell.problems(error.problems)
     except HybridLabError as error:
         shell.problems(error.problems)
@@ -52,11 +52,3 @@ def look(name: str) -> None:
     )
     with shell.told():
         _VIEWS[str(chosen)][1](study)
-
-
-def _coming(name: str) -> bool:
-    """Say whether a study's process is there that has yet to make it, or has told why it could not."""
-    try:
-        return driver(name) is not None
-    except HybridLabError:
-        return False

@@ -26,7 +26,8 @@ def matter(
     """
     known = objectives_of(content)
     names = list(known)
-    told = [str(one) for one in content.get("objectives") or () if one in known]
+    given = content.get("objectives")
+    told = [str(one) for one in given if str(one) in known] if isinstance(given, list) else []
     taken: list[str] | None = None
     if content.get("closed_form") is None:
         usual = [*names[:1], *(one for one in ("peak_bytes",) if one in names)]
@@ -45,7 +46,8 @@ def matter(
                 icon=":material/error:",
             )
     shown = [known[name] for name in (taken if taken is not None else names)]
-    limits, problems = _limits(key, shown, dict(content.get("limits") or {}))
+    wanted = content.get("limits")
+    limits, problems = _limits(key, shown, wanted if isinstance(wanted, dict) else {})
     return taken, limits, problems
 
 
@@ -107,8 +109,8 @@ def _limits(
 def _begins(objective: Objective, told: Any) -> str:
     if told is None:
         return ""
-    if isinstance(told, str):
-        return told
+    if isinstance(told, bool) or not isinstance(told, (int, float)):
+        return str(told)
     return written(objective, float(told)) if objective.unit == "bytes" else f"{float(told):g}"
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+import time
 from pathlib import Path
 
-from hybridlab.errors import RunError
-from hybridlab.search.driver import driver
-from hybridlab.search.places import place_of, studies
-from hybridlab.search.state import StudyReader, StudyState
+from hybridlab.search.places import place_of
+from hybridlab.search.state import StudyState, StudyWatch
+from hybridlab.ui import state
 from hybridlab.ui.profile.opened import Opened
+from hybridlab.workflows.start_search import last_words
 
 CHANGES_S = 1.5
 """So often a page looks whether its study has changed."""
+_COMING_S = 60.0
+"""A process that was started has shown itself by then, on a slow machine too."""
+_BEGUN = "search.begun"
 
 
 def look(name: str) -> StudyState:
@@ -23,34 +27,34 @@ def look(name: str) -> StudyState:
         StoreError: its storage cannot be opened.
     """
     place = str(place_of(name))
-    return _reader(name, place, _identity(place)).look()
+    return _watch(name, place, _identity(place)).look()
 
 
-def exists(name: str) -> bool:
-    """Say whether there is such a study to look at yet; one that is just being made says too little of itself."""
-    try:
-        look(name)
-    except RunError:
-        return False
-    return True
+def begun(name: str) -> None:
+    """Note that this session has just started a process for a study."""
+    state.put(_BEGUN, {**_all_begun(), name: (time.time(), last_words(name))})
 
 
-def active(name: str, state: StudyState | None) -> bool:
-    """Say whether somebody works on a study."""
-    known = driver(name)
-    if known is not None and known.alive:
-        return True
-    return state is not None and any(row.state == "running" for row in state.rows)
+def coming(name: str) -> bool:
+    """Say whether a process that this session started for a study may not have shown itself yet, nor said why not."""
+    since, words = _all_begun().get(name, (0.0, ""))
+    return time.time() - since < _COMING_S and last_words(name) == words
 
 
-def names() -> list[str]:
-    """Return this home's studies, the newest first."""
-    return studies()
+def come(name: str) -> None:
+    """Note that the process has shown itself."""
+    if name in _all_begun():
+        state.put(_BEGUN, {key: one for key, one in _all_begun().items() if key != name})
 
 
-def shown(state: StudyState) -> Opened:
+def shown(study: StudyState) -> Opened:
     """Return a study as the helpers that show figures and tables know what is open."""
-    return Opened(f"search.{state.name}", state.name, "profile", Path(), {})
+    return Opened(f"search.{study.name}", study.name, "profile", Path(), {})
+
+
+def _all_begun() -> dict[str, tuple[float, str]]:
+    empty: dict[str, tuple[float, str]] = {}
+    return state.keep(_BEGUN, empty)
 
 
 def _identity(place: str) -> int:
@@ -64,5 +68,5 @@ def _identity(place: str) -> int:
 
 
 @functools.lru_cache(maxsize=32)
-def _reader(name: str, place: str, identity: int) -> StudyReader:
-    return StudyReader(name)
+def _watch(name: str, place: str, identity: int) -> StudyWatch:
+    return StudyWatch(name)

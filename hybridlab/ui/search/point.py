@@ -11,9 +11,11 @@ import streamlit as st
 from hybridlab.architecture.compare import compare
 from hybridlab.architecture.document import dump
 from hybridlab.errors import HybridLabError
+from hybridlab.runs.home import home_id
 from hybridlab.search.closed_form import ClosedForm
-from hybridlab.search.landscape import ClosedFormLandscape
-from hybridlab.search.state import StudyState, TrialRow
+from hybridlab.search.landscape import ClosedFormLandscape, Objective
+from hybridlab.search.record import TrialRow
+from hybridlab.search.state import StudyState
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
@@ -39,6 +41,7 @@ def point(study: StudyState) -> None:
     facts = {
         f"{title_of(one.name)}, {'predicted' if one.predicted else 'measured'}": written(one, value)
         for one, value in zip(study.objectives, row.values, strict=False)
+        if value is not None
     }
     if facts:
         for name, value in facts.items():
@@ -84,15 +87,7 @@ def _selected(study: StudyState) -> TrialRow | None:
         return None
     lead = study.objectives[0]
     labels = distinct(
-        {
-            number: f"trial {number}"
-            + (
-                f" · {title_of(lead.name)} {written(lead, by_number[number].values[0])}"
-                if by_number[number].values
-                else ""
-            )
-            for number in options
-        }
+        {number: f"trial {number}" + _led(by_number[number], lead) for number in options}
     )
     shown = kept if kept in options else None
     key = key_showing(f"search.{study.name}.point", shown)
@@ -106,6 +101,11 @@ def _selected(study: StudyState) -> TrialRow | None:
         on_change=partial(_chosen, study.name, key),
     )
     return by_number.get(shown) if shown is not None else None
+
+
+def _led(row: TrialRow, lead: Objective) -> str:
+    value = row.values[0] if row.values else None
+    return "" if value is None else f" · {title_of(lead.name)} {written(lead, value)}"
 
 
 def _chosen(study: str, key: str) -> None:
@@ -133,7 +133,8 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
             ):
                 _hand_over(study, text, origin)
                 shell.go(shell.TRAIN)
-        if row.run and st.button("Its run", icon=":material/monitoring:", key="search.point.run"):
+        here = row.run and row.home in ("", home_id())
+        if here and st.button("Its run", icon=":material/monitoring:", key="search.point.run"):
             shell.go(shell.TRAIN, run=row.run)
         if text:
             st.download_button(

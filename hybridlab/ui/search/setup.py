@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,23 +11,23 @@ import streamlit as st
 from hybridlab.architecture.document import write_yaml
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.runs.slots import core_count
-from hybridlab.search.driver import Request, start_driver
 from hybridlab.search.landscape import Objective
-from hybridlab.search.samplers import SAMPLERS
-from hybridlab.search.spec import MAX_TRIALS, search_of
+from hybridlab.search.spec import MAX_TRIALS
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.search import kept
 from hybridlab.ui.search.matter import matter
+from hybridlab.ui.search.opened import begun
 from hybridlab.ui.search.source import source
 from hybridlab.ui.worker_pool import Answer
 from hybridlab.units import format_count, format_seconds
 from hybridlab.views.search_axes import title_of, written
+from hybridlab.workflows.start_search import start_search
 
 STUDY = "study"
 """The name in the address of the study that is looked at."""
 MOST_WORKERS = 64
 _WAIT_S = 0.25
-_SAMPLERS = {
+SAMPLERS = {
     "cost_aware": "cost-aware evolution (ours)",
     "tpe": "TPE",
     "nsga2": "NSGA-II",
@@ -37,6 +35,7 @@ _SAMPLERS = {
     "random": "random",
     "grid": "grid",
 }
+"""How samplers are called here; ``search.samplers`` makes them, with torch."""
 
 
 def setup() -> None:
@@ -71,7 +70,7 @@ def setup() -> None:
         _space(answer)
     with about_effort:
         _price(answer, trials, workers)
-        _start(content, text, answer, trials, workers, sampler)
+        _start(content, text, answer, workers)
 
 
 def _effort(key: str, content: Mapping[str, Any]) -> tuple[int, int, str]:
@@ -90,14 +89,13 @@ def _effort(key: str, content: Mapping[str, Any]) -> tuple[int, int, str]:
             MOST_WORKERS,
             f"Trials at the same time; this machine has {core_count()} cores.",
         )
-    names = {name: _SAMPLERS.get(name, name) for name in SAMPLERS}
     wanted = str(content.get("sampler", "cost_aware"))
     with right:
         sampler = kept.choice(
             "Sampler",
             f"{key}.sampler",
-            names,
-            wanted if wanted in names else "cost_aware",
+            SAMPLERS,
+            wanted if wanted in SAMPLERS else "cost_aware",
             "Cost-aware evolution knows every design's predicted cost before it is tried.",
         )
     return trials, workers, sampler
@@ -168,9 +166,7 @@ def _start(
     content: Mapping[str, Any],
     text: str,
     answer: Answer | None,
-    trials: int,
     workers: int,
-    sampler: str,
 ) -> None:
     with st.container(horizontal=True):
         pressed = st.button(
@@ -194,11 +190,8 @@ def _start(
     if not pressed:
         return
     try:
-        spec = search_of(text)
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"{spec.name}-{stamp}-{secrets.token_hex(2)}"
-        file = spec.model_dump(mode="json")
-        start_driver(name, Request(file, trials, sampler, workers))
+        name = start_search(text, workers=workers)
+        begun(name)
     except HybridLabError as error:
         shell.problems(error.problems)
         return

@@ -12,7 +12,7 @@ import streamlit as st
 from hybridlab.architecture import document
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.places import sample_configs
-from hybridlab.search.driver import keep_design
+from hybridlab.search.designs import keep_design
 from hybridlab.search.spec import MAX_BYTES
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.search import kept

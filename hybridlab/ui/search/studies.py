@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
+from hybridlab.search.places import studies
 from hybridlab.ui import shell
 from hybridlab.ui.labels import distinct
-from hybridlab.ui.search.opened import names
 from hybridlab.ui.search.setup import STUDY
 
 _MOST = 500
@@ -14,7 +14,7 @@ _MOST = 500
 
 def earlier(shown: str = "") -> None:
     """Let the user open a search that was made before; ``shown`` is the one that is open."""
-    found = names()[:_MOST]
+    found = studies()[:_MOST]
     if not found:
         st.caption(
             "None yet. A search tries one design after the other and keeps those that no other beats."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import zipfile
 
@@ -41,8 +42,9 @@ def draw(study: StudyState) -> None:
     )
 
 
+@functools.lru_cache(maxsize=8)  # a study that has not changed is the same object
 def table_of(study: StudyState, *, front_only: bool = False) -> pd.DataFrame:
-    """Return a row for each trial, with units in the headings."""
+    """Return a row for each trial, with units in the headings; not to be changed, all share it."""
     on_front = set(study.front)
     places = [at for at in range(len(study.rows)) if not front_only or at in on_front]
     rows = [study.rows[at] for at in places]
@@ -58,7 +60,7 @@ def table_of(study: StudyState, *, front_only: bool = False) -> pd.DataFrame:
             row.values[column] if row.values else None for row in rows
         ]
     frame["time (s)"] = [
-        round(row.ended - row.began, 2) if row.began and row.ended else None for row in rows
+        round(row.ended - row.started, 2) if row.started and row.ended else None for row in rows
     ]
     frame["reason"] = [row.reason for row in rows]
     for choice in study.about.choices:

@@ -11,11 +11,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from hybridlab.architecture.document import loads
-from hybridlab.errors import Problem, RunError
-from hybridlab.search import driver as driving
-from hybridlab.search.driver import Request, note_end
+from hybridlab.search.leases import Leases
+from hybridlab.search.places import place_of, searches_folder
 from hybridlab.search.spec import SearchSpec, search_of
-from hybridlab.ui.search import setup
+from hybridlab.ui.search import head, setup
 from hybridlab.ui.search.opened import look
 from hybridlab.ui.search.table import table_of, zipped
 from hybridlab.workflows.search import run_search
@@ -29,13 +28,20 @@ trials: 24
 """
 OpenPage = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
+Started = list[tuple[SearchSpec, int, int]]
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Request]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """Keep what would be started instead of starting it."""
-    found: list[tuple[str, Request]] = []
-    monkeypatch.setattr(setup, "start_driver", lambda name, request: found.append((name, request)))
+    found: Started = []
+
+    def start(text: str, *, study: str = "small-new", trials: int = 0, workers: int = 1) -> str:
+        found.append((search_of(text), trials, workers))
+        return study
+
+    monkeypatch.setattr(setup, "start_search", start)
+    monkeypatch.setattr(head, "start_search", start)
     monkeypatch.setattr(setup, "_WAIT_S", 60.0)
     return found
 
@@ -59,7 +65,7 @@ def view(page: AppTest, name: str) -> None:
 
 
 def test_a_search_is_set_up_from_a_text_and_started(
-    open_page: OpenPage, said: Said, started: list[tuple[str, Request]]
+    open_page: OpenPage, said: Said, started: Started
 ) -> None:
     page = open_page("6_Search")
     assert "What may vary" in said(page) and "None yet" in said(page)
@@ -80,15 +86,32 @@ def test_a_search_is_set_up_from_a_text_and_started(
     limit.set_value("30 MiB").run()
     next(one for one in page.number_input if one.label == "Workers").set_value(3).run()
     press(page, "Start search")
-    ((name, request),) = started
-    assert name.startswith("small-") and (request.trials, request.workers) == (24, 3)
-    spec = SearchSpec.model_validate(request.file)
+    ((spec, _, workers),) = started
+    assert (spec.name, spec.trials, workers) == ("small", 24, 3)
     assert spec.limits == {"peak_bytes": 30 * 2**20}
-    assert page.query_params["study"] == name
+    assert page.query_params["study"] == "small-new"
+    page.run()
+    assert "no study called" not in said(page), "its process may still be coming"
+
+
+def test_a_text_that_is_no_search_is_told(
+    open_page: OpenPage, said: Said, started: Started
+) -> None:
+    page = open_page("6_Search")
+    held(page.selectbox, "widget.search.source").select("text").run()
+    for text, words in (
+        ("[1, 2]", "this is not a search"),
+        ("name: a\nobjectives: 5\nlimits: [1]\ntask: {}\n", "has the wrong type"),
+        (SMALL + "trails: 5\n", "trails"),
+        (SMALL + "limits: {peak_bytes: [1]}\n", "is not a size"),
+    ):
+        held(page.text_area, "widget.search.text").set_value(text).run()
+        assert not page.exception and words in said(page), text
+        assert all(one.disabled for one in page.button if one.label == "Start search")
 
 
 def test_a_design_is_marked_and_its_space_shown(
-    open_page: OpenPage, said: Said, started: list[tuple[str, Request]]
+    open_page: OpenPage, said: Said, started: Started
 ) -> None:
     page = open_page("1_Design", preset="lstm_attention_mini")
     page.switch_page("pages/6_Search.py").run()
@@ -107,7 +130,7 @@ def test_a_design_is_marked_and_its_space_shown(
     assert not page.exception, page.exception
     assert {one.label: one.value for one in page.metric}["Designs"] == "4"
     press(page, "Start search")
-    spec = SearchSpec.model_validate(started[0][1].file)
+    spec = started[0][0]
     assert spec.search == {"width": [16, 32], "attention": {"heads": [2, 4]}}
     assert spec.task and spec.objectives[1] == "peak_bytes"
 
@@ -152,13 +175,41 @@ def test_a_budget_is_answered_at_once(open_page: OpenPage, said: Said, study: st
     assert held(page.selectbox, f"search.{study}.point").value == cheapest.number
 
 
+def test_a_study_is_gone_on_with(
+    open_page: OpenPage, said: Said, study: str, started: Started
+) -> None:
+    page = open_page("6_Search", study=study)
+    assert "done" in said(page)
+    next(one for one in page.number_input if one.label == "Further trials").set_value(6).run()
+    press(page, "Go on")
+    ((spec, trials, _),) = started
+    assert (trials, spec.sampler) == (30, "random") and spec.limits
+    assert "starting" in said(page) and not [b for b in page.button if b.label == "Go on"]
+
+
+def test_a_living_study_can_be_stopped(
+    open_page: OpenPage, said: Said, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[str] = []
+    monkeypatch.setattr(head, "stop_search", lambda name: stopped.append(name) or 1)
+    worker = Leases(place_of(study), study)
+    worker.beat()
+    try:
+        page = open_page("6_Search", study=study)
+        assert "under way" in said(page) and not [b for b in page.button if b.label == "Go on"]
+        press(page, "Stop")
+        assert stopped == [study]
+    finally:
+        worker.leave()
+    page.run()
+    assert "done" in said(page)
+
+
 def test_what_went_wrong_is_told(open_page: OpenPage, said: Said, home: Any) -> None:
     page = open_page("6_Search", study="nothing")
-    assert "there is no study called" in said(page)
-    folder = driving.searches_folder()
+    assert "there is no study called" in said(page) and "not there" in said(page)
+    folder = searches_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    driving._write(folder / "bad.request.json", vars(Request({}, 1, "random", 1)))
-    driving._write(folder / "bad.driver.json", {"pid": 1, "birth": "never", "started": 0.0})
-    note_end("bad", RunError(Problem("storage", "the disk is full")))
+    (folder / "bad.log").write_text("storage: the disk is full", encoding="utf-8")
     page = open_page("6_Search", study="bad")
-    assert "the disk is full" in said(page) and "no study called" not in said(page)
+    assert [one.value for one in page.code] == ["storage: the disk is full"]
