@@ -14,13 +14,14 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
 
 
 def test_half_of_the_memory_is_planned_measured_and_trained(page: Page, shoot_both: Any) -> None:
-    open_design(page, "jamba_mini")
+    # A preset of its own: canvases of other journeys would show its training.
+    open_design(page, "samba_mini")
     settled(page)
     page.get_by_test_id("stTopNavLink").filter(has_text="Memory").click()
     expect(page.get_by_role("heading", name="Memory", exact=True)).to_be_visible()
     page.set_viewport_size({"width": 1440, "height": 1900})
     expect(page.get_by_role("combobox", name=re.compile("Architecture$"))).to_have_value(
-        re.compile("jamba-mini")
+        re.compile("samba-mini")
     )
     pick(page, "Task", "Digits, pixel by pixel")
     batch = page.get_by_label(re.compile("^Batch")).first
