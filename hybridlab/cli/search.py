@@ -137,7 +137,7 @@ def _end(front: ParetoFront, json: bool, *, stopped: bool) -> None:
 
 def _print(front: ParetoFront) -> None:
     columns = [
-        f"{objective.name} ({'predicted' if objective.predicted else 'measured'})"
+        f"{objective.name} ({objective.source})"
         for objective in front.objectives
     ]
     rows = [

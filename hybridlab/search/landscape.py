@@ -35,7 +35,16 @@ class Objective:
     direction: Literal["minimize", "maximize"]
     unit: str = ""
     predicted: bool = False
-    """Whether it is predicted exactly before a trial runs; else the trial measures it."""
+    """Whether it is predicted exactly before a trial runs; else the trial tells it."""
+    formula: bool = False
+    """Whether what a trial tells follows from a formula, so that nothing is measured."""
+
+    @property
+    def source(self) -> str:
+        """Where its values come from, as it is told beside them."""
+        if self.predicted:
+            return "predicted"
+        return "by formula" if self.formula else "measured"
 
     @property
     def sign(self) -> float:
@@ -125,7 +134,7 @@ class ClosedFormLandscape:
         self.name = name
         self.limits = dict(limits or {})
         self.objectives = (
-            Objective("quality", "maximize"),
+            Objective("quality", "maximize", formula=True),
             Objective("peak_bytes", "minimize", "bytes", predicted=True),
         )
 

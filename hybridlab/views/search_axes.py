@@ -29,14 +29,10 @@ class Axis:
     title: str
     unit: str
     scale: float
-    predicted: bool
+    source: str
+    """Where its values come from."""
     larger: bool
     """Whether large values are good."""
-
-    @property
-    def source(self) -> str:
-        """Where its values come from."""
-        return "predicted" if self.predicted else "measured"
 
     @property
     def label(self) -> str:
@@ -88,6 +84,6 @@ def axis_of(objective: Objective, values_N: Array) -> Axis:
         title_of(objective.name),
         unit,
         scale,
-        objective.predicted,
+        objective.source,
         objective.direction == "maximize",
     )

@@ -44,7 +44,7 @@ def test_a_named_study_is_gone_on_with_and_shown_as_a_table(cli: Cli, file: str)
     assert cli("search", file, "--sampler", "random", "--study", "mine").code == 0
     said = cli("search", file, "--study", "mine", "--trials", "15")
     assert said.code == 0
-    assert "front of mine" in said.out and "quality (measured)" in said.out
+    assert "front of mine" in said.out and "quality (by formula)" in said.out
     assert "15, 0 over a limit, 0 failed" in said.out
 
 

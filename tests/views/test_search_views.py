@@ -82,6 +82,8 @@ def test_axes_have_units_and_say_where_values_come_from() -> None:
     axis = axis_of(MEMORY, np.array([20 * MIB, 80 * MIB]))
     assert axis.label == "peak memory, predicted (MiB)" and axis.scale == MIB
     assert axis_of(QUALITY, np.array([0.5])).label == "quality, measured"
+    formula = Objective("quality", "maximize", formula=True)
+    assert axis_of(formula, np.array([0.5])).label == "quality, by formula"
     assert axis_of(QUALITY, np.array([0.5])).better == "more is better"
     params = Objective("params", "minimize", "parameters", predicted=True)
     assert axis_of(params, np.array([2.5e6])).label == "parameters, predicted (million)"

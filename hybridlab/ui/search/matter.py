@@ -55,7 +55,7 @@ def objectives_of(content: Mapping[str, Any]) -> dict[str, Objective]:
     """Return the objectives that a search file's content may have, by name."""
     if content.get("closed_form") is not None:
         found = [
-            Objective("quality", "maximize"),
+            Objective("quality", "maximize", formula=True),
             Objective("peak_bytes", "minimize", "bytes", predicted=True),
         ]
     else:
@@ -72,8 +72,7 @@ def objectives_of(content: Mapping[str, Any]) -> dict[str, Objective]:
 
 
 def _said(objective: Objective) -> str:
-    source = "predicted" if objective.predicted else "measured"
-    return f"{title_of(objective.name)} ({source})"
+    return f"{title_of(objective.name)} ({objective.source})"
 
 
 def _limits(

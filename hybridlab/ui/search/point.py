@@ -39,7 +39,7 @@ def point(study: StudyState) -> None:
         )
         return
     facts = {
-        f"{title_of(one.name)}, {'predicted' if one.predicted else 'measured'}": written(one, value)
+        f"{title_of(one.name)}, {one.source}": written(one, value)
         for one, value in zip(study.objectives, row.values, strict=False)
         if value is not None
     }

@@ -55,7 +55,7 @@ def table_of(study: StudyState, *, front_only: bool = False) -> pd.DataFrame:
     }
     frame = pd.DataFrame(table)
     for column, objective in enumerate(study.objectives):
-        unit = objective.unit or ("predicted" if objective.predicted else "measured")
+        unit = objective.unit or objective.source
         frame[f"{title_of(objective.name)} ({unit})"] = [
             row.values[column] if row.values else None for row in rows
         ]
