@@ -136,10 +136,7 @@ def _end(front: ParetoFront, json: bool, *, stopped: bool) -> None:
 
 
 def _print(front: ParetoFront) -> None:
-    columns = [
-        f"{objective.name} ({objective.source})"
-        for objective in front.objectives
-    ]
+    columns = [f"{objective.name} ({objective.source})" for objective in front.objectives]
     rows = [
         (str(point.trial), *(f"{value:,.6g}" for value in point.values)) for point in front.points
     ]

@@ -57,11 +57,11 @@ class Space:
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """Positions of the choices of each group that has more than one."""
-        places: dict[str, list[int]] = {}
+        """Positions of the choices of each group that has more than one; those of other values are another group."""
+        places: dict[tuple[str, tuple[Value, ...]], list[int]] = {}
         for place, choice in enumerate(self.choices):
             if choice.group:
-                places.setdefault(choice.group, []).append(place)
+                places.setdefault((choice.group, choice.values), []).append(place)
         return tuple(tuple(group) for group in places.values() if len(group) > 1)
 
     def distributions(self) -> dict[str, CategoricalDistribution]:

@@ -124,6 +124,20 @@ def test_moves_stay_in_the_space_and_move() -> None:
     np.testing.assert_allclose(counts.sum(axis=1), 2)
 
 
+def test_places_with_other_values_are_never_swapped() -> None:
+    """Slots of an architecture may take different components, or as many of them that are others."""
+    uses = (("mamba2", "gru", "attention"), ("swiglu", "moe"), ("mamba2", "gru", "lstm"))
+    row = [*uses, uses[0]]
+    space = Space(tuple(Choice(f"slot_{at}", values, "use") for at, values in enumerate(row)))
+    assert space.groups == ((0, 3),)
+    rng = np.random.default_rng(0)
+    parents = space.random(rng, 200)
+    swapped = space.rearranged(rng, parents)
+    assert ((swapped >= 0) & (swapped < space.sizes)).all()
+    assert (swapped[:, 1:3] == parents[:, 1:3]).all() and (swapped != parents).any()
+    assert space.features(parents).shape[0] == 200
+
+
 def test_a_grid_is_no_finer_than_its_trials() -> None:
     grid = coarse_grid(landscape().space, 100)
     size = math.prod(len(values) for values in grid.values())

@@ -9,6 +9,7 @@ import streamlit as st
 
 from hybridlab.hardware.published import LABEL, PUBLISHED
 from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import figure, show_table
 from hybridlab.ui.worker_pool import Answer
@@ -86,7 +87,7 @@ def _ask(work: Work, memory: str, axis: str, wait_s: float) -> Answer | None:
 
 def _wait(work: Work, memory: str, axis: str) -> None:
     if _ask(work, memory, axis, 0.0) is not None:
-        st.rerun(scope="app")
+        page_again()
     st.progress(0.0, text="Tracing the step at a few sizes …")
 
 

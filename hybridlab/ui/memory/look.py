@@ -10,6 +10,7 @@ from hybridlab.errors import HybridLabError
 from hybridlab.planning.record import Plan
 from hybridlab.planning.trade_off import TradeOff
 from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.memory.budget import budget, take
 from hybridlab.ui.memory.fit import fit_section
 from hybridlab.ui.memory.measured import Measured, last_measured, measured_plans
@@ -49,7 +50,7 @@ def _asked(work: Work, after: str, wait_s: float) -> Answer | None:
 def _wait(work: Work, after: str) -> None:
     """Draw the page again as soon as the curve is there."""
     if _asked(work, after, 0.0) is not None:
-        st.rerun(scope="app")
+        page_again()
     st.progress(0.0, text="Tracing one step and solving it for every budget …")
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 from hybridlab.planning.record import Plan
 from hybridlab.planning.trade_off import TradeOff
 from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import figure
 from hybridlab.ui.worker_pool import Answer
@@ -83,6 +84,6 @@ def _asked(work: Work, after: str, plan: Plan, whose: str, wait_s: float) -> Ans
 def _wait(work: Work, after: str, plan: Plan, whose: str) -> None:
     """Draw the page again as soon as a step has been traced."""
     if _asked(work, after, plan, whose, 0.0) is not None:
-        st.rerun(scope="app")
+        page_again()
     if whose == "plan":
         st.progress(0.0, text="Following every tensor of the step …")

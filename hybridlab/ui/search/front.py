@@ -10,6 +10,7 @@ import streamlit as st
 
 from hybridlab.search.state import StudyState
 from hybridlab.ui import predictions, shell
+from hybridlab.ui.again import page_again
 from hybridlab.ui.labels import distinct
 from hybridlab.ui.profile.figure import figure, widget_key
 from hybridlab.ui.search.choose import budget, rules
@@ -139,7 +140,7 @@ def true_front(study: StudyState) -> dict[str, Any] | None:
 def _wait(file: dict[str, Any]) -> None:
     """Draw the page again as soon as the true front is known."""
     if predictions.true_front(file) is not None:
-        st.rerun(scope="app")
+        page_again()
     st.caption(":material/hourglass_top: Working out the true front, all designs of it …")
 
 

@@ -9,6 +9,7 @@ from hybridlab.errors import HybridLabError, Problem
 from hybridlab.runs.slots import core_count
 from hybridlab.search.state import StudyState
 from hybridlab.ui import shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.search.opened import CHANGES_S, begun, come, coming, look
 from hybridlab.ui.search.studies import back, earlier
 from hybridlab.workflows.start_search import last_words, start_search, stop_search
@@ -143,6 +144,6 @@ def _follow(name: str, drawn: StudyState | None) -> None:
         now = None
     alive = now is not None and now.living > 0
     if now is not drawn or not (alive or coming(name)):
-        st.rerun(scope="app")
+        page_again()
     if now is None:
         st.caption(":material/hourglass_top: Making the study …")

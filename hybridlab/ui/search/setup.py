@@ -14,6 +14,7 @@ from hybridlab.runs.slots import core_count
 from hybridlab.search.landscape import Objective
 from hybridlab.search.spec import MAX_TRIALS
 from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.search import kept
 from hybridlab.ui.search.matter import matter
 from hybridlab.ui.search.opened import begun
@@ -201,5 +202,5 @@ def _start(
 def _wait(text: str) -> None:
     """Draw the page again as soon as the search has been looked at."""
     if predictions.survey_search(text, state.session_name()) is not None:
-        st.rerun(scope="app")
+        page_again()
     st.caption(":material/hourglass_top: Looking at the space …")

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.ui import predictions, shell
+from hybridlab.ui.again import page_again
 
 
 def data_card(task: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -26,7 +27,7 @@ def data_card(task: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
 @st.fragment(run_every=0.5)
 def _wait_for(task: str, params: Mapping[str, Any]) -> None:
     if predictions.data_card(task, params) is not None:
-        st.rerun(scope="app")
+        page_again()
     st.caption(":material/hourglass_top: Reading the data …")
 
 

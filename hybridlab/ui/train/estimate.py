@@ -13,6 +13,7 @@ from hybridlab.errors import HybridLabError, Problem
 from hybridlab.planning.record import Plan
 from hybridlab.training.grown import trained_text
 from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.predictions import Shapes
 from hybridlab.ui.train.stages import cell
 from hybridlab.ui.train.teacher_cost import teacher_cost
@@ -170,5 +171,5 @@ def estimate_panel(found: Estimate) -> None:
 def wait_for(text: str, task: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Draw the page again as soon as the estimate is there."""
     if not estimate(text, task, settings, 0.0).pending:
-        st.rerun(scope="app")
+        page_again()
     st.caption(":material/hourglass_top: Working out time and memory …")

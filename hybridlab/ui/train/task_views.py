@@ -31,8 +31,9 @@ _EVERY_S = 4.0
 _MEASURES = (
     ("Accuracy", "accuracy", ""),
     ("Bits per byte", "bits_per_byte", ""),
-    ("Mean absolute error", "mean_abs_error", "each task's unit"),
+    ("Mean absolute error", "mean_abs_error", ", each in its task's unit"),
 )
+"""Word, measure, and what the title adds to it."""
 
 
 def panels_of(names: Sequence[str]) -> list[Panel]:
@@ -47,12 +48,12 @@ def panels_of(names: Sequence[str]) -> list[Panel]:
         Panel("Loss by task", "loss", losses, loss_unit(names), names=tuple(tasks), smooth=True),
         Panel("Weight by task", "weight", weights, names=_last(weights), zero=True),
     ]
-    for word, measure, unit in _MEASURES:
+    for word, measure, addition in _MEASURES:
         scored = tuple(f"val_{measure}_{task}" for task in tasks)
         if there := tuple(name for name in scored if name in names):
             told = tuple(name.removeprefix(f"val_{measure}_") for name in there)
-            title = f"{word} by task"
-            found.append(Panel(title, word.lower(), there, unit, names=told, points=True))
+            title = f"{word} by task{addition}"
+            found.append(Panel(title, word.lower(), there, names=told, points=True))
     if cosines:
         pairs = tuple(name.replace("~", " · ") for name in _last(cosines))
         title = "Cosine of tasks' gradients, in all they share"

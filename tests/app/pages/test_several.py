@@ -169,5 +169,7 @@ def test_a_number_is_drawn_in_its_own_measure_and_its_loss_is_not_in_nats() -> N
     names = ["task_loss/a", "task_loss/b", "val_accuracy_a", "val_mean_abs_error_b"]
     by_title = {panel.title: panel for panel in panels(None, names)}
     assert by_title["Loss by task"].unit == ""
-    assert by_title["Mean absolute error by task"].metrics == ("val_mean_abs_error_b",)
+    assert by_title["Mean absolute error by task, each in its task's unit"].metrics == (
+        "val_mean_abs_error_b",
+    )
     assert panels(None, ["val_accuracy"])[0].unit == "nats"
