@@ -155,7 +155,7 @@ def matrix_memories() -> list[Made]:
                 *(d.heads(), d.heads(), d.heads()),
                 *(d.decays(by_feature=True), d.decays(by_feature=False)),
             ),
-            lambda q, k, v, by_feature, _: recall(scaled(q), k, v, by_feature, chunk=32),
+            lambda q, k, v, by_feature, _: recall(scaled(q), k, v, by_feature, chunk=64),
             [
                 of_fla(
                     "simple_gla/naive",

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GROUP = 16
+GROUP = 64
 """Chunks that one matrix product covers; the cost of a level is n x GROUP."""
 
 SMALLEST_LOG = -50.0
@@ -31,36 +31,73 @@ def states_before(updates_nKV: Tensor, log_decay_nK: Tensor) -> Tensor:
         (..., n, K, V), in the dtype of the updates.
     """
     chunks = updates_nKV.shape[-3]
+    updates_GcKV, log_decay_GcK = _in_groups(updates_nKV, log_decay_nK)
+    after_GcK = log_decay_GcK.cumsum(-2)
+    before_GcK = after_GcK - log_decay_GcK
+    if updates_GcKV.shape[-4] == 1:
+        states_GcKV = _weighted(before_GcK, after_GcK, updates_GcKV)
+    else:
+        # One row more than the group has chunks: the state that the group itself leaves behind.
+        rows_GdK = torch.cat((before_GcK, after_GcK[..., -1:, :]), dim=-2)
+        local_GdKV = _weighted(rows_GdK, after_GcK, updates_GcKV)
+        states_GcKV, left_G1KV = torch.split(local_GdKV, [GROUP, 1], dim=-3)
+        carried_GKV = states_before(left_G1KV.squeeze(-3), after_GcK[..., -1, :])
+        decay_GcK1 = before_GcK.exp().unsqueeze(-1).to(carried_GKV.dtype)
+        states_GcKV = torch.addcmul(states_GcKV, carried_GKV.unsqueeze(-3), decay_GcK1)
+    return states_GcKV.flatten(-4, -3)[..., :chunks, :, :]
+
+
+def states_after(updates_nKV: Tensor, log_decay_nK: Tensor) -> Tensor:
+    """Return what later chunks hand back to each: G_last = 0, G_m = exp(a_(m+1)) G_(m+1) + U_(m+1).
+
+    The transpose of ``states_before``, with the same arguments: from the gradients of its states it makes those of
+    its updates.
+    """
+    chunks = updates_nKV.shape[-3]
+    updates_GcKV, log_decay_GcK = _in_groups(updates_nKV, log_decay_nK)
+    after_GcK = log_decay_GcK.cumsum(-2)
+    before_GcK = after_GcK - log_decay_GcK
+    if updates_GcKV.shape[-4] == 1:
+        states_GcKV = _weighted(before_GcK, after_GcK, updates_GcKV, transposed=True)
+    else:
+        # One column more than the group has chunks: what the group itself hands back to those before it.
+        columns_GdK = torch.cat((torch.zeros_like(after_GcK[..., :1, :]), after_GcK), dim=-2)
+        local_GdKV = _weighted(before_GcK, columns_GdK, updates_GcKV, 0, transposed=True)
+        back_G1KV, states_GcKV = torch.split(local_GdKV, [1, GROUP], dim=-3)
+        carried_GKV = states_after(back_G1KV.squeeze(-3), after_GcK[..., -1, :])
+        decay_GcK1 = (after_GcK[..., -1:, :] - after_GcK).exp().unsqueeze(-1)
+        states_GcKV = torch.addcmul(
+            states_GcKV, carried_GKV.unsqueeze(-3), decay_GcK1.to(carried_GKV.dtype)
+        )
+    return states_GcKV.flatten(-4, -3)[..., :chunks, :, :]
+
+
+def _in_groups(updates_nKV: Tensor, log_decay_nK: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut updates and decays into groups of chunks (..., G, c, K, V) and (..., G, c, K), zeros at the end."""
+    chunks = updates_nKV.shape[-3]
     size = min(GROUP, chunks)
     padding = -chunks % size
     log_decay_nK = log_decay_nK.clamp(min=SMALLEST_LOG)
     if padding:
         updates_nKV = F.pad(updates_nKV, (0, 0, 0, 0, 0, padding))
         log_decay_nK = F.pad(log_decay_nK, (0, 0, 0, padding))
-    updates_GcKV = torch.unflatten(updates_nKV, -3, (-1, size))
-    log_decay_GcK = torch.unflatten(log_decay_nK, -2, (-1, size))
-    after_GcK = log_decay_GcK.cumsum(-2)
-    before_GcK = after_GcK - log_decay_GcK
-    if chunks <= size:
-        states_GcKV = _weighted(before_GcK, after_GcK, updates_GcKV)
-    else:
-        # One row more than the group has chunks: the state that the group itself leaves behind.
-        rows_GdK = torch.cat((before_GcK, after_GcK[..., -1:, :]), dim=-2)
-        local_GdKV = _weighted(rows_GdK, after_GcK, updates_GcKV)
-        states_GcKV, left_G1KV = torch.split(local_GdKV, [size, 1], dim=-3)
-        carried_GKV = states_before(left_G1KV.squeeze(-3), after_GcK[..., -1, :])
-        carried_G1KV = carried_GKV.unsqueeze(-3)
-        decay_GcK1 = before_GcK.exp().unsqueeze(-1).to(carried_G1KV.dtype)
-        states_GcKV = torch.addcmul(states_GcKV, carried_G1KV, decay_GcK1)
-    return states_GcKV.flatten(-4, -3)[..., :chunks, :, :]
+    return torch.unflatten(updates_nKV, -3, (-1, size)), torch.unflatten(
+        log_decay_nK, -2, (-1, size)
+    )
 
 
-def _weighted(rows_dK: Tensor, after_cK: Tensor, updates_cKV: Tensor) -> Tensor:
-    """Return the sum over j < i of exp(rows_i - after_j) updates_j: (..., d, K, V)."""
-    rows_Kd, after_Kc = rows_dK.transpose(-1, -2), after_cK.transpose(-1, -2)
-    weights_Kdc = lower_decays(rows_Kd, after_Kc, diagonal=-1)
-    sums_KdV = weights_Kdc.to(updates_cKV.dtype) @ updates_cKV.transpose(-3, -2)
-    return sums_KdV.transpose(-3, -2)
+def _weighted(
+    rows_rK: Tensor,
+    columns_cK: Tensor,
+    updates_cKV: Tensor,
+    diagonal: int = -1,
+    *,
+    transposed: bool = False,
+) -> Tensor:
+    """Return the sums over j <= i + diagonal of exp(rows_i - columns_j) updates_j, or over i of updates_i."""
+    weights_Krc = lower_decays(rows_rK.mT, columns_cK.mT, diagonal).to(updates_cKV.dtype)
+    weights_Kdc = weights_Krc.mT if transposed else weights_Krc
+    return (weights_Kdc @ updates_cKV.transpose(-3, -2)).transpose(-3, -2)
 
 
 def lower_decays(rows_d: Tensor, columns_c: Tensor, diagonal: int = 0) -> Tensor:

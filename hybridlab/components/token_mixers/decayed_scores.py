@@ -7,7 +7,8 @@ exponential is split at a reference s into exp(c_i - s) and exp(s - c_j). Where 
 factor exceeds one. Hence the halving: the second half of a block reads the first half with s at their border, and
 so on down to blocks of eight. In those s is the middle, four steps away at most. Decays are kept above e^-16 a
 step, which is one part in 2^23 and so what float32 cannot tell from forgetting all; then both factors stay below
-e^64, far from overflow (e^88) even for large queries and keys.
+e^64, far from overflow (e^88) even for large queries and keys. The factors of wider blocks are those of the blocks
+of eight, taken once (``Local``), times one number a block of eight and feature.
 
 Dimensions: N sequences x heads, n chunks, c positions (a power of two, at least eight), m rows a position, K features
 of a key. The gradient of the running sum c needs nothing of its own: it is r dr at the rows and - k dk at the columns.
@@ -29,20 +30,19 @@ SMALLEST_LOG = -16.0
 
 
 class Level(NamedTuple):
-    """In blocks of ``block`` positions those from ``row`` on read the first ``columns``, split at ``border``."""
+    """In blocks of ``block`` positions those from ``row`` on read the first ``columns``."""
 
     block: int
     row: int
     columns: int
-    border: int
 
 
 def levels(chunk: int) -> Iterator[Level]:
     """Yield the blocks of eight and then the halves of 16, 32 ... up to the chunk."""
-    yield Level(BLOCK, 0, BLOCK, BLOCK // 2 - 1)
+    yield Level(BLOCK, 0, BLOCK)
     half = BLOCK
     while half < chunk:
-        yield Level(2 * half, half, half, half - 1)
+        yield Level(2 * half, half, half)
         half *= 2
 
 
@@ -53,17 +53,48 @@ def head_decays(total_NncK: Tensor) -> Tensor | None:
     return lower_decays(total_NncK.squeeze(-1), total_NncK.squeeze(-1))
 
 
+class Local(NamedTuple):
+    """Rows and keys times their decays to the middles of the blocks of eight that hold them."""
+
+    rows: Tensor
+    """Rows times ``decays`` (N, n, c, m, K)."""
+    keys: Tensor
+    """Keys over ``decays`` (N, n, c, K)."""
+    decays: Tensor
+    """exp(c_i - s), s the running sum at the middle of i's block (N, n, c, K)."""
+    middles: Tensor
+    """s of each block of eight (N, n, c / 8, K)."""
+    ends: Tensor
+    """The running sum at the end of each block of eight (N, n, c / 8, K)."""
+
+
+def local_factors(rows_NncmK: Tensor, k_NncK: Tensor, total_NncK: Tensor) -> Local:
+    """Return rows and keys split at the middles of their blocks of eight; each feature has its own decay."""
+    blocks = torch.unflatten(total_NncK, -2, (-1, BLOCK))
+    middles = blocks[..., BLOCK // 2 - 1, :]
+    decays = (blocks - middles.unsqueeze(-2)).exp_().flatten(-3, -2)
+    return Local(
+        rows_NncmK * decays.unsqueeze(-2), k_NncK / decays, decays, middles, blocks[..., -1, :]
+    )
+
+
 def decayed_scores(
     rows_NncmK: Tensor, k_NncK: Tensor, total_NncK: Tensor, decays_Nncc: Tensor | None
 ) -> Tensor:
     """Return the weights (N, n, c, m, c), zero where j > i; ``decays`` is what ``head_decays`` gave."""
+    if decays_Nncc is None:
+        return feature_scores(local_factors(rows_NncmK, k_NncK, total_NncK))
+    products = rows_NncmK.flatten(-3, -2) @ k_NncK.transpose(-1, -2)
+    return torch.unflatten(products, -2, rows_NncmK.shape[-3:-1]).mul_(decays_Nncc.unsqueeze(-2))
+
+
+def feature_scores(local: Local) -> Tensor:
+    """Return the weights (N, n, c, m, c), zero where j > i, where each feature has its own decay."""
+    rows_NncmK = local.rows
     chunk, many = rows_NncmK.shape[-3:-1]
-    if decays_Nncc is not None:
-        products = rows_NncmK.flatten(-3, -2) @ k_NncK.transpose(-1, -2)
-        return torch.unflatten(products, -2, (chunk, many)).mul_(decays_Nncc.unsqueeze(-2))
     scores_Nncmc = rows_NncmK.new_zeros(*rows_NncmK.shape[:-1], chunk)
     for level in levels(chunk):
-        left, right, _, _ = _factors(rows_NncmK, k_NncK, total_NncK, level)
+        left, right, _ = _factors(local, level)
         products = left.flatten(-3, -2) @ right.transpose(-1, -2)
         products = torch.unflatten(products, -2, (-1, many))
         if level.row == 0:
@@ -84,39 +115,57 @@ def decayed_scores_backward(
         grad = (grad_Nncmc * decays_Nncc.unsqueeze(-2)).flatten(-3, -2)
         grad_rows = (grad @ k_NncK).view(rows_NncmK.shape)
         return grad_rows, grad.transpose(-1, -2) @ rows_NncmK.flatten(-3, -2)
-    grad_rows, grad_k = torch.empty_like(rows_NncmK), torch.empty_like(k_NncK)
-    for level in levels(k_NncK.shape[-2]):
-        left, right, left_decays, right_decays = _factors(rows_NncmK, k_NncK, total_NncK, level)
+    local = local_factors(rows_NncmK, k_NncK, total_NncK)
+    grad_rows, grad_k = feature_scores_backward(grad_Nncmc, local)
+    return grad_rows.mul_(local.decays.unsqueeze(-2)), grad_k.div_(local.decays)
+
+
+def feature_scores_backward(grad_Nncmc: Tensor, local: Local) -> tuple[Tensor, Tensor]:
+    """Return the gradients of ``local.rows`` and ``local.keys``; ``grad`` may hold anything where j > i."""
+    grad_rows, grad_k = torch.empty_like(local.rows), torch.empty_like(local.keys)
+    for level in levels(local.keys.shape[-2]):
+        left, right, decays = _factors(local, level)
         grad = _place(grad_Nncmc, level)
         if level.row == 0:
             grad = grad.masked_fill(_later(grad), 0)
         grad = grad.flatten(-3, -2)
-        to_rows = (grad @ right).view(left.shape).mul_(left_decays.unsqueeze(-2))
-        to_k = (grad.transpose(-1, -2) @ left.flatten(-3, -2)).mul_(right_decays)
+        to_rows = (grad @ right).view(left.shape)
+        to_k = grad.transpose(-1, -2) @ left.flatten(-3, -2)
         rows_part = torch.unflatten(grad_rows, -3, (-1, level.block))[..., level.row :, :, :]
         k_part = torch.unflatten(grad_k, -2, (-1, level.block))[..., : level.columns, :]
-        if level.row == 0:
+        if decays is None:
             rows_part.copy_(to_rows)
             k_part.copy_(to_k)
         else:
-            rows_part.add_(to_rows)
-            k_part.add_(to_k)
+            of_rows, of_keys = decays
+            by_eights(rows_part, -3).addcmul_(by_eights(to_rows, -3), of_rows.unsqueeze(-2))
+            by_eights(k_part, -2).addcmul_(by_eights(to_k, -2), of_keys)
     return grad_rows, grad_k
 
 
-def _factors(
-    rows_NncmK: Tensor, k_NncK: Tensor, total_NncK: Tensor, level: Level
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return rows and keys of a level's blocks times their decays to the border, and those decays."""
-    rows, k, total = (
-        torch.unflatten(part, dim, (-1, level.block))
-        for part, dim in ((rows_NncmK, -3), (k_NncK, -2), (total_NncK, -2))
-    )
-    border = total[..., level.border : level.border + 1, :]
-    left_decays = (total[..., level.row :, :] - border).exp_()
-    right_decays = (border - total[..., : level.columns, :]).exp_()
-    left = rows[..., level.row :, :, :] * left_decays.unsqueeze(-2)
-    return left, k[..., : level.columns, :] * right_decays, left_decays, right_decays
+def by_eights(x_NncK: Tensor, dim: int = -2) -> Tensor:
+    """Cut the positions of a chunk into blocks of eight."""
+    return torch.unflatten(x_NncK, dim, (-1, BLOCK))
+
+
+def _factors(local: Local, level: Level) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+    """Return rows and keys of a level's blocks times their decays to its border, and what this took beyond ``local``.
+
+    Rows are (..., blocks, rows, m, K), keys (..., blocks, columns, K); the decays from the middles of blocks of eight
+    to the border (..., blocks, eights, 1, K), for rows and for keys, none in blocks of eight themselves.
+    """
+    rows = torch.unflatten(local.rows, -3, (-1, level.block))[..., level.row :, :, :]
+    keys = torch.unflatten(local.keys, -2, (-1, level.block))[..., : level.columns, :]
+    if level.block == BLOCK:
+        return rows, keys, None
+    many = level.block // BLOCK
+    middles, ends = (torch.unflatten(part, -2, (-1, many)) for part in (local.middles, local.ends))
+    border = ends[..., many // 2 - 1 : many // 2, :]
+    of_rows = (middles[..., many // 2 :, :] - border).exp_().unsqueeze(-2)
+    of_keys = (border - middles[..., : many // 2, :]).exp_().unsqueeze(-2)
+    left = by_eights(rows, -3) * of_rows.unsqueeze(-2)
+    right = by_eights(keys) * of_keys
+    return left.flatten(-4, -3), right.flatten(-3, -2), (of_rows, of_keys)
 
 
 def _place(scores_Nncmc: Tensor, level: Level) -> Tensor:

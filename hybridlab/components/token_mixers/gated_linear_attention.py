@@ -80,7 +80,7 @@ class GatedLinearAttention(Component):
             search=[0, 4],
         )
         chunk: int = field(
-            32,
+            64,
             help="Positions per matrix product, rounded up to a power of two; changes speed and "
             "memory, not the result.",
             ge=8,

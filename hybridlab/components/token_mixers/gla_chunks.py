@@ -1,8 +1,8 @@
 """The chunked form of linear attention with decays: none, one a head, or one for each feature of the key.
 
-Between chunks the state is carried by ``states_before``; within a chunk weights of pairs are a matrix product
-(``decayed_scores``). The gradient is written by hand: it keeps less than half of what the parts would keep, and
-the gradient of the decays falls out of those of queries and keys.
+Between chunks the state is carried by ``states_before``; within a chunk weights of pairs are a matrix product times
+their decays (``feature_chunks`` where each feature has its own). The gradient is written by hand: it keeps less than
+half of what the parts would keep, and the gradient of the decays falls out of those of queries and keys.
 
 Dimensions: N sequences x heads, n chunks, c positions of a chunk, K features of a key, V of a value.
 """
@@ -15,12 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hybridlab.components.decayed_scan import states_before
-from hybridlab.components.token_mixers.decayed_scores import (
-    decayed_scores,
-    decayed_scores_backward,
-    head_decays,
-)
+from hybridlab.components.decayed_scan import lower_decays, states_after, states_before
+from hybridlab.components.token_mixers.feature_chunks import feature_chunks
 
 
 def gla_chunks(q_NncK: Tensor, k_NncK: Tensor, v_NncV: Tensor, total_NncK: Tensor | None) -> Tensor:
@@ -40,6 +36,8 @@ def gla_chunks(q_NncK: Tensor, k_NncK: Tensor, v_NncV: Tensor, total_NncK: Tenso
             return _undecayed_forward(q_NncK, k_NncK, v_NncV)[0]
         kept_NncV: Tensor = _Undecayed.apply(q_NncK, k_NncK, v_NncV)  # type: ignore[no-untyped-call]
         return kept_NncV
+    if total_NncK.shape[-1] > 1:
+        return feature_chunks(q_NncK, k_NncK, v_NncV, total_NncK)
     if torch.compiler.is_compiling():  # a compiler differentiates the parts itself
         return _additive_forward(q_NncK, k_NncK, v_NncV, total_NncK)[0]
     o_NncV: Tensor = _Additive.apply(q_NncK, k_NncK, v_NncV, total_NncK)  # type: ignore[no-untyped-call]
@@ -64,36 +62,33 @@ class _Additive(torch.autograd.Function):
 
 def _additive_forward(
     q: Tensor, k: Tensor, v: Tensor, total: Tensor
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Return the output, and what backward needs: decays, weights within chunks, states before them."""
-    decays = head_decays(total)
-    weights = decayed_scores(q.unsqueeze(-2), k, total, decays).squeeze(-2)
+    decays = lower_decays(total.squeeze(-1), total.squeeze(-1))
+    weights = (q @ k.mT).mul_(decays)
     o = weights @ v
     before = None
     if v.shape[1] > 1:
         last = total[..., -1:, :]
-        before = carried((k * (last - total).exp()).transpose(-1, -2) @ v, last.squeeze(-2))
+        before = carried((k * (last - total).exp()).mT @ v, last.squeeze(-2))
         o = o + (q * total.exp()) @ before
     return o, decays, weights, before
 
 
 def _additive_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     q, k, v, total, decays, weights, before = ctx.saved_tensors
-    grad_weights = grad @ v.transpose(-1, -2)
-    grad_v = weights.transpose(-1, -2) @ grad
-    grad_q, grad_k = decayed_scores_backward(
-        grad_weights.unsqueeze(-2), q.unsqueeze(-2), k, total, decays
-    )
-    grad_q = grad_q.squeeze(-2)
+    grad_scores = (grad @ v.mT).mul_(decays)
+    grad_v = weights.mT @ grad
+    grad_q, grad_k = grad_scores @ k, grad_scores.mT @ q
     after = None
     if before is not None:
         last = total[..., -1:, :]
         from_start, to_end = total.exp(), (last - total).exp()
-        grad_before = (q * from_start).transpose(-1, -2) @ grad
-        after = carried(grad_before.flip(1), last.squeeze(-2).flip(1)).flip(1)
+        grad_before = (q * from_start).mT @ grad
+        after = handed_back(grad_before, last.squeeze(-2))
         grad_v += (k * to_end) @ after
-        grad_q += (grad @ before.transpose(-1, -2)).mul_(from_start)
-        grad_k += (v @ after.transpose(-1, -2)).mul_(to_end)
+        grad_q += (grad @ before.mT).mul_(from_start)
+        grad_k += (v @ after.mT).mul_(to_end)
     grad_total = None
     if ctx.needs_input_grad[3]:
         grad_total = q * grad_q - k * grad_k
@@ -102,13 +97,20 @@ def _additive_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_q, grad_k, grad_v, grad_total
 
 
-def carried(updates_NnKV: Tensor, log_decay_NnK: Tensor) -> Tensor:
-    """Return the state before each chunk (N, n, K, V), for decays (N or 1, n or 1, K or 1)."""
-    log_decay_NnK = log_decay_NnK.expand(*updates_NnKV.shape[:2], -1)
-    if log_decay_NnK.shape[-1] > 1:
-        return states_before(updates_NnKV, log_decay_NnK)
-    flat_Nn1V = updates_NnKV.flatten(2).unsqueeze(2)
-    return states_before(flat_Nn1V, log_decay_NnK).reshape(updates_NnKV.shape)
+def carried(updates_NnKV: Tensor, log_decay_Nn1: Tensor) -> Tensor:
+    """Return the state before each chunk (N, n, K, V), for one decay a head (N or 1, n or 1, 1)."""
+    log_decay_Nn1 = log_decay_Nn1.expand(*updates_NnKV.shape[:2], -1)
+    return states_before(updates_NnKV.flatten(2).unsqueeze(2), log_decay_Nn1).reshape(
+        updates_NnKV.shape
+    )
+
+
+def handed_back(updates_NnKV: Tensor, log_decay_Nn1: Tensor) -> Tensor:
+    """Return the gradient of the state after each chunk (N, n, K, V), of what each hands to the one before it."""
+    log_decay_Nn1 = log_decay_Nn1.expand(*updates_NnKV.shape[:2], -1)
+    return states_after(updates_NnKV.flatten(2).unsqueeze(2), log_decay_Nn1).reshape(
+        updates_NnKV.shape
+    )
 
 
 def add_to_last(grad_total_NncK: Tensor, before: Tensor | None, after: Tensor | None) -> None:
@@ -135,7 +137,7 @@ class _Undecayed(torch.autograd.Function):
             grad_q, grad_k = grad_weights @ k, grad_weights.mT @ q
             grad_v = weights.mT @ grad
             if before is not None:
-                after = _summed((q.mT @ grad).flip(1)).flip(1)
+                after = handed_back(q.mT @ grad, grad.new_zeros(1, 1, 1))
                 grad_q = _add_product(grad_q, grad, before.mT)
                 grad_k = _add_product(grad_k, v, after.mT)
                 grad_v = _add_product(grad_v, k, after)

@@ -8,8 +8,11 @@ they are installed (``kernel_of``), elsewhere plain PyTorch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from hybridlab.components.base import float_dtype
 from hybridlab.components.decayed_scan import SMALLEST_LOG, into_chunks
@@ -83,7 +86,26 @@ def _totals(log_decay: Tensor | None, q_BLHK: Tensor, chunk: int, wide: torch.dt
         log_decay, smallest = log_decay.unsqueeze(-1), SMALLEST_LOG
     else:
         smallest = decayed_scores.SMALLEST_LOG
-    return _cut(log_decay.to(wide).clamp(min=smallest), chunk).cumsum(-2)
+    steps_NncK = _cut(log_decay.to(wide).clamp(min=smallest), chunk)
+    if torch.compiler.is_compiling():  # a compiler differentiates the sum itself
+        return steps_NncK.cumsum(-2)
+    total_NncK: Tensor = _RunningSum.apply(steps_NncK)  # type: ignore[no-untyped-call]
+    return total_NncK
+
+
+class _RunningSum(torch.autograd.Function):
+    """A running sum over a chunk; its gradient as one product with a triangle of ones, without flips."""
+
+    @staticmethod
+    def forward(ctx: Any, steps_NncK: Tensor) -> Tensor:
+        return steps_NncK.cumsum(-2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_NncK: Tensor) -> Tensor:
+        chunk = grad_NncK.shape[-2]
+        with torch.autocast(grad_NncK.device.type, enabled=False):
+            return grad_NncK.new_ones(chunk, chunk).triu_() @ grad_NncK
 
 
 def _power_of_two(number: int) -> int:
