@@ -55,25 +55,35 @@ def predict(
     *,
     batch: int = 8,
     length: int | None = None,
+    device: str = "cpu",
 ) -> Prediction:
-    """Predict one training step on this machine's CPU: parameters, FLOPs, bytes and milliseconds, by component.
+    """Predict one training step: parameters, FLOPs, bytes and milliseconds, by component.
 
-    With a task, the architecture gets the task's input, head and length; without one the length is 64 positions.
+    With a task, the architecture gets the task's input, head and length; without one the length is 64 positions. Times
+    are of this machine's CPU, of an accelerator that is here (``cuda:0``), or of one that is not by what its maker
+    publishes (``H100``); ``ceilings`` of what comes back says which numbers they stand on.
 
     Raises:
         SpecError: the architecture has errors.
         TaskError: it does not fit the task.
+        DeviceError: the device is not here, and nothing is published of it.
     """
     from hybridlab.tasks.registry import fit
     from hybridlab.tasks.registry import task as make_task
+    from hybridlab.trace.machine import speed_of
     from hybridlab.trace.predict import predict as predicted
 
     design = _architecture(architecture)
+    _, roofline = speed_of(device)
     if task is None:
-        return predicted(design, batch=batch, length=length or 64)
+        return predicted(design, batch=batch, length=length or 64, roofline=roofline)
     chosen = make_task(task)
     return predicted(
-        fit(design, chosen), chosen.input_type(), batch=batch, length=length or chosen.length
+        fit(design, chosen),
+        chosen.input_type(),
+        batch=batch,
+        length=length or chosen.length,
+        roofline=roofline,
     )
 
 
@@ -83,16 +93,18 @@ def show(
     *,
     batch: int = 8,
     length: int | None = None,
+    device: str = "cpu",
 ) -> pd.DataFrame:
     """Return the predicted cost of every component, and their total, as a table.
 
-    Columns: params, flops (forward), activation_bytes (kept for backward) and ms (a training step).
+    Columns: params, flops (forward), activation_bytes (kept for backward) and ms (a training step). ``device`` is as
+    for ``predict``.
 
     Raises:
         SpecError: the architecture has errors.
         TaskError: it does not fit the task.
     """
-    found = predict(architecture, task, batch=batch, length=length)
+    found = predict(architecture, task, batch=batch, length=length, device=device)
     rows = [
         (cost.path, cost.use, cost.params, cost.flops, cost.activation_bytes, cost.ms)
         for cost in found.components

@@ -13,7 +13,6 @@ from hybridlab.errors import SpecError, TaskError
 if TYPE_CHECKING:
     from hybridlab.architecture.spec import Architecture
     from hybridlab.components.types import TensorType
-    from hybridlab.hardware.roofline import Roofline
     from hybridlab.trace.predict import Prediction
 
 TaskOption = Annotated[
@@ -163,28 +162,34 @@ def show(
         int | None,
         typer.Option(min=1, max=1 << 20, help="Positions in a sample; the task's own, or 64."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Predict times for auto, cpu, cuda:0 …")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Predict times for auto, cpu, cuda:0 …; or for H100, A100 … by what their makers publish."
+        ),
+    ] = "auto",
     json: Json = False,
 ) -> None:
     """Predict what an architecture costs: parameters, FLOPs, memory and time, in total and by component."""
     from hybridlab.architecture.library import open_architecture
-    from hybridlab.hardware.devices import choose
     from hybridlab.tasks.registry import task as make_task
+    from hybridlab.trace.machine import speed_of
     from hybridlab.trace.predict import predict
 
     architecture = open_architecture(file)
     completed, input_type = fitted(architecture, task)
+    title, roofline = speed_of(device)
     prediction = predict(
         completed,
         input_type,
         batch=batch,
         length=length or (make_task(task).length if task else _LENGTH),
-        roofline=_roofline(device),
+        roofline=roofline,
     )
     if not prediction.ok:
         raise SpecError(_errors(prediction.problems))
     if json:
-        give(_shown(prediction, architecture, str(choose(device))))
+        give(_shown(prediction, architecture, title))
     else:
         _print_prediction(architecture, prediction)
 
@@ -276,17 +281,6 @@ def _params(architecture: Architecture, input_type: TensorType | None) -> int:
     from hybridlab.trace.predict import predict
 
     return predict(architecture, input_type, batch=1, length=_LENGTH).params
-
-
-def _roofline(device: str) -> Roofline | None:
-    """Return an accelerator's speed, measured once and kept; None for the CPU, which ``predict`` knows by itself."""
-    from hybridlab.hardware.ceilings import ceilings
-    from hybridlab.hardware.devices import choose
-    from hybridlab.hardware.roofline import Roofline
-    from hybridlab.runs.home import home
-
-    chosen = choose(device)
-    return None if chosen.type == "cpu" else Roofline.of(ceilings(home(), str(chosen)))
 
 
 def _errors(problems: Any) -> list[Any]:

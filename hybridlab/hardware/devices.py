@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from hybridlab.errors import DeviceError, Problem
+from hybridlab.hardware.published import PublishedPeak, published
 from hybridlab.units import format_bytes
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ def choose(wanted: str = "auto") -> torch.device:
             )
         )
     return torch.device(kind, int(index or 0))
+
+
+def called(peak: PublishedPeak) -> str | None:
+    """Return the device here that published peaks are of, as torch calls it; None where there is none."""
+    return next((device.name for device in devices() if published(device.title) == peak), None)
 
 
 def free_bytes(device: str | torch.device) -> int | None:

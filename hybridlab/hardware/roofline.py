@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from hybridlab.hardware.ceilings import Bandwidth, Ceilings
+from hybridlab.hardware.published import LABEL, PublishedPeak
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,17 @@ class Roofline:
             f"{ceilings.bytes_per_s / 1e9:.0f} GB/s, {ceilings.call_s * 1e6:.1f} µs per operator"
         )
         return cls(flops_per_s, ceilings.bandwidths, ceilings.call_s, source)
+
+    @classmethod
+    def of_published(cls, peak: PublishedPeak, precision: str = "float32") -> Self:
+        """Take what a maker publishes of an accelerator that is not here: an ideal that real steps do not reach."""
+        flops_per_s = dict(peak.tera_per_s)[precision] * 1e12
+        bandwidth = Bandwidth(peak.memory_bytes, peak.gb_per_s * 1e9)
+        source = (
+            f"{peak.title}, {LABEL}: {flops_per_s / 1e9:,.0f} GFLOP/s in {precision}, {peak.gb_per_s:,.0f} GB/s, "
+            "and nothing for a call, which real steps do not reach; operators as a CPU takes them"
+        )
+        return cls(flops_per_s, (bandwidth,), 0.0, source)
 
     def seconds(self, flops: float, moved_bytes: float) -> float:
         """Estimate one operator: the longer of computing and moving, plus the overhead of a call."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from hybridlab.components.base import BuildContext
 from hybridlab.components.types import TensorType
 from hybridlab.errors import SpecError
 from hybridlab.trace.attribution import Attribution, components_of
+from hybridlab.trace.named_device import fake_device
 from hybridlab.trace.recorder import StepRecorder
 from hybridlab.trace.step import BeforeUpdate, TrainingStep, default_loss, default_optimiser
 from hybridlab.trace.stream import OpStream
@@ -56,17 +58,21 @@ def predict_stream(
     recipe: Recipe | None = None,
     training: bool = True,
     arrange: Callable[[nn.Module], object] | None = None,
+    device: str = "cpu",
 ) -> OpStream:
     """Predict one step of an architecture operator by operator, in a steady state (the optimiser has its moments).
 
-    ``arrange`` is given the model before it runs, to apply a plan to it for example.
+    ``arrange`` is given the model before it runs, to apply a plan to it for example. Of a ``device`` that is not here
+    the stream is what a CPU would do, with a note that says so (``named_device``).
 
     Raises:
         SpecError: the architecture has errors; it holds all of them.
+        DeviceError: there is no such kind of device.
     """
     inference = infer(architecture, input_type)
     if inference.errors:
         raise SpecError(inference.errors)
+    where, told = fake_device(device)
 
     def make() -> TrainingStep:
         step = fake_step(
@@ -81,7 +87,8 @@ def predict_stream(
             arrange(step.model)
         return step
 
-    return trace_fake(make, notes=tuple(_expectations(inference)))
+    notes = (*([told] if told else []), *_expectations(inference))
+    return trace_fake(make, notes, where)
 
 
 def fake_step(
@@ -141,9 +148,17 @@ def predict_module(
     return trace_fake(make)
 
 
-def trace_fake(make: Callable[[], TrainingStep], notes: tuple[str, ...] = ()) -> OpStream:
-    """Run the step that ``make`` builds once on fake tensors and return its stream; ``make`` is called among them."""
-    with QuickFakeMode(allow_non_fake_inputs=True), warnings.catch_warnings():
+def trace_fake(
+    make: Callable[[], TrainingStep],
+    notes: tuple[str, ...] = (),
+    device: torch.device | None = None,
+) -> OpStream:
+    """Run the step that ``make`` builds once on fake tensors and return its stream; ``make`` is called among them.
+
+    What is made without saying where lies on ``device``.
+    """
+    where = nullcontext() if device is None or device.type == "cpu" else device
+    with QuickFakeMode(allow_non_fake_inputs=True), warnings.catch_warnings(), where:
         warnings.simplefilter("ignore")
         step = make()
         step.prepare_state()

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from hybridlab.hardware import ceilings
 from hybridlab.hardware.ceilings import Ceilings
+from hybridlab.hardware.devices import called, choose
+from hybridlab.hardware.published import published
 from hybridlab.hardware.roofline import Roofline
 from hybridlab.runs.home import home
 from hybridlab.runs.lock import locked
@@ -16,6 +18,25 @@ from hybridlab.runs.lock import locked
 _QUICK_SECONDS_EACH = 0.02
 _QUICK_HOLDS_S = 12 * 3600.0
 """A quick measurement suffers from whatever else ran at that moment, so it is not kept for ever."""
+
+
+def speed_of(device: str = "cpu") -> tuple[str, Roofline | None]:
+    """Return what a device is called and its speed: measured once and kept, or published where it is not here.
+
+    The speed of the CPU is None: ``predict`` knows it by itself. ``device`` is as torch calls it, ``auto``, or a name
+    from the table of published peaks such as ``H100``.
+
+    Raises:
+        DeviceError: it is not here, and not in the table.
+    """
+    if (peak := published(device)) is not None:
+        device = called(peak) or ""
+        if not device:
+            return peak.title, Roofline.of_published(peak)
+    chosen = choose(device)
+    if chosen.type == "cpu":
+        return "cpu", None
+    return str(chosen), Roofline.of(ceilings.ceilings(home(), str(chosen)))
 
 
 @functools.cache

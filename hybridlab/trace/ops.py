@@ -20,11 +20,11 @@ from hybridlab.trace.kernel_memory import workspace_bytes
 aten = torch.ops.aten
 
 
-def _cpu_attention(q: Any, k: Any, v: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _attention(q: Any, k: Any, v: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
     return int(sdpa_flop_count(q.shape, k.shape, v.shape))  # type: ignore[no-untyped-call]
 
 
-def _cpu_attention_backward(grad: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> int:
+def _attention_backward(grad: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> int:
     return int(sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape))  # type: ignore[no-untyped-call]
 
 
@@ -38,6 +38,16 @@ def _cpu_lstm_backward(
     x: Any, weight_in: Any, weight_hidden: Any, *args: Any, **kwargs: Any
 ) -> int:
     return 2 * _cpu_lstm(x, weight_in, weight_hidden)
+
+
+def _library_rnn(x: Any, weights: Any, *args: Any, **kwargs: Any) -> int:
+    """Count the products of each position with every matrix, of cuDNN's and MIOpen's recurrent layers."""
+    positions = x.numel() // x.shape[-1]
+    return int(2 * positions * sum(weight.numel() for weight in weights if weight.dim() == 2))
+
+
+def _library_rnn_backward(x: Any, weights: Any, *args: Any, **kwargs: Any) -> int:
+    return 2 * _library_rnn(x, weights)
 
 
 def _fft(points: int, x: Any, dims: Any) -> int:
@@ -61,13 +71,19 @@ def _fft_to_real(x: Any, dims: Any, normalisation: Any, last: int) -> int:
     return round(2.5 * whole * math.log2(max(2, length)))
 
 
-# torch's own counter knows CUDA's attention kernels but counts 0 for the CPU's (pytorch#195460), and 0 for its LSTM
-# and for Fourier transforms everywhere.
+# torch's own counter knows CUDA's attention kernels but counts 0 for those of the CPU (pytorch#195460) and of devices
+# that bring their own, as Intel's do, and 0 for LSTMs of every library and for Fourier transforms.
 UNCOUNTED: dict[Any, Callable[..., int]] = {
-    aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_attention_backward,
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    aten._scaled_dot_product_fused_attention_overrideable: _attention,
+    aten._scaled_dot_product_fused_attention_overrideable_backward: _attention_backward,
     aten.mkldnn_rnn_layer: _cpu_lstm,
     aten.mkldnn_rnn_layer_backward: _cpu_lstm_backward,
+    aten._cudnn_rnn: _library_rnn,
+    aten._cudnn_rnn_backward: _library_rnn_backward,
+    aten.miopen_rnn: _library_rnn,
+    aten.miopen_rnn_backward: _library_rnn_backward,
     aten._fft_c2c: _complex_fft,
     aten._fft_r2c: _real_fft,
     aten._fft_c2r: _fft_to_real,

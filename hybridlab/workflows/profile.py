@@ -101,6 +101,7 @@ def profile_settings(
                 batch=spec.batch,
                 length=chosen.length,
                 recipe=recipe(chosen, spec, step.kept),
+                device=str(where.device),
             )
         except DataDependentOutputException as error:  # Adafactor's update, for one
             notes += (

@@ -147,6 +147,15 @@ def test_show_gives_what_the_contract_says(cli: Cli) -> None:
     assert "peak memory" in cli("show", "jamba_mini").out
 
 
+def test_an_accelerator_that_is_not_here_is_predicted_by_what_its_maker_publishes(cli: Cli) -> None:
+    here, there = (
+        cli("show", "jamba_mini", *more, "--json").json for more in ((), ("--device", "H100"))
+    )
+    assert there["device"] == "NVIDIA H100 SXM" and "not measured here" in there["ceilings"]
+    assert there["flops_step"] == here["flops_step"] and there["peak_bytes"] == here["peak_bytes"]
+    assert 0 < there["step_ms"] < here["step_ms"]
+
+
 def test_cost_grows_with_batch_and_length(cli: Cli) -> None:
     def flops(*options: str) -> int:
         return int(cli("show", "transformer_mini", *options, "--json").json["flops_forward"])

@@ -38,9 +38,9 @@ PUBLIC = {
 }
 SIGNATURES = {
     "load": ["source"],
-    "predict": ["architecture", "task", "batch", "length"],
+    "predict": ["architecture", "task", "batch", "length", "device"],
     "profile": ["subject", "batch", "task", "steps", "length", "loss", "folder"],
-    "show": ["architecture", "task", "batch", "length"],
+    "show": ["architecture", "task", "batch", "length", "device"],
     "train": ["architecture", "task", "name", "threads", "settings"],
     "compare": ["runs", "metric"],
 }

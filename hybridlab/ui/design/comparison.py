@@ -11,6 +11,7 @@ from hybridlab.architecture import library, versions
 from hybridlab.architecture.compare import Difference, compare, text_difference
 from hybridlab.architecture.spec import Architecture
 from hybridlab.ui import clock, predictions, shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.design import actions, keeping
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
@@ -195,5 +196,5 @@ def _table(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> s
 def _wait_for(text: str, owner: str) -> None:
     """Draw the page again as soon as the other architecture's cost is known."""
     if predictions.predict(text, state.shapes(), owner) is not None:
-        st.rerun(scope="app")
+        page_again()
     st.caption(":material/hourglass_top: Working out the other one's cost …")

@@ -19,6 +19,7 @@ from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem
 from hybridlab.trace.hints import hints
 from hybridlab.ui import predictions, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.predictions import Shapes
 
 _PATIENCE_S = 0.25
@@ -148,5 +149,5 @@ def _wait(pending: str) -> None:
         return
     ask = predictions.check if pending == "check" else predictions.predict
     if ask(current.text, state.shapes(), state.session_name()) is not None:
-        st.rerun(scope="app")
+        page_again()
     st.caption(":material/hourglass_top: Working out shapes and cost …")

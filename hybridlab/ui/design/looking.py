@@ -9,6 +9,7 @@ import streamlit as st
 from hybridlab.architecture.shared import Shared, share, shared
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.ui import clock, predictions, shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.design import comparison, keeping
 from hybridlab.ui.design.fitting import fit_task
 from hybridlab.ui.design.look import Look, look
@@ -147,5 +148,5 @@ def _leave() -> None:
 def _wait(text: str, pending: str) -> None:
     ask = predictions.check if pending == "check" else predictions.predict
     if ask(text, state.shapes(), state.session_name()) is not None:
-        st.rerun(scope="app")
+        page_again()
     st.caption(":material/hourglass_top: Working out shapes and cost …")

@@ -8,6 +8,7 @@ from hybridlab.architecture import edit, library, versions
 from hybridlab.architecture.carried import from_picture
 from hybridlab.errors import HybridLabError
 from hybridlab.ui import preset_costs, shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.design.card import face
 from hybridlab.ui.design.go_on import offers
 from hybridlab.ui.design.published import published
@@ -59,19 +60,14 @@ def gallery(columns: int = 3) -> None:
         st.container()
     ):  # always there, so that what stands below does not move when the costs have come
         if coming:
-            _wait_for_costs([True])
+            _wait_for_costs()
 
 
 @st.fragment(run_every=1.0)
-def _wait_for_costs(just_drawn: list[bool]) -> None:
-    """Draw the cards again once their costs are known.
-
-    Not while the page is drawn, of which this is a part: what was clicked below would be forgotten.
-    """
-    if just_drawn:
-        just_drawn.clear()
-    elif not preset_costs.known(library.presets())[1]:
-        st.rerun(scope="app")
+def _wait_for_costs() -> None:
+    """Draw the cards again once their costs are known."""
+    if not preset_costs.known(library.presets())[1]:
+        page_again()
 
 
 def open_preset(entry: library.Entry) -> None:

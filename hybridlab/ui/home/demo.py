@@ -10,6 +10,7 @@ from hybridlab.runs.launcher import cancel
 from hybridlab.runs.record import ACTIVE
 from hybridlab.runs.store import open_store
 from hybridlab.ui import shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.live import pump
 from hybridlab.ui.live.component import Panel, chart
 from hybridlab.ui.live.reader import reader
@@ -121,7 +122,7 @@ def _refresh(ids: Ids, every: list[str], panels: list[Panel], ended: bool = Fals
         return
     active = any(run.state.active for run in looked)
     if not active and not ended:
-        st.rerun()
+        page_again()
     pump.send(CHANNEL, panels, every)
     for column, task in zip(st.columns(len(ids)), ids, strict=True):
         lines = [

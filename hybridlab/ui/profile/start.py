@@ -8,13 +8,14 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.errors import HybridLabError
-from hybridlab.runs.launcher import ensure_supervisor, submit
+from hybridlab.runs.launcher import submit
 from hybridlab.runs.record import ACTIVE, Run
 from hybridlab.runs.store import open_store
 from hybridlab.training.grown import trained_text
 from hybridlab.ui import predictions, shell
 from hybridlab.ui.forms import parameters
 from hybridlab.ui.profile.kind import KIND, MOST_STEPS, STEPS
+from hybridlab.ui.runs import opened
 from hybridlab.ui.runs.active import line
 from hybridlab.ui.train import setup
 from hybridlab.ui.train.estimate import estimate, wait_for
@@ -118,17 +119,14 @@ def _start(text: str, preset: str | None, settings: Mapping[str, Any], steps: in
 
 def earlier() -> None:
     """List the profiles that were made before, the newest first."""
-    st.markdown("**Profiles of designs**")
     with shell.told():
-        ensure_supervisor()
-        runs: list[Run] = open_store().list(kind=KIND, limit=_MOST)
-        if not runs:
-            st.caption(
-                "None yet. A profile measures one training step component by component: time, traffic, memory, and how "
-                "far the prediction was off."
-            )
-        for run in runs:
-            line(run)
+        opened.earlier(
+            "Profiles of designs",
+            KIND,
+            _MOST,
+            "None yet. A profile measures one training step component by component: time, traffic, memory, and how "
+            "far the prediction was off.",
+        )
         trainings = open_store().list(kind="train", states=ACTIVE, limit=4)
         if trainings:
             st.caption(

@@ -10,6 +10,7 @@ import streamlit as st
 from hybridlab.runs import trace_reading
 from hybridlab.runs.trace_reading import Reading, ReadingState
 from hybridlab.ui import shell
+from hybridlab.ui.again import page_again
 from hybridlab.units import format_seconds
 
 _EVERY_S = 0.5
@@ -37,7 +38,7 @@ def finished(folder: Path, what: str, key: str) -> bool:
 def _progress(folder: Path, what: str, key: str) -> None:
     found = trace_reading.look(folder)
     if found.state is not ReadingState.READING:
-        st.rerun()
+        page_again()
     with st.container(horizontal=True, vertical_alignment="center", border=True):
         st.markdown(
             f":material/hourglass_top: **{shell.escaped(what)}** · {shell.escaped(found.stage)} · "

@@ -23,6 +23,7 @@ from hybridlab.runs.profile_request import (
 from hybridlab.runs.record import Run
 from hybridlab.runs.traces import add_from_run
 from hybridlab.ui import shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.train import tensorboard
 from hybridlab.units import format_bytes
@@ -119,7 +120,7 @@ def _came(run_id: str, drawn: int) -> None:
         _tell(found)
     there = traces(run_id)
     if len(there) != drawn and (found is None or not found.state.open):
-        st.rerun()
+        page_again()
     if there:
         chosen = _one_of(there)
         st.download_button(

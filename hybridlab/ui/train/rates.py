@@ -13,6 +13,7 @@ from hybridlab.runs.home import run_folder
 from hybridlab.runs.launcher import submit
 from hybridlab.runs.record import Run, RunState
 from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.profile.figure import figure
 from hybridlab.ui.profile.opened import Opened, figures
@@ -201,7 +202,7 @@ def _progress(run_id: str, drawn: RunState) -> None:
     with shell.told():
         run = reader(run_id).look()
         if run.state is not drawn:
-            st.rerun()
+            page_again()
         if run.state is RunState.QUEUED:
             st.progress(0.0, text="Queued; it starts as soon as cores are free …")
             return

@@ -11,6 +11,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.profile_request import PROFILE, traces
 from hybridlab.ui import shell, state
+from hybridlab.ui.again import page_again
 from hybridlab.ui.tensorboards import TensorBoard
 
 _KEY = "tensorboard"
@@ -40,7 +41,7 @@ def _draw(run_id: str, waiting: bool) -> None:
     mine = board if board is not None and board.folder == folder else None
     starting = mine is not None and mine.alive and mine.url is None
     if starting != waiting:  # only the whole page can begin or end looking every second
-        st.rerun()
+        page_again()
     with st.container(horizontal=True, vertical_alignment="center"):
         if mine is None or not mine.alive:
             st.button(

@@ -10,6 +10,7 @@ from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
 from hybridlab.training.stage_spec import stage_names
 from hybridlab.ui import predictions, shell
+from hybridlab.ui.again import page_again
 from hybridlab.ui.live import pump
 from hybridlab.ui.live.component import chart
 from hybridlab.ui.live.reader import reader
@@ -108,7 +109,7 @@ def _refresh(run_id: str, drawn: RunState, titles: list[str]) -> None:
         shell.problems(error.problems)
         return
     if run.state is not drawn:
-        st.rerun()
+        page_again()
     if run.state is not RunState.DONE:
         _progress(run)
     setbacks(source, _training(run))
@@ -117,7 +118,7 @@ def _refresh(run_id: str, drawn: RunState, titles: list[str]) -> None:
     if [
         panel.title for panel in shown
     ] != titles:  # a meter's first points want a chart of their own
-        st.rerun()
+        page_again()
     pump.send(f"train.{run_id}", shown, [run_id])
 
 
