@@ -35,8 +35,20 @@ def search(
         typer.Option(metavar="URL", help="sqlite:///FILE, or a journal file; the home folder's."),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, max=256, help="Trials at once; those that train are runs.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="Trials at once, 1, or as a cluster has room; those that train are runs.",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Workers by Ray: local starts a cluster here, auto finds one; needs hybridlab[cluster].",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Search the designs that a file allows; give the front of its trade-offs, each point an architecture."""
@@ -44,18 +56,22 @@ def search(
     from hybridlab.workflows.work import stopped_by_signals
 
     with stopped_by_signals() as should_stop:
-        front = run_search(
-            file,
-            trials=trials,
-            sampler=sampler,
-            seed=seed,
-            study=study,
-            storage=storage,
-            workers=workers,
-            on_trial=_teller(),
-            on_words=say,
-            should_stop=should_stop,
-        )
+        more: dict[str, Any] = {
+            "trials": trials,
+            "sampler": sampler,
+            "seed": seed,
+            "study": study,
+            "storage": storage,
+            "on_trial": _teller(),
+            "on_words": say,
+            "should_stop": should_stop,
+        }
+        if ray is None:
+            front = run_search(file, workers=workers or 1, **more)
+        else:
+            from hybridlab.workflows.cluster import search_on_ray
+
+            front = search_on_ray(file, ray, workers=workers, **more)
         _end(front, json, stopped=should_stop())
 
 

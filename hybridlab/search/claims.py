@@ -14,6 +14,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from hybridlab.search.database import together
 from hybridlab.search.landscape import Landscape, Outcome
 from hybridlab.search.leases import Leases
 from hybridlab.search.study import REASON, tell
@@ -66,9 +67,10 @@ def take(
     if trial_id is None:
         return None
     study._thread_local.cached_all_trials = None  # as study.ask does
-    trial = optuna.Trial(study, trial_id)
-    for choice in landscape.space.choices:
-        trial.suggest_categorical(choice.name, choice.values)
+    with together(study):
+        trial = optuna.Trial(study, trial_id)
+        for choice in landscape.space.choices:
+            trial.suggest_categorical(choice.name, choice.values)
     return trial
 
 
@@ -84,7 +86,8 @@ def end(
         now = study._storage.get_trial(trial._trial_id)
         if now.state.is_finished() or now.user_attrs.get(HOLDER) != leases.token:
             return None
-        return tell(study, landscape, trial, outcome)
+        with together(study):
+            return tell(study, landscape, trial, outcome)
 
 
 def give_back(study: Study, leases: Leases, trial: Trial) -> None:

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, Trial
 from hybridlab.errors import Problem, StoreError
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.search.claims import end, give_back, holders, take, tally
+from hybridlab.search.database import together
 from hybridlab.search.halving import PRICES
 from hybridlab.search.landscape import Landscape, Outcome
 from hybridlab.search.leases import Leases
@@ -140,14 +141,15 @@ def drive(
 
 def _begin(study: Study, landscape: Landscape, leases: Leases, trial: Trial, seats: Seats) -> bool:
     """Have a trial run and say so; one whose design cannot be built ends at once."""
-    row = mended_row(landscape, trial)
+    with together(study):
+        row = mended_row(landscape, trial)
+        if row is not None and PRICES not in trial.user_attrs:
+            price = landscape.prices(row[None])[0]
+            told = [float(value) if np.isfinite(value) else None for value in price]
+            trial.set_user_attr(PRICES, told)
     if row is None:
         end(study, landscape, leases, trial, Outcome(reason=NOT_NEAR))
         return False
-    price = landscape.prices(row[None])[0]
-    if PRICES not in trial.user_attrs:
-        told = [float(value) if np.isfinite(value) else None for value in price]
-        trial.set_user_attr(PRICES, told)
     seats.begin(trial, row)
     return True
 

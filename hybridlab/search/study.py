@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hybridlab.errors import Problem, RunError, StoreError
 from hybridlab.search.cost_aware import REPAIRED
+from hybridlab.search.database import Database
 from hybridlab.search.journal import Journal
 from hybridlab.search.landscape import Landscape, Outcome, within
 from hybridlab.search.leases import BUSY_SECONDS, driver_url
@@ -43,7 +44,7 @@ def open_storage(url: str | Path) -> BaseStorage:
         if isinstance(url, str) and "://" in url:
             lite = url.startswith("sqlite")
             waits = {"connect_args": {"timeout": BUSY_SECONDS}} if lite else {"pool_pre_ping": True}
-            return RDBStorage(driver_url(url), engine_kwargs=waits)
+            return Database(driver_url(url), engine_kwargs=waits)
         Path(url).parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(Journal(url))
     except Exception as error:  # each driver of a database has errors of its own

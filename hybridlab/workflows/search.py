@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from hybridlab.architecture.kept import keeping
@@ -27,9 +28,30 @@ from hybridlab.search.samplers import DEFAULT, make_sampler
 from hybridlab.search.spec import SearchSpec, read_search
 from hybridlab.search.study import close, open_storage, open_study
 
-__all__ = ["front_of_study", "run_search", "searches_folder", "work_on"]
+__all__ = [
+    "BegunSearch",
+    "begin_search",
+    "front_of_study",
+    "run_search",
+    "searches_folder",
+    "work_on",
+]
 
 OnTrial = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class BegunSearch:
+    """A study that is there to be worked on: its name and place, what is searched, how, and for how many trials."""
+
+    name: str
+    place: str | Path
+    landscape: Landscape
+    sampler: str
+    seed: int
+    trials: int
+    fresh: bool
+    """Whether no trial has begun."""
 
 
 @keeping()
@@ -59,6 +81,40 @@ def run_search(
         RunError: the study of this name is of something else, or of a newer version.
         StoreError: the storage cannot be opened, or was away for too long.
     """
+    begun = begin_search(
+        file, trials=trials, sampler=sampler, seed=seed, study=study, storage=storage
+    )
+    on_words(f"study: {begun.name}")
+    with _others(begun.name, workers - 1 if _measured_here(begun.landscape) else 0):
+        return work_on(
+            begun.name,
+            place=begun.place,
+            landscape=begun.landscape,
+            sampler=begun.sampler,
+            seed=begun.seed,
+            fresh=begun.fresh,
+            workers=workers,
+            on_trial=on_trial,
+            on_words=on_words,
+            should_stop=should_stop,
+        )
+
+
+@keeping()
+def begin_search(
+    file: str | os.PathLike[str] | SearchSpec,
+    *,
+    trials: int | None = None,
+    sampler: str | None = None,
+    seed: int | None = None,
+    study: str | None = None,
+    storage: str | None = None,
+) -> BegunSearch:
+    """Open the study of a search, or make it, for whoever works on it; nothing is tried yet.
+
+    Raises:
+        SpecError, TaskError, RunError, StoreError: as ``run_search``.
+    """
     spec = file if isinstance(file, SearchSpec) else read_search(file)
     count = spec.trials if trials is None else trials
     chance = spec.seed if seed is None else seed
@@ -79,20 +135,7 @@ def run_search(
         fresh = not tally(begun).begun
     finally:
         close(begun)
-    on_words(f"study: {name}")
-    with _others(name, workers - 1 if _measured_here(landscape) else 0):
-        return work_on(
-            name,
-            place=place,
-            landscape=landscape,
-            sampler=method,
-            seed=chance,
-            fresh=fresh,
-            workers=workers,
-            on_trial=on_trial,
-            on_words=on_words,
-            should_stop=should_stop,
-        )
+    return BegunSearch(name, place, landscape, method, chance, count, fresh)
 
 
 @keeping()
@@ -105,6 +148,7 @@ def work_on(
     seed: int | None = None,
     fresh: bool = False,
     workers: int = 1,
+    threads: int | None = None,
     on_trial: OnTrial = lambda done, of: None,
     on_words: Callable[[str], object] = lambda words: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -112,6 +156,7 @@ def work_on(
     """Work on a study that exists, beside whoever else does, until it has the trials asked for; return its front.
 
     What is left out is as the study says. ``fresh`` says that nobody else has begun, so that the seed alone decides.
+    ``threads`` are those of a trial's training; its share of this machine's cores where they are left out.
 
     Raises:
         SpecError, TaskError: what the study describes does not fit what is installed here.
@@ -143,7 +188,7 @@ def work_on(
             landscape,
             leases,
             count,
-            _seats(study, landscape, about.spec, tuple(about.rungs), workers, chance),
+            _seats(study, landscape, about.spec, tuple(about.rungs), workers, threads, chance),
             on_trial=lambda done, trial: on_trial(done, count),
             should_stop=should_stop,
             on_away=lambda why: on_words(f"the storage is away, waiting for it: {why}"),
@@ -177,6 +222,7 @@ def _seats(
     spec: SearchSpec,
     rungs: tuple[int, ...],
     workers: int,
+    threads: int | None,
     seed: int,
 ) -> Seats:
     if _measured_here(landscape):
@@ -185,7 +231,9 @@ def _seats(
     from hybridlab.workflows.trial_runs import RunSeats
 
     assert isinstance(landscape, TrainedLandscape)
-    return RunSeats(study, landscape, workers, rungs=rungs, eta=spec.halving.eta, seed=seed)
+    return RunSeats(
+        study, landscape, workers, threads=threads, rungs=rungs, eta=spec.halving.eta, seed=seed
+    )
 
 
 def _measured_here(landscape: Landscape) -> bool:

@@ -31,11 +31,16 @@ class RunSeats:
         landscape: TrainedLandscape,
         seats: int,
         *,
+        threads: int | None = None,
         rungs: tuple[int, ...] = (),
         eta: int = 3,
         seed: int = 0,
     ) -> None:
-        """Run a study's trials; ``rungs`` are the steps after which one is compared with the others."""
+        """Run a study's trials; ``rungs`` are the steps after which one is compared with the others.
+
+        Each takes so many ``threads``; without a number the cores of this machine are shared among the seats.
+        """
+        self._threads = threads or max(1, core_count() // seats)
         self._study, self._landscape, self._seats = study, landscape, seats
         self._rungs, self._eta, self._seed = rungs, eta, seed
         self._runs: dict[int, tuple[str, Codes]] = {}
@@ -64,7 +69,7 @@ class RunSeats:
                 KIND,
                 self._name(trial.number),
                 self._record(trial.number, text),
-                threads=max(1, core_count() // self._seats),
+                threads=self._threads,
                 device=landscape.training.device,
             )
             trial.set_user_attr(RUN, {"id": run.id, "home": home_id()})

@@ -18,6 +18,7 @@ from hybridlab.ui.canvas.desk import Desk
 from hybridlab.ui.canvas.message import message, packed
 from hybridlab.ui.canvas.places import load_places, save_places
 from hybridlab.ui.design.look import Look
+from hybridlab.ui.search.marking import in_words, switch
 
 BUILD = Path(__file__).with_name("build")
 _NAME = "hybridlab.canvas"
@@ -28,12 +29,14 @@ def canvas(design: state.Design, known: Look) -> None:
     """Show the design on the canvas; what the user does there is in the design when the page is drawn again."""
     desk = desk_of(design)
     desk.shapes, desk.owner = state.shapes(), state.session_name()
+    desk.varies = in_words(known.architecture, design.history) if known.architecture else {}
     _component()(
         key=_KEY,
         data=packed(message(desk, known), _address()),
         on_edits_change=_taker("edits", desk.take),
         on_selection_change=_taker("selection", desk.take_selection),
         on_places_change=_taker("places", lambda sent: _keep_places(desk, sent)),
+        on_marks_change=_taker("marks", lambda sent: _mark(desk, sent)),
     )
 
 
@@ -60,6 +63,12 @@ def desk_of(design: state.Design) -> Desk:
 def _keep_places(desk: Desk, sent: object) -> None:
     if desk.take_places(sent) and desk.design.saved_as:
         save_places(desk.design.saved_as, desk.places)
+
+
+def _mark(desk: Desk, sent: object) -> None:
+    architecture = state.parsed(desk.design.text)[0]
+    if architecture is not None:
+        switch(architecture, desk.design.history, desk.marks(sent))
 
 
 def _taker(name: str, take: Callable[[object], Any]) -> Callable[[], None]:

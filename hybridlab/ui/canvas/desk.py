@@ -73,6 +73,8 @@ class Desk:
     acknowledged: dict[str, int] = field(default_factory=dict)
     refused: list[dict[str, Any]] = field(default_factory=list)
     places: dict[str, tuple[float, float]] = field(default_factory=dict)
+    varies: dict[str, str] = field(default_factory=dict)
+    """What may vary in a search, in words, by a node's path of ids."""
     selected: str | None = None
     """What the canvas has selected, as far as Python knows."""
     stamp: int = 1
@@ -156,6 +158,17 @@ class Desk:
             return False
         self.places = clean_places(at)
         return True
+
+    def marks(self, sent: object) -> dict[str, bool]:
+        """Return which nodes the canvas says may vary or may not; nothing where the message is none of this design."""
+        if not isinstance(sent, dict) or sent.get("seed") != self.seed:
+            return {}
+        wanted = sent.get("wanted")
+        if not isinstance(wanted, dict) or len(wanted) > MAX_NODES:
+            return {}
+        return {
+            ids: on for ids, on in wanted.items() if isinstance(ids, str) and isinstance(on, bool)
+        }
 
     def wish(self) -> dict[str, Any]:
         """Return what the canvas should select; the stamp grows when somebody else than the canvas chose.

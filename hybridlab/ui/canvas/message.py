@@ -55,6 +55,7 @@ def message(desk: Desk, known: Look) -> dict[str, Any]:
         "wish": desk.wish(),
         "places": desk.places,
         "changed": changed(design.saved_text, design.text),
+        "varies": desk.varies,
         "blocks": block_entries.block_entries(),
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.architecture.spec import INPUT, MAX_REPEAT, Node
-from hybridlab.ui import forms, predictions, shell
+from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.design import actions
 from hybridlab.ui.design.blocks import block_list
 from hybridlab.ui.design.look import Look
@@ -17,6 +17,7 @@ from hybridlab.ui.design.toolbar import field
 from hybridlab.ui.design.tree import node_actions
 from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import fields
+from hybridlab.ui.search.beside import in_search
 
 _RESIDUALS = {
     None: "default of its kind",
@@ -31,6 +32,7 @@ def inspector(known: Look, *, with_actions: bool) -> None:
     path = actions.selected()
     if path is None:
         _architecture(known)
+        _in_search(None)
         block_list(None, None)
         return
     node = actions.nodes()[path]
@@ -47,6 +49,7 @@ def inspector(known: Look, *, with_actions: bool) -> None:
     if wiring.open:  # what nobody sees is not drawn: each edit draws the page
         with wiring:
             _wiring(path, node)
+    _in_search(path)
     block_list(path, node)
 
 
@@ -58,6 +61,15 @@ def _architecture(known: Look) -> None:
     field("Name", "name", known.architecture.name)
     field("Width D (features)", "width", known.architecture.width)
     st.caption("Select a node in the diagram or in the list to see and change its parameters.")
+
+
+def _in_search(path: str | None) -> None:
+    """Offer what may vary in a search, drawn only while it is open."""
+    design = state.design()
+    box = st.expander("What may vary in a search", key="node.search", on_change="rerun")
+    if box.open and design is not None:
+        with box:
+            in_search(design, path)
 
 
 def _problems(path: str, known: Look) -> None:

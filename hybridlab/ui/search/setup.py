@@ -11,17 +11,15 @@ import streamlit as st
 from hybridlab.architecture.document import write_yaml
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.runs.slots import core_count
-from hybridlab.search.landscape import Objective
 from hybridlab.search.spec import MAX_TRIALS
 from hybridlab.ui import predictions, shell, state
-from hybridlab.ui.again import page_again
 from hybridlab.ui.search import kept
 from hybridlab.ui.search.matter import matter
 from hybridlab.ui.search.opened import begun
 from hybridlab.ui.search.source import source
+from hybridlab.ui.search.space import space, wait_for_space
 from hybridlab.ui.worker_pool import Answer
-from hybridlab.units import format_count, format_seconds
-from hybridlab.views.search_axes import title_of, written
+from hybridlab.units import format_seconds
 from hybridlab.workflows.start_search import start_search
 
 STUDY = "study"
@@ -64,11 +62,11 @@ def setup() -> None:
         answer = predictions.survey_search(text, state.session_name(), _WAIT_S)
         if answer is None:
             with about_effort:
-                st.fragment(_wait, run_every=0.5)(text)
+                wait_for_space(text)
         else:
             _problems(answer.problems, about_space, about_goals, about_effort)
     with about_space:
-        _space(answer)
+        space(answer)
     with about_effort:
         _price(answer, trials, workers)
         _start(content, text, answer, workers)
@@ -109,41 +107,6 @@ def _problems(problems: Iterable[Problem], space: Any, goals: Any, effort: Any) 
         place = {"objectives": goals, "limits": goals}.get(head, space)
         with effort if head in ("trials", "sampler", "seed", "halving") else place:
             shell.problems([problem])
-
-
-def _space(answer: Answer | None) -> None:
-    """Say how large the space is, and how much of a random sample of it can be built."""
-    if answer is None or answer.problems:
-        return
-    told = answer.value
-    sampled, built = int(told["sampled"]), int(told["built"])
-    facts = {
-        "Designs": format_count(told["size"]),
-        "Choices": f"{sum(len(choice['values']) > 1 for choice in told['choices'])}",
-        "Can be built": f"{built / max(1, sampled):.0%} of {sampled:,} drawn",
-    }
-    shell.facts(
-        facts,
-        {
-            "Can be built": "Of designs drawn at random. What does not fit together is mended or never proposed."
-        },
-    )
-    for objective in told["objectives"]:
-        if objective["name"] in told["ranges"]:
-            low, middle, high = told["ranges"][objective["name"]]
-            one = Objective(**objective)
-            st.caption(
-                f"{title_of(one.name).capitalize()}, predicted: {written(one, low)} to {written(one, high)}, "
-                f"half of them below {written(one, middle)}."
-            )
-    if told["within"] < built:
-        st.caption(f"{told['within']:,} of the {built:,} keep the limits on what is predicted.")
-    with st.expander("What varies", icon=":material/tune:", key="search.choices"):
-        lines = [
-            f"- **{shell.escaped(choice['name'])}** {shell.escaped(', '.join(map(str, choice['values'])))}"
-            for choice in told["choices"]
-        ]
-        st.markdown("\n".join(lines))
 
 
 def _price(answer: Answer | None, trials: int, workers: int) -> None:
@@ -197,10 +160,3 @@ def _start(
         shell.problems(error.problems)
         return
     shell.go(shell.SEARCH, **{STUDY: name})
-
-
-def _wait(text: str) -> None:
-    """Draw the page again as soon as the search has been looked at."""
-    if predictions.survey_search(text, state.session_name()) is not None:
-        page_again()
-    st.caption(":material/hourglass_top: Looking at the space …")

@@ -16,12 +16,14 @@ from hybridlab.search.designs import keep_design
 from hybridlab.search.spec import MAX_BYTES
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.search import kept
+from hybridlab.ui.search.marking import search_of
 from hybridlab.ui.search.marks import marks
 from hybridlab.ui.train import setup
 
 SOURCE = "search.source"
-_DESIGN, _TEXT = "design", "text"
+DESIGN, _TEXT = "design", "text"
 _FIRST = "sample closed_form"
+_TASK, _STEPS = "search.task", "search.steps"
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ def source() -> Source | None:
     if design is not None:
         architecture = state.parsed(design.text)[0]
         name = architecture.name if architecture else "not readable"
-        options[_DESIGN] = f"the design on the Design page: {name}"
+        options[DESIGN] = f"the design on the Design page: {name}"
     options[_TEXT] = "a search file (YAML)"
     chosen = kept.choice("Search in", SOURCE, options, _FIRST)
     with shell.told():
-        if chosen == _DESIGN and design is not None:
+        if chosen == DESIGN and design is not None:
             return _of_design(design.text, design.history)
         if chosen == _TEXT:
             return _of_text()
@@ -107,46 +109,66 @@ def _of_design(text: str, history: str) -> Source | None:
         shell.problems(problems)
         return None
     tasks = {str(entry["name"]): str(entry["title"]) for entry in predictions.tasks()}
-    first = state.shapes().task
     left, right = st.columns([2, 1])
     with left:
-        task = kept.choice(
-            "Task", "search.task", tasks, first if first in tasks else next(iter(tasks))
-        )
-    entry = predictions.task(task) or {}
+        task = kept.choice("Task", _TASK, tasks, _first_task())
     with right:
-        usual = int(dict(entry.get("default_training") or {}).get("steps") or 300)
-        steps = kept.number(
+        kept.number(
             "Steps of a trial",
-            f"search.steps.{task}",
-            max(10, usual // 4),
+            f"{_STEPS}.{task}",
+            _usual_steps(task),
             1,
             100_000,
             "A trial need only tell good designs from bad ones; the best can be trained longer afterwards.",
         )
-    found = marks(architecture, history)
+    marks(architecture, history)
     try:
-        file = keep_design(text)
+        content = content_of_design(text, history)
     except HybridLabError as error:
         shell.problems(error.problems)
         return None
-    training = {**setup.kept_settings(entry)[0], "steps": steps}
-    if params := setup.kept_params(entry):
-        training["task_params"] = params
-    if not found:
+    if content is None:
         st.info(
             "Nothing is marked yet: choose what may vary in a node, or the width.",
             icon=":material/lightbulb:",
         )
         return None
+    return Source(f"design.{history}", content)
+
+
+def content_of_design(text: str, history: str) -> dict[str, Any] | None:
+    """Return the search that the marks on a design describe; None where nothing is marked, or the text is no design.
+
+    Raises:
+        HybridLabError: the design cannot be kept in a file for the search.
+    """
+    architecture = state.parsed(text)[0]
+    found = search_of(architecture, history) if architecture is not None else {}
+    if architecture is None or not found:
+        return None
+    task = str(state.keep(_TASK, _first_task()))
+    entry = predictions.task(task) or {}
+    steps = int(state.keep(f"{_STEPS}.{task}", _usual_steps(task)))
+    training = {**setup.kept_settings(entry)[0], "steps": steps}
+    if params := setup.kept_params(entry):
+        training["task_params"] = params
     name = "".join(c if c.isalnum() or c in "_-" else "-" for c in architecture.name)[:60]
-    return Source(
-        f"design.{history}",
-        {
-            "name": name.strip("-") or "search",
-            "architecture": str(file),
-            "task": task,
-            "training": training,
-            "search": found,
-        },
-    )
+    return {
+        "name": name.strip("-") or "search",
+        "architecture": str(keep_design(text)),
+        "task": task,
+        "training": training,
+        "search": found,
+    }
+
+
+def _first_task() -> str:
+    names = [str(entry["name"]) for entry in predictions.tasks()]
+    first = state.shapes().task
+    return first if first is not None and first in names else names[0]
+
+
+def _usual_steps(task: str) -> int:
+    entry = predictions.task(task) or {}
+    usual = int(dict(entry.get("default_training") or {}).get("steps") or 300)
+    return max(10, usual // 4)

@@ -33,6 +33,26 @@ function Changed({ data }: { data: BoxData }): React.ReactNode {
   return data.changed ? <span className="hl-changed" title={`Since it was saved: ${data.changed}`} aria-hidden>●</span> : null;
 }
 
+/** The switch that marks what may vary in a search. */
+function Vary({ data, session }: { data: BoxData; session: Session | null }): React.ReactNode {
+  if (data.supplied || !session) return null;
+  const on = data.varies !== null;
+  return (
+    <button
+      type="button"
+      role="switch"
+      className={`hl-vary nodrag${on ? " hl-on" : ""}`}
+      tabIndex={-1}
+      aria-checked={on}
+      aria-label={`${data.title} may vary in a search`}
+      title={on ? `May vary in a search${data.varies ? `: ${data.varies}` : ""}` : "Let it vary in a search (M)"}
+      onClick={() => session.vary([data.address], !on)}
+    >
+      <Icon name="vary" />
+    </button>
+  );
+}
+
 function Problems({ data }: { data: BoxData }): React.ReactNode {
   if (!data.problems.length) return null;
   const error = data.problems.some((problem) => problem.severity === "error");
@@ -86,6 +106,7 @@ export const Box = memo(function Box({ id, data, selected }: NodeProps<BoxNode>)
         {data.times > 1 && <span className="hl-times">× {data.times}</span>}
         {data.tie && <span title="All repeats share one set of weights"><Icon name="tie" /></span>}
         <span className="hl-sub">{data.subtitle}</span>
+        <Vary data={data} session={session} />
         <Problems data={data} />
         {data.group && (
           <button type="button" className="hl-fold nodrag" tabIndex={-1} aria-label={`Unfold ${data.title}`} onClick={() => toggle(id)}>▸</button>
@@ -124,6 +145,7 @@ export const GroupBox = memo(function GroupBox({ id, data, selected }: NodeProps
         {data.times > 1 && <span className="hl-times">× {data.times}</span>}
         {data.tie && <span className="hl-sub" title="All repeats share one set of weights">shared weights</span>}
         {data.borrowed && <span className="hl-sub" title="These nodes use another place's weights">{data.borrowed}</span>}
+        <Vary data={data} session={session} />
         <Problems data={data} />
         <OverlaidTotal session={session} data={data}>
           {data.cost && (

@@ -17,6 +17,7 @@ const PATHS = {
   tidy: "M6 2h6v4H6zM6 12h6v4H6zM9 6v6",
   column: "M9 2v14M5 4h8v3H5zM4 11h10v3H4z",
   row: "M2 9h14M4 5h3v8H4zM11 4h3v10h-3z",
+  vary: "M3 5h7M14 5h1M10 3h4v4h-4zM3 13h1M8 13h7M4 11h4v4H4z",
   window: "M2 4h14v10H2zM2 7h14",
   help: "M6.500 6.500a2.500 2.500 0 1 1 3.500 2.300c-.8.4-1 .8-1 1.700M9 13.500v.1",
 } as const;

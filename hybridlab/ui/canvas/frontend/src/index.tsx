@@ -47,6 +47,7 @@ export default function canvas({ data: bytes, parentElement, setStateValue }: Ca
     edits: (sent) => setStateValue("edits", sent),
     selection: (path) => setStateValue("selection", { path, at: Date.now() }),
     places: (seed, at) => setStateValue("places", { seed, at }),
+    marks: (seed, wanted) => setStateValue("marks", { seed, wanted, at: Date.now() }),
   };
   let here = mounted.get(parentElement);
   if (!here) {

@@ -112,6 +112,7 @@ function plainKey(event: React.KeyboardEvent, commands: Commands): boolean {
     case "+": case "=": if (path) repeat(commands, path, 1); return true;
     case "-": case "_": if (path) repeat(commands, path, -1); return true;
     case "l": case "L": session.place(null); return true;
+    case "m": case "M": vary(session, paths); return true;
     case " ": case "Enter": fold(session, path); return true;
     case "c": case "C": {
       if (!path) return true;
@@ -179,4 +180,10 @@ export function ungroup({ session, make, tell }: Commands, path: string): void {
 export function fold(session: Session, path: string | null): void {
   const node = path ? nodeAt(session.nodes, path) : null;
   if (node?.nodes) session.toggle(node.uid!);
+}
+
+/** Let the selected nodes vary in a search, or none of them where all do. */
+export function vary(session: Session, paths: string[]): void {
+  const chosen = walk(session.nodes).filter((visit) => paths.includes(visit.path)).map((visit) => visit.ids);
+  if (chosen.length) session.vary(chosen, chosen.some((ids) => session.varies(ids) === null));
 }

@@ -53,6 +53,7 @@ const KEYS: [string, string][] = [
   ["Ctrl+C, X, V", "copy, cut, paste as YAML text"],
   ["Ctrl+Z, Ctrl+Y", "undo, redo"],
   ["V, H", "align the selected nodes under each other, beside each other"],
+  ["M", "let the selected nodes vary in a search, or not"],
   ["O", "colour and label nodes by the next quantity"],
   ["F, 0, L, W", "find a node, fit all in view, tidy the layout, fill the window"],
 ];

@@ -16,6 +16,8 @@ export interface Ways {
   edits(sent: Sent): void;
   selection(path: string | null): void;
   places(seed: string, at: Record<string, Point>): void;
+  /** Which nodes may vary in a search and which may not, by their paths of ids. */
+  marks(seed: string, wanted: Record<string, boolean>): void;
 }
 
 /** After this silence edits are sent again: the connection may have been lost. */
@@ -30,6 +32,8 @@ export class Session {
   selected = new Set<string>();
   collapsed = new Set<string>();
   places = new Map<string, Point>();
+  /** Marks made here that are not in what Python sent. */
+  private marking = new Map<string, boolean>();
   notice: string | null = null;
   version = 0;
   /** Counts changes of what the graph shows; a notice or an answer that an edit has come is none. */
@@ -75,6 +79,7 @@ export class Session {
       this.selected.clear();
       this.collapsed.clear();
       this.places.clear();
+      this.marking.clear();
       this.moves = [];
       this.undone = [];
       this.lastWish = 0;
@@ -92,6 +97,7 @@ export class Session {
     this.pending = this.pending.filter((edit) => edit.id > acknowledged);
     if (opened || (this.foreseen && this.foreseen.edit <= acknowledged)) this.foreseen = null;
     this.data = this.foreseen ? { ...data, ...this.foreseen } : data;
+    for (const [ids, on] of this.marking) if (ids in (data.varies ?? {}) === on) this.marking.delete(ids);
     this.base = carryUids(before, structuredClone(data.nodes));
     this.rebuild();
     if (opened) this.takePlaces(data.places);
@@ -182,6 +188,20 @@ export class Session {
     this.moves.push({ revision: this.data?.revision ?? 0, before, after: new Map(this.places) });
     this.undone = [];
     this.reportPlaces();
+  }
+
+  /** Say whether nodes may vary in a search: shown at once, no step of undo, since the design stays as it is. */
+  vary(addresses: string[], on: boolean): void {
+    for (const ids of addresses) this.marking.set(ids, on);
+    this.changed();
+    this.ways.marks(this.data?.seed ?? "", Object.fromEntries(this.marking));
+  }
+
+  /** What may vary in a node, in words; null where nothing may. */
+  varies(ids: string): string | null {
+    const told = this.data?.varies?.[ids] ?? null;
+    const on = this.marking.get(ids);
+    return on === undefined ? told : on ? (told ?? "") : null;
   }
 
   select(uids: Iterable<string>): void {

@@ -108,6 +108,8 @@ export interface FromPython {
   places: Record<string, [number, number]>;
   /** What is different since the design was saved, in words, by a node's path of ids. */
   changed?: Record<string, string>;
+  /** What may vary in a search, in words, by a node's path of ids. */
+  varies?: Record<string, string>;
   catalogue: Entry[];
   /** Groups that were saved to be used again, as more entries of the palette. */
   blocks?: Entry[];

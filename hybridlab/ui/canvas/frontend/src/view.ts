@@ -31,6 +31,8 @@ export interface BoxData extends Record<string, unknown> {
   inputs: boolean;
   aria: string;
   changed: string;
+  /** What may vary in a search, in words; null where nothing may. */
+  varies: string | null;
 }
 export interface WireData extends Record<string, unknown> {
   label: string;
@@ -164,7 +166,7 @@ function reused<T extends { id: string }>(before: T[], now: T[]): T[] {
 function blankBox(title: string): BoxData {
   return {
     path: "", address: "", title, subtitle: "", use: "", kind: "", colour: GROUP_COLOUR, detail: "", residual: false, cost: null, share: 0,
-    problems: [], supplied: false, group: false, collapsed: false, times: 1, tie: false, borrowed: "", inputs: false, aria: title, changed: "",
+    problems: [], supplied: false, group: false, collapsed: false, times: 1, tie: false, borrowed: "", inputs: false, aria: title, changed: "", varies: null,
   };
 }
 
@@ -209,6 +211,7 @@ function boxData(
     borrowed: borrowed(node),
     inputs: true,
     changed: data.changed?.[ids] ?? "",
+    varies: session.varies(ids),
     aria: [
       node.nodes ? `Group ${name}${node.repeat > 1 ? `, repeated ${node.repeat} times` : ""}` : `${name}${own ? ` named ${node.id}` : ""}, ${kindTitle}`,
       detail,
@@ -217,6 +220,7 @@ function boxData(
       node.inputs ? `reads ${node.inputs.join(" and ")}` : "",
       problems.map((problem) => problem.sentence).join(" "),
       data.changed?.[ids] ? "changed since it was saved" : "",
+      session.varies(ids) === null ? "" : "may vary in a search",
     ].filter(Boolean).join(", "),
   };
 }

@@ -46,7 +46,7 @@ describe("a line that cannot be", () => {
 
 describe("fixes", () => {
   it("are shown at once and sent as one edit", () => {
-    const session = new Session({ edits: () => undefined, selection: () => undefined, places: () => undefined });
+    const session = new Session({ edits: () => undefined, selection: () => undefined, places: () => undefined, marks: () => undefined });
     session.receive(said(tree({ use: "attention", haeds: 8 })));
     session.edit([{ do: "set", path: "nodes[0]", key: "haeds", value: null }, { do: "set", path: "nodes[0]", key: "heads", value: 8 }, { do: "field", key: "width", value: 32 }]);
     expect(session.nodes[0]!.params).toEqual({ heads: 8 });
@@ -64,7 +64,7 @@ describe("fixes", () => {
     expect(acted([{ do: "field", key: "width", value: 8 }])).toBeNull();
   });
   it("lead to a node inside a folded group", () => {
-    const session = new Session({ edits: () => undefined, selection: () => undefined, places: () => undefined });
+    const session = new Session({ edits: () => undefined, selection: () => undefined, places: () => undefined, marks: () => undefined });
     session.receive(said(tree({ id: "g", nodes: [{ use: "attention" }] })));
     const group = session.nodes[0]!;
     session.toggle(group.uid!);

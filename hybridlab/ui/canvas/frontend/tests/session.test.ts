@@ -12,7 +12,7 @@ const uses = (): (string | null)[] => session.nodes.map((node) => node.use);
 
 beforeEach(() => {
   sent = [];
-  session = new Session({ edits: (each) => sent.push(structuredClone(each)), selection: () => undefined, places: () => undefined });
+  session = new Session({ edits: (each) => sent.push(structuredClone(each)), selection: () => undefined, places: () => undefined, marks: () => undefined });
   session.receive(said(structuredClone(A)));
 });
 
@@ -140,5 +140,24 @@ describe("a session", () => {
     expect(session.nodes[1]!.uid).toBe(uid);
     session.receive(said(tree({ use: "mamba2" }, { use: "attention" }), { revision: 1, acknowledged: { [session.client]: 1 } }));
     expect(session.nodes[1]!.uid).toBe(uid);
+  });
+});
+
+describe("marks of a search", () => {
+  it("shows a mark at once, sends all that Python has not, and forgets them when it has", () => {
+    const told: Record<string, boolean>[] = [];
+    const here = new Session({ edits: () => undefined, selection: () => undefined, places: () => undefined, marks: (_, wanted) => told.push(wanted) });
+    here.receive(said(structuredClone(AB), { varies: { attention: "Heads" } }));
+    expect(here.varies("attention")).toBe("Heads");
+    here.vary(["attention"], false);
+    here.vary(["mamba2"], true);
+    expect([here.varies("attention"), here.varies("mamba2")]).toEqual([null, ""]);
+    expect(told.at(-1)).toEqual({ attention: false, mamba2: true });
+    here.receive(said(structuredClone(AB), { varies: { attention: "Heads", mamba2: "State" } }));
+    expect([here.varies("attention"), here.varies("mamba2")]).toEqual([null, "State"]);
+    here.receive(said(structuredClone(AB), { varies: { mamba2: "State" } }));
+    here.receive(said(structuredClone(AB), { varies: { attention: "Heads" } }));
+    expect([here.varies("attention"), here.varies("mamba2")]).toEqual(["Heads", null]);
+    expect(here.pending).toEqual([]);
   });
 });
