@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybridlab.components.gpu_kernels import kernel_for
 from hybridlab.errors import StepError
 
 
@@ -30,11 +31,14 @@ class DepthwiseConv(nn.Module):
         self.bias = nn.Parameter(torch.empty(features).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Convolve (B, L, D) along L.
+        """Convolve (B, L, D) along L, with causal-conv1d's kernel where it is there and fits.
 
         (B, L, D) is what a one-pixel-high image (B, D, 1, L) looks like in channels-last memory, so
         the two-dimensional kernel reads it without a transposition.
         """
+        kernel = None if self.right else kernel_for("convolution", x_BLD, self.taps)
+        if kernel is not None:
+            return kernel(x_BLD, self.taps, self.bias)
         padded_BLD = F.pad(x_BLD, (0, 0, self.left, self.right))
         image_BD1L = padded_BLD.transpose(1, 2).unsqueeze(2)
         taps_D11K = self.taps[:, None, None, :]

@@ -3,8 +3,9 @@
 ``h_t = exp(dt_t A) h_(t-1) + dt_t x_t B_t`` and ``y_t = C_t h_t`` for each of E features with N states. To autograd, to
 a compiler and to the predictor it is one step, whatever the length. Forward keeps the state before every 32nd
 position, backward computes the states between them again. On the CPU it runs in the fused kernel where there is one
-(``fused_scans``). The plain form takes 32 positions at a time and as many sequences as the processor's cache holds, in
-buffers that it uses again and again. Exponents are at most 0, so nothing overflows at any decay.
+(``fused_scans``), on a GPU in mamba-ssm's where that is installed (``gpu_kernels``). The plain form takes 32 positions
+at a time and as many sequences as the processor's cache holds, in buffers that it uses again and again. Exponents are
+at most 0, so nothing overflows at any decay.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from hybridlab.components.fused_scans import address, fused_for, threads_for
+from hybridlab.components.gpu_kernels import kernel_for
 
 BLOCK = 32
 """Positions between two states that forward keeps; ``fused_scans.cpp`` has the same number."""
@@ -42,6 +44,9 @@ def selective_scan(
     Returns:
         (B, L, E).
     """
+    kernel = kernel_for("selective_scan", x_BLE, rate_NE)
+    if kernel is not None:
+        return kernel(x_BLE, dt_BLE, rate_NE, write_BLN, read_BLN)
     y_BLE: Tensor = _forward(x_BLE, dt_BLE, rate_NE, write_BLN, read_BLN)[0]
     return y_BLE
 

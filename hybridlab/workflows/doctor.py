@@ -13,6 +13,7 @@ import torch
 
 import hybridlab
 from hybridlab.architecture.fake_run import concrete_shape
+from hybridlab.components import gpu_kernels
 from hybridlab.components.base import BuildContext, Component, ComponentInfo
 from hybridlab.components.fused_scans import which_scan
 from hybridlab.components.registry import palette
@@ -85,6 +86,7 @@ def facts(
         "threads": torch.get_num_threads(),
         "scan": which_scan(),
         "linear_attention": fla_kernels.missing() or "fla's kernels run on the GPU",
+        "gpu_kernels": gpu_kernels.told(),
         "devices": [found.as_dict() for found in devices()],
         "device": chosen,
         "runs": known,

@@ -44,7 +44,10 @@ def test_the_doctor_tells_what_it_is_on_and_what_was_checked(cli: Cli, home: Pat
     again = cli("doctor", "--json")
     assert again.json["ceilings"]["measured_at"] == said.json["ceilings"]["measured_at"]
     assert time.perf_counter() - started < said.json["ceilings"]["seconds"] + 5
-    assert f"{len(palette())} of {len(palette())} components" in cli("doctor").out
+    assert set(said.json["gpu_kernels"]) == {"mamba-ssm", "causal-conv1d"}
+    told = cli("doctor").out
+    assert f"{len(palette())} of {len(palette())} components" in told
+    assert said.json["gpu_kernels"]["mamba-ssm"] in " ".join(told.split())
 
 
 def test_a_component_that_fails_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

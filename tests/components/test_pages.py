@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from hybridlab.components.pages import page
 from hybridlab.components.registry import palette
 from hybridlab.errors import SpecError
 
+EQUATION = re.compile(r"``[^`:]+ [^`:]+``")
+"""Between double backticks, more than one word: neither the name of a parameter nor a line of a design."""
+
 
 @pytest.mark.parametrize("name", list(palette()))
 def test_a_page_says_all_that_the_file_does(name: str) -> None:
@@ -19,6 +23,7 @@ def test_a_page_says_all_that_the_file_does(name: str) -> None:
     assert text.startswith(f"# {info.title}\n\n`{name}`, ")
     assert info.summary in text and info.paper in text and f"Cost in length: {info.cost}." in text
     assert "Presets that use it: `one`, `two`." in text
+    assert EQUATION.search(text.partition("## Data flow")[0]), "its docstring has no equation"
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     fields = info.cls.Params.model_fields
     assert [row.split("`")[1] for row in rows] == list(fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.components.registry import palette
 
 PROMPT, WRITTEN = 7, 32
+STEPS = 20
+"""Positions whose logits are compared when they come one by one from the caches."""
 
 
 def has_params(component: str, *names: str) -> pytest.MarkDecorator:
@@ -34,7 +36,11 @@ def content_of(config: Any) -> dict[str, Any]:
 
 
 def theirs(config: Any) -> Any:
-    """Return a model of random weights; norms and biases too, so that none is passed over."""
+    """Return a model of random weights; norms and biases too, so that none is passed over.
+
+    Matrices are larger than they start, so that what a layer adds outweighs the token that stands there: else
+    greedy text is one token again and again, whatever the caches hold.
+    """
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
@@ -43,6 +49,8 @@ def theirs(config: Any) -> Any:
         for name, parameter in model.named_parameters():
             if parameter.dim() == 1 and "A_log" not in name:
                 parameter.add_(0.2 * torch.randn_like(parameter))
+            elif "A_log" not in name and "embed" not in name:
+                parameter.mul_(3)
     return model
 
 
@@ -63,6 +71,8 @@ def same(tmp_path: Path) -> Callable[..., GraphModel]:
         with torch.no_grad():
             expected = their_model(tokens, use_cache=False).logits
             torch.testing.assert_close(our_model(tokens), expected, rtol=1e-4, atol=1e-4)
+            by_steps = torch.stack(list(_steps(our_model, tokens[:, :STEPS])), 1)
+            torch.testing.assert_close(by_steps, expected[:, :STEPS], rtol=1e-4, atol=1e-4)
         prompt = tokens[:, :PROMPT]
         assert torch.equal(generate(our_model, prompt, WRITTEN), _greedy(their_model, prompt))
         if files:
@@ -74,6 +84,14 @@ def same(tmp_path: Path) -> Callable[..., GraphModel]:
         return our_model
 
     return compare
+
+
+def _steps(model: GraphModel, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield our logits (B, N) after each token, from the state that was kept."""
+    states = model.start(tokens.shape[0])
+    for token_B in tokens.unbind(1):
+        logits_BN, states = model.step(states, token_B)
+        yield logits_BN
 
 
 @torch.no_grad()

@@ -37,7 +37,8 @@ _OF_COMPONENTS = _NOT_NEEDED | {
     ),
 }
 _PLAIN = {
-    "fused_for": "def fused_for(*tensors: Tensor) -> None:\n    return None  # no compiled kernels here"
+    "fused_for": "def fused_for(*tensors: Tensor) -> None:\n    return None  # no compiled kernels here",
+    "kernel_for": "def kernel_for(name: str, *tensors: Tensor) -> None:\n    return None  # nor those of packages",
 }
 """Functions that find something outside of the file, and what stands for them."""
 _HERE = "ParametersThatStandHere"

@@ -45,6 +45,9 @@ from hybridlab.errors import Problem
 class MixtureOfExperts(Component):
     """Routing over E experts, (B, L, D) to (B, L, D); T = B x L positions.
 
+    ``y = sum_e w_e(x) f_e(x)`` over the experts e chosen for x, f_e a feed-forward layer each; the weights w are
+    those of ``x W`` after the routing's function, and a shared expert adds what it makes of every position.
+
     ``softmax``: a position goes to its k best experts (https://arxiv.org/abs/2401.04088), and a loss
     spreads positions over the experts. ``sigmoid``: the same with scores that do not compete; no loss,
     but a bias per expert that has a say in the choice alone and is moved after each update of the

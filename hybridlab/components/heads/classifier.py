@@ -20,7 +20,7 @@ from hybridlab.errors import StepError
     paper="https://arxiv.org/abs/2010.11929",
 )
 class Classifier(Component):
-    """Sequence (B, L, D) to class logits (B, N)."""
+    """``pool(norm(x)) W + b``: sequence (B, L, D) to class logits (B, N)."""
 
     class Params(base.Params):
         """Parameters of ``classifier``."""

@@ -20,7 +20,7 @@ from hybridlab.errors import StepError
     paper="https://arxiv.org/abs/2211.14730",
 )
 class Regressor(Component):
-    """Sequence (B, L, D) to numbers (B, N)."""
+    """``pool(norm(x)) W + b``: sequence (B, L, D) to numbers (B, N)."""
 
     class Params(base.Params):
         """Parameters of ``regressor``."""

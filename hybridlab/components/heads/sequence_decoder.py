@@ -24,7 +24,8 @@ from hybridlab.errors import StepError
 class SequenceDecoder(Component):
     """Sequence (B, L, D) to logits (B, L, N), all of them from the last position.
 
-    To that vector the sines and cosines of a position are added; two layers with RMS norms and GELU, which do not mix
+    ``y_t = norm(g(g(x_last + p_t))) W`` with ``g(z) = gelu(norm(z) V + b)``, W and each V with an offset:
+    to that vector the sines and cosines of a position are added; two layers with RMS norms and GELU, which do not mix
     positions, decode it. It is the paper's fixed decoder of compression: what it tells stood in one vector.
     """
 

@@ -33,7 +33,8 @@ from hybridlab.errors import Problem
 class PatchEmbedding(Component):
     """Images (B, C, height, width) to (B, n, D), n patches of P = C x patch x patch values.
 
-    Fixed positions are sines and cosines of row and column: https://arxiv.org/abs/2205.01580.
+    ``y_n = patch_n W + b + p_n``, with p the positions, where there are some. Fixed ones are sines and cosines of
+    row and column: https://arxiv.org/abs/2205.01580.
     """
 
     class Params(base.Params):

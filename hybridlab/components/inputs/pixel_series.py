@@ -24,7 +24,8 @@ from hybridlab.errors import Problem
 class PixelSeries(Component):
     """Raw values (B, L, C) to vectors (B, L, D) by one linear map, as in pixel-by-pixel digits.
 
-    Learned positions are off: attention has rotary positions, and scans know order by themselves.
+    ``y_t = v_t W + b + p_t``, with p the positions, where there are some. Learned ones are off: attention
+    has rotary positions, and scans know order by themselves.
     """
 
     class Params(base.Params):

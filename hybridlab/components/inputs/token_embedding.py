@@ -25,6 +25,7 @@ from hybridlab.errors import Problem
 class TokenEmbedding(Component):
     """Token ids (B, L) to vectors (B, L, D), optionally with a learned vector for each position.
 
+    ``y_t = scale E[token_t] + p_t``, with E the table and p the positions, where there are some.
     The table starts as N(0, 1): a token is a one-hot vector, so its fan-in is 1. A smaller start
     leaves the residual stream to the random outputs of the first blocks and slows recall tasks.
     """

@@ -22,7 +22,10 @@ from hybridlab.errors import Problem
     paper="https://arxiv.org/abs/1608.06993",
 )
 class Concat(Component):
-    """Branches (B, L, D1), (B, L, D2) ... to (B, L, D), or to (B, L, D1 + D2 ...) unprojected."""
+    """Branches (B, L, D1), (B, L, D2) ... to (B, L, D), or to (B, L, D1 + D2 ...) unprojected.
+
+    ``[x_1, x_2, ...] W``, side by side in the order of the inputs.
+    """
 
     class Params(base.Params):
         """Parameters of ``concat``."""

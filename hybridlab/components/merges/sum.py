@@ -21,7 +21,7 @@ from hybridlab.errors import Problem
     paper="https://arxiv.org/abs/1512.03385",
 )
 class Sum(Component):
-    """Adds branches (B, L, D) of one shape; gives (B, L, D).
+    """``sum_i s_i x_i`` over branches (B, L, D) of one shape; gives (B, L, D).
 
     Fixed ``scales``, one a branch, weigh them, as MiniMax and Granite weigh their residuals.
     """

@@ -17,7 +17,7 @@ from hybridlab.components.base import BuildContext, Component, component
     paper="https://arxiv.org/abs/1505.00387",
 )
 class Skip(Component):
-    """The input itself, (B, L, D) to (B, L, D), at no cost.
+    """The input itself, ``y = x``, (B, L, D) to (B, L, D), at no cost.
 
     Inside a group ``input`` is what enters that group. What enters the architecture has no name there
     but through this.

@@ -29,6 +29,9 @@ from hybridlab.errors import Problem, StepError
 class Attention(Component):
     """Multi-head softmax attention, (B, L, D) to (B, L, D).
 
+    Per head of K features ``y_t = sum_s softmax_s(q_t k_s / sqrt(K)) v_s`` over the positions s that t may see, with
+    ``q = x Wq``, ``k = x Wk`` and ``v = x Wv``; the output is ``y Wo``, of all heads side by side.
+
     H query heads share G key-value heads (grouped queries, https://arxiv.org/abs/2305.13245).
     Positions: rotary (https://arxiv.org/abs/2104.09864), by distance (ALiBi, https://arxiv.org/abs/2108.12409),
     or none. A short convolution on queries, keys and values, as linear-attention models have, lets one

@@ -34,6 +34,9 @@ from hybridlab.errors import Problem, StepError
 class CrossAttention(Component):
     """Queries from the first input (B, L, D), keys and values from the second (B, S, E); gives (B, L, D).
 
+    Per head of K features ``y_t = sum_s softmax_s(q_t k_s / sqrt(K)) v_s`` with ``q = x Wq`` of the first input,
+    ``k = z Wk`` and ``v = z Wv`` of the second; the output is ``y Wo``, of all heads side by side.
+
     The two may differ in length and in features. A residual, and the norm before it, is that of the
     first input. There are no positions: what is looked at brings its own.
     """

@@ -27,8 +27,9 @@ from hybridlab.components.base import (
 class GRU(Component):
     """One GRU layer, (B, L, D) to (B, L, D); S hidden features, projected where S is not the width.
 
-    The reset gate acts after the recurrent map, as PyTorch's own layer has it
-    (https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html).
+    ``h_t = z_t h_(t-1) + (1 - z_t) tanh(x_t W + b + r_t (h_(t-1) U + c))``, with gates z and r each
+    ``sigmoid(x_t W + h_(t-1) U + b)`` with maps of its own. The reset gate acts after the recurrent map,
+    as PyTorch's own layer has it (https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html).
     """
 
     class Params(base.Params):

@@ -27,6 +27,9 @@ from hybridlab.components.base import (
 class LSTM(Component):
     """One LSTM layer, (B, L, D) to (B, L, D); S hidden features, projected where S is not the width.
 
+    ``c_t = f_t c_(t-1) + i_t tanh(g_t)`` and ``h_t = o_t tanh(c_t)``, with gates f, i, o = sigmoid(.) and g each
+    ``x_t W + h_(t-1) U + b`` with maps of its own.
+
     Weights start uniform within 1 / sqrt(S), as PyTorch's own layer has them.
     """
 

@@ -23,6 +23,7 @@ from hybridlab.components.base import (
 )
 from hybridlab.components.decayed_scan import decayed_step
 from hybridlab.components.depthwise import DepthwiseConv
+from hybridlab.components.gpu_kernels import kernel_for
 from hybridlab.components.root_mean_square import RootMeanSquare, rms_norm
 from hybridlab.components.token_mixers.ssd_chunks import ssd
 from hybridlab.errors import Problem
@@ -125,7 +126,11 @@ class Mamba2(Component):
         gate_BLE, mixed_BLM, step_BLH = torch.split(self.project_in(x_BLD), self.sizes, dim=-1)
         x_BLHP, write_BLGS, read_BLGS = self._parts(self.conv(mixed_BLM))
         dt_BLH, log_decay_BLH = self._steps(step_BLH)
-        y_BLHP = ssd(x_BLHP, dt_BLH, log_decay_BLH, write_BLGS, read_BLGS, self.params.chunk)
+        chunk, kernel = self.params.chunk, kernel_for("ssd", x_BLHP)
+        if kernel is None:
+            y_BLHP = ssd(x_BLHP, dt_BLH, log_decay_BLH, write_BLGS, read_BLGS, chunk)
+        else:
+            y_BLHP = kernel(x_BLHP, dt_BLH, self._rate(), write_BLGS, read_BLGS, chunk)
         return self._gated(y_BLHP, x_BLHP, gate_BLE)
 
     def mixing_matrix(self, *inputs: Tensor) -> Tensor:
@@ -159,7 +164,11 @@ class Mamba2(Component):
         dt_BLH = F.softplus(step_BLH.to(wide) + self.step_bias.to(wide))
         if self.params.step_min > 0 or self.params.step_max is not None:
             dt_BLH = dt_BLH.clamp(self.params.step_min, self.params.step_max)
-        return dt_BLH, -dt_BLH * self.log_rate.to(wide).exp()
+        return dt_BLH, dt_BLH * self._rate()
+
+    def _rate(self) -> Tensor:
+        """Return A (H), below 0, in float32 or better."""
+        return -self.log_rate.to(float_dtype(self.log_rate)).exp()
 
     def _gated(self, y_BLHP: Tensor, x_BLHP: Tensor, gate_BLE: Tensor) -> Tensor:
         """Add the skip, gate, normalise and project to (B, L, D)."""
