@@ -14,12 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from hybridlab.planning.tracing import PlainStep
-from hybridlab.trace.recorder import FORWARD, KEPT, UPDATE
-from hybridlab.trace.stream import live_bytes
+from hybridlab.planning.plain_step import AHEAD, BACK, LAST, PlainStep
 
 Ints = np.ndarray[Any, Any]
-_FORWARD = (FORWARD, KEPT)
 
 
 @dataclass(frozen=True)
@@ -103,29 +100,27 @@ class _Reading:
     def __init__(self, step: PlainStep, row_us: Sequence[float]) -> None:
         self.step = step
         self.count = len(step.names)
-        table = step.stream.storages
-        self.sizes = np.asarray(table["bytes"].to_numpy())
-        self.born, self.died = (np.asarray(table[name].to_numpy()) for name in ("born", "died"))
-        self.category = np.array(table["category"].to_pylist(), dtype=object)
-        self.maker = self._places(table["component"].to_pylist())
-        self.forward = np.isin(self.category, _FORWARD)
+        table = step.storages
+        self.sizes, self.born, self.died, self.maker = (
+            table.bytes,
+            table.born,
+            table.died,
+            table.maker,
+        )
+        self.forward = table.phase == AHEAD
         self._bytes_at_births()
         self._rows(row_us)
         self._keepers()
 
-    def _places(self, names: Sequence[str]) -> Ints:
-        """Return the instruction's place of each name; what is nobody's counts as the loss, the one behind the last."""
-        return np.array([int(name) if name.isdigit() else self.count for name in names], dtype=int)
-
     def _bytes_at_births(self) -> None:
         """Bytes that stand at each birth (``total``), and those of forward made before each place (``older``)."""
-        ticks, total = live_bytes(self.step.stream)
+        ticks, total = self.step.storages.live()
         births = np.flatnonzero(self.born > 0)
         order = births[np.argsort(self.born[births], kind="stable")]
         self.at = self.born[order]
         self.total = total[np.searchsorted(ticks, self.at, "right") - 1]
         self.who = self.maker[order]
-        self.update = self.category[order] == UPDATE
+        self.update = self.step.storages.phase[order] == LAST
         self.back = ~self.forward[order] & ~self.update
         self.static = int(self.sizes[self.born == 0].sum())
         self.older = self._older(self.at)
@@ -142,20 +137,18 @@ class _Reading:
 
     def _rows(self, row_us: Sequence[float]) -> None:
         """Times by place, and the border in forward behind which nothing more is kept."""
-        ops = self.step.stream.ops
-        ticks = np.asarray(ops["tick"].to_numpy())
-        who = self._places(ops["component"].to_pylist())
-        phase = np.array(ops["phase"].to_pylist(), dtype=object)
+        rows = self.step.rows
+        ticks, who = rows.tick, rows.who
         times = np.asarray(row_us, dtype=float)
         self.last_pack = np.full(self.count + 1, -1, dtype=np.int64)
-        for tick, name, _ in self.step.packs:
-            if name.isdigit():
-                self.last_pack[int(name)] = tick
-        ahead = phase == "forward"
+        for tick, place, _ in self.step.packs:
+            if place < self.count:
+                self.last_pack[place] = tick
+        ahead = rows.phase == AHEAD
         self.forward_us = np.bincount(who[ahead], times[ahead], self.count + 1)
         early = ahead & (ticks <= self.last_pack[who])
         self.again_us = np.bincount(who[early], times[early], self.count + 1)
-        behind = phase == "backward"
+        behind = rows.phase == BACK
         firsts = np.full(self.count + 1, -1, dtype=np.int64)
         for place in range(self.count + 1):
             mine = ticks[behind & (who == place)]
@@ -163,7 +156,7 @@ class _Reading:
         some = np.flatnonzero(firsts >= 0)
         self.meets = np.full(self.count + 1, self.static, dtype=np.int64)
         """Bytes that stand as a place's backward begins, without what forward made: gradients that have come."""
-        all_ticks, total = live_bytes(self.step.stream)
+        all_ticks, total = self.step.storages.live()
         order = some[np.argsort(firsts[some])]
         older = self._older(firsts[order])[self.count + 1]
         standing = total[np.searchsorted(all_ticks, firsts[order], "right") - 1]
@@ -172,9 +165,9 @@ class _Reading:
     def _keepers(self) -> None:
         """Which storages of forward each place keeps for its backward, and which it reads."""
         self.kept: list[set[int]] = [set() for _ in range(self.count + 1)]
-        for _, name, storage in self.step.packs:
+        for _, place, storage in self.step.packs:
             if self.forward[storage] and self.born[storage] > 0:
-                self.kept[int(name) if name.isdigit() else self.count].add(storage)
+                self.kept[place].add(storage)
         self.read = [
             {one for one in mine if self.forward[one] and self.born[one] > 0}
             for mine in self.step.reads

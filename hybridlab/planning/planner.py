@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,7 +24,8 @@ from hybridlab.planning.choices import Choices, Unit, choices
 from hybridlab.planning.recompute import Recomputing, Span, random_state_bytes
 from hybridlab.planning.record import Budget, Figures, Plan
 from hybridlab.planning.solve import Curve, Point, holds, point_of
-from hybridlab.planning.tracing import PlainStep, trace_plain
+from hybridlab.planning.plain_step import Ints, PlainStep
+from hybridlab.planning.compose import plain_step
 from hybridlab.planning.trade_off import Part, TradeOff, Uniform
 from hybridlab.planning.uniform import Spans, uniform_plans
 from hybridlab.trace.calibration import Calibration, Factors, kept
@@ -173,7 +174,7 @@ def planner(
     if calibration is None:
         calibration = kept(threads=torch.get_num_threads()) if roofline is None else Calibration()
     roofline = roofline or this_cpu(torch.get_num_threads())
-    step = trace_plain(architecture, inference, batch=batch, length=length, recipe=recipe)
+    step = plain_step(architecture, inference, batch=batch, length=length, recipe=recipe)
     plain = predict(
         architecture,
         input_type,
@@ -213,27 +214,35 @@ def figures(point: Point) -> Figures:
 
 def row_us(
     step: PlainStep, inference: Inference, roofline: Roofline, calibration: Calibration
-) -> list[float]:
+) -> Ints:
     """Return the microseconds of each row of a plain step, by the roofline and the factors of its component."""
     plans = {**inference.group_norms, **inference.slots}
-    factors = {
-        str(place): calibration.factors(plans[one.path])
-        for place, one in enumerate(step.program.instructions)
-        if one.path in plans
-    }
-    return stream_us(step.stream, factors, roofline)
+    factors = [calibration.factors(plans[path]) if path in plans else None for path in step.paths]
+    return _us(step.rows.who, step.rows.flops, step.rows.moved, [*factors, None], roofline)
 
 
-def stream_us(stream: OpStream, factors: Mapping[str, Factors], roofline: Roofline) -> list[float]:
+def stream_us(stream: OpStream, factors: Mapping[str, Factors], roofline: Roofline) -> Ints:
     """Return the microseconds of each row of a stream, by the roofline and the factors of who is at work."""
-    ops = stream.ops
-    columns = ("component", "flops", "bytes_read", "bytes_written")
-    found = []
-    for who, work, taken, given in zip(*(ops[name].to_pylist() for name in columns), strict=True):
-        factor = factors.get(who) or Factors()
-        bound = roofline.seconds(work, taken + given) - roofline.overhead_s
-        found.append(1e6 * (factor.overhead * roofline.overhead_s + factor.work * bound))
-    return found
+    names = stream.strings("component")
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    who = np.array([order[name] for name in names], dtype=int)
+    moved = stream.numbers("bytes_read") + stream.numbers("bytes_written")
+    return _us(who, stream.numbers("flops"), moved, list(map(factors.get, order)), roofline)
+
+
+def _us(
+    who: Ints, flops: Ints, moved: Ints, factors: Sequence[Factors | None], roofline: Roofline
+) -> Ints:
+    """Return the microseconds of operators: overhead and work by the factors of who does them."""
+    limits = np.array([one.working_set_bytes for one in roofline.bandwidths])
+    speeds = np.array([one.bytes_per_s for one in roofline.bandwidths])
+    level = np.minimum(np.searchsorted(limits, moved), len(limits) - 1)
+    bound = np.maximum(flops / roofline.flops_per_s, moved / speeds[level])
+    known = [factor or Factors() for factor in factors] or [Factors()]
+    overhead, work = (
+        np.array([getattr(factor, name) for factor in known]) for name in ("overhead", "work")
+    )
+    return np.asarray(1e6 * (overhead[who] * roofline.overhead_s + work[who] * bound))
 
 
 @functools.cache

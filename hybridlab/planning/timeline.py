@@ -27,7 +27,7 @@ def timeline(made: Planner, plan: Plan) -> dict[str, Any]:
     inference = infer(made.architecture, made.input_type)
     parts = {**inference.group_norms, **inference.slots}
     factors = {path: made.calibration.factors(slot) for path, slot in parts.items()}
-    took = np.asarray(stream_us(stream, factors, made.roofline))
+    took = stream_us(stream, factors, made.roofline)
     starts = np.concatenate([[0.0], np.cumsum(took)])
     whole = (
         starts[-1] or 1.0

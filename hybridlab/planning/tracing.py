@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybridlab.architecture.fake_mode import QuickFakeMode
 from hybridlab.architecture.infer import Inference
@@ -16,7 +15,6 @@ from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.program import (
     GIVEN,
     Beside,
-    Instruction,
     Program,
     modules_of,
     program,
@@ -24,30 +22,10 @@ from hybridlab.architecture.program import (
 )
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.base import Exit
+from hybridlab.planning.plain_step import PlainStep, rows_of, storages_of
 from hybridlab.trace.attribution import Attribution
 from hybridlab.trace.exact import Recipe, fake_step, record
 from hybridlab.trace.recorder import StepRecorder
-from hybridlab.trace.stream import OpStream
-
-
-@dataclass
-class PlainStep:
-    """The stream of a plain step whose ``component`` column holds an instruction's place, as text.
-
-    ``packs`` are (tick, place, storage) of everything that autograd keeps; ``reads`` are the storages of what each
-    instruction reads; ``held`` says why an instruction cannot be computed again, by place.
-    """
-
-    program: Program
-    stream: OpStream
-    packs: list[tuple[int, str, int]]
-    reads: list[tuple[int, ...]]
-    held: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the instructions."""
-        return self.program.names
 
 
 def trace_plain(
@@ -60,19 +38,37 @@ def trace_plain(
         step.prepare_state()
         assert isinstance(step.model, GraphModel)
         attribution = Attribution({})
-        recorder = _PackRecorder(attribution)
+        recorder = PackRecorder(attribution)
         watched = _Watched(program(step.model), attribution, recorder)
         step.model.running = watched
         stream = record(step, "predicted", recorder=recorder)
-    return PlainStep(watched.program, stream, recorder.packs, watched.reads, watched.held)
+    names = watched.program.names
+    count = len(names)
+    packs = [
+        (tick, int(who) if who.isdigit() else count, storage)
+        for tick, who, storage in recorder.packs
+    ]
+    paths = tuple(one.path for one in watched.program.instructions)
+    storages, rows = storages_of(stream, count), rows_of(stream, count)
+    return PlainStep(names, paths, storages, rows, packs, watched.reads, watched.held)
 
 
-class _PackRecorder(StepRecorder):  # type: ignore[no-untyped-call]
-    """A recorder that also notes each time that a tensor is kept, and by whom."""
+class PackRecorder(StepRecorder):  # type: ignore[no-untyped-call]
+    """A recorder that also notes each time that a tensor is kept (tick, by whom, storage)."""
 
     def __init__(self, attribution: Attribution) -> None:
         super().__init__(attribution)
         self.packs: list[tuple[int, str, int]] = []
+
+    @property
+    def table(self) -> dict[str, list[Any]]:
+        """The storages that were seen, by column."""
+        return self._storages
+
+    @property
+    def rows(self) -> dict[str, list[Any]]:
+        """The operators that ran, by column."""
+        return self._ops
 
     def _pack(self, tensor: Tensor) -> Tensor:
         known = super()._pack(tensor)
@@ -83,7 +79,7 @@ class _PackRecorder(StepRecorder):  # type: ignore[no-untyped-call]
 class _Watched:
     """Runs a program in order and notes what each instruction reads and changes."""
 
-    def __init__(self, written: Program, attribution: Attribution, recorder: _PackRecorder) -> None:
+    def __init__(self, written: Program, attribution: Attribution, recorder: PackRecorder) -> None:
         self.program = written
         self.attribution = attribution
         self.recorder = recorder
@@ -96,28 +92,30 @@ class _Watched:
         for place, one in enumerate(self.program.instructions):
             inputs = [values[number] for number in one.reads]
             self.reads.append(tuple(self.recorder.number_of(tensor) for tensor in inputs))
-            before = _versions(one, inputs)
+            before = versions(modules_of(one), inputs)
             watched = list(inputs)
             with self.attribution.within(str(place)):
                 values[one.writes] = run_one(one, inputs, beside)
-            reason = next(_changes(before, _versions(one, watched)), None) or _own_random(one)
-            if reason:
+            after = versions(modules_of(one), watched)
+            if reason := held_by(modules_of(one), before, after):
                 self.held[place] = reason
+            del after
             del watched
             for number in one.frees:
                 values.pop(number, None)
         return values[self.program.output], beside.aux, beside.exits
 
 
-_State = dict[str, tuple[Any, ...]]
+State = dict[str, tuple[Any, ...]]
+"""What tells whether a forward has changed something that outlives it, by name."""
 
 
-def _versions(one: Instruction, inputs: list[Tensor]) -> _State:
-    """Return what tells whether a forward has changed something that outlives it, by name."""
-    found: _State = {
+def versions(modules: Iterable[nn.Module], inputs: Sequence[Tensor]) -> State:
+    """Return the state of an instruction's modules and inputs."""
+    found: State = {
         f"its input {index}": (tensor._version,) for index, tensor in enumerate(inputs)
     }
-    for module in modules_of(one):
+    for module in modules:
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None:
                 found[name] = (id(tensor), tensor._version)
@@ -127,14 +125,12 @@ def _versions(one: Instruction, inputs: list[Tensor]) -> _State:
     return found
 
 
-def _changes(before: _State, after: _State) -> Iterator[str]:
+def held_by(modules: Iterable[nn.Module], before: State, after: State) -> str:
+    """Say why an instruction cannot be computed again, by its state before and after its forward; empty if it can."""
     for name in {**before, **after}:
         if before.get(name) != after.get(name):
-            yield f"its forward changes {name}, which would be changed twice"
-
-
-def _own_random(one: Instruction) -> str | None:
-    for module in modules_of(one):
+            return f"its forward changes {name}, which would be changed twice"
+    for module in modules:
         if any(isinstance(value, torch.Generator) for value in vars(module).values()):
             return "it draws from a random generator of its own, whose state is not put back"
-    return None
+    return ""

@@ -221,8 +221,14 @@ def _shifted(stream: OpStream, place: np.ndarray[Any, Any], ticks: int, steps: i
 
 def live_bytes(stream: OpStream) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return the ticks at which memory changes, and the bytes that are there from each on."""
-    born, died = (np.asarray(stream.storages[name].to_numpy()) for name in ("born", "died"))
-    sizes = np.asarray(stream.storages["bytes"].to_numpy())
+    columns = ("bytes", "born", "died")
+    return live_at(*(np.asarray(stream.storages[name].to_numpy()) for name in columns))
+
+
+def live_at(
+    sizes: np.ndarray[Any, Any], born: np.ndarray[Any, Any], died: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the same of storages' bytes and lives; one that ``died`` at -1 stays."""
     gone = died >= 0
     ticks = np.concatenate([born, died[gone]])
     changes = np.concatenate([sizes, -sizes[gone]])
