@@ -45,6 +45,12 @@ def add(
     shape: Annotated[
         str | None, typer.Option(help="series or image, for arrays; guessed if left out.")
     ] = None,
+    answers: Annotated[
+        str | None, typer.Option(help="classes or numbers; guessed from the label if left out.")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="What numbers are counted in, such as kg.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only tell how the file would be taken.")
     ] = False,
@@ -54,6 +60,7 @@ def add(
     from hybridlab.tasks.own import keeping
 
     given = {"label": label, "inputs": inputs or None, "form": form, "shape": shape}
+    given |= {"answers": answers, "unit": unit}
     changes = {key: value for key, value in given.items() if value is not None}
     content = _content(file)
     if dry_run:
@@ -82,10 +89,10 @@ def list_data(json: Json = False) -> None:
         give([one.as_dict() for one in found])
         return
     rows = [
-        (one.id, one.name, one.task, str(one.sizes["train"]), ", ".join(one.classes[:6]))
+        (one.id, one.name, one.task, str(one.sizes["train"]), ", ".join(_answers(one)[:6]))
         for one in found
     ]
-    table("", ("id", "file", "task", "to train", "classes"), rows, numbers=("to train",))
+    table("", ("id", "file", "task", "to train", "answers"), rows, numbers=("to train",))
 
 
 @app.command("remove")
@@ -116,16 +123,23 @@ def _content(file: Path) -> bytes:
         raise TaskError(Problem(str(file), f"cannot be read: {reason}")) from None
 
 
+def _answers(made: Kept) -> list[str]:
+    """Return the classes of data, or what its numbers are counted in; nothing for text."""
+    if made.task == "own_numbers":
+        return [f"numbers in {made.schema.unit}" if made.schema.unit else "numbers"]
+    return list(made.classes)
+
+
 def _facts(made: Kept) -> list[tuple[str, str]]:
     unit = "bytes" if made.task == "own_text" else "samples"
     sizes = ", ".join(f"{split} {count:,}" for split, count in made.sizes.items())
     lines = [("id", made.id), ("file", made.name), (unit, sizes)]
-    if made.task == "own_data":
+    if made.task != "own_text":
         lines += [
             ("label", made.schema.label),
             ("inputs", ", ".join(made.schema.inputs)[:200]),
             ("a sample", f"{made.schema.shape} {' x '.join(map(str, made.shape))}"),
-            ("classes", ", ".join(made.classes)[:200]),
+            ("answers", ", ".join(_answers(made))[:200]),
         ]
     train = f"hybridlab train ARCHITECTURE --task {made.task} --set task_params.data={made.id}"
     return [*lines, ("train on it", train)]

@@ -10,7 +10,7 @@ import typer
 
 from hybridlab.cli.designs import TaskOption, fitted
 from hybridlab.cli.output import File, Json, give, say, table
-from hybridlab.errors import Problem, SpecError
+from hybridlab.errors import HybridLabError, Problem, SpecError
 from hybridlab.units import format_bytes
 
 if TYPE_CHECKING:
@@ -87,6 +87,18 @@ def import_hf(
         size = write_published(found, config.parent, weights)
         say(f"wrote {weights}: {format_bytes(size)}")
     _write(found.architecture, output, found.notes, json)
+    if weights is not None:
+        _offer(output, weights)
+
+
+def _offer(architecture: Path, weights: Path) -> None:
+    """Note the weights where the Train page finds who may teach; an import is none the worse where that fails."""
+    from hybridlab.training.imported import note
+
+    try:
+        note(architecture, weights)
+    except HybridLabError as error:
+        say(f"not offered as a teacher on the Train page: {error}")
 
 
 @import_app.command("megatron")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,26 +15,29 @@ from hybridlab.errors import Problem, TaskError
 from hybridlab.tasks.base import Batch, Task, logits_type, task
 from hybridlab.tasks.epochs import epoch_indices
 from hybridlab.tasks.own import keeping
-from hybridlab.tasks.own.keeping import SPLITS, Arrays, Kept
+from hybridlab.tasks.own.examples import patients, wines
+from hybridlab.tasks.own.keeping import SPLITS, Kept
 
 EXAMPLE = "example"
-"""Stands for scikit-learn's table of wines, taken as a file that a user brings."""
+"""Stands for one of scikit-learn's tables, taken as a file that a user brings."""
+_EXAMPLES = {"own_data": wines, "own_numbers": patients}
 _EVALUATION_BATCH = 256
 
 Parts = dict[str, tuple[Tensor, Tensor]]
 
 
 @functools.lru_cache(maxsize=2)
-def scaled(data: str) -> Parts:
-    """Return each split's inputs (n, ...) float32 and classes (n,) int64 of kept data.
+def scaled(task: str, data: str) -> Parts:
+    """Return each split's inputs (n, ...) float32 and answers (n,), classes int64 or numbers float32, of kept data.
 
     Columns of a table, and channels of series and images, are scaled by mean and deviation of the training split.
 
     Raises:
-        TaskError: there is none of that id.
+        TaskError: there is none of that id, or ``task`` does not learn from it.
     """
-    about, held = known(data), _arrays(data)
-    inputs, labels = torch.from_numpy(held["inputs"]), torch.from_numpy(held["labels"])
+    about = known(task, data)
+    held = keeping.unpacked(_EXAMPLES[task]()) if data == EXAMPLE else keeping.arrays(data)
+    inputs, answers = torch.from_numpy(held["inputs"]), torch.from_numpy(held["labels"])
     split = torch.from_numpy(held["split"])
     parts = {key: split == number for number, key in enumerate(SPLITS)}
     seen = inputs[parts["train"]].double()
@@ -50,44 +51,24 @@ def scaled(data: str) -> Parts:
     mean, deviation = seen.mean(over, keepdim=True), seen.std(over, keepdim=True, correction=0)
     deviation = torch.where(deviation > 1e-12, deviation, 1.0)
     return {
-        key: (((inputs[part].double() - mean) / deviation).float(), labels[part])
+        key: (((inputs[part].double() - mean) / deviation).float(), answers[part])
         for key, part in parts.items()
     }
 
 
-def known(data: str) -> Kept:
-    """Return what is known of kept data, or of the example.
+def known(task: str, data: str) -> Kept:
+    """Return what is known of kept data, or of a task's example.
 
     Raises:
-        TaskError: there is none of that id, or it is text.
+        TaskError: there is none of that id, or ``task`` does not learn from it.
     """
-    about = keeping.described(_example()) if data == EXAMPLE else keeping.find(data)
-    if about.schema.form == "text":
+    about = keeping.described(_EXAMPLES[task]()) if data == EXAMPLE else keeping.find(data)
+    if about.task != task:
+        held = "text" if about.schema.form == "text" else f"answered by {about.schema.answers}"
         raise TaskError(
-            Problem(
-                "task",
-                "this data is text, which own_data does not learn from",
-                "own_text",
-                "own_data",
-            )
+            Problem("task", f"this data is {held}, which {task} does not learn", about.task, task)
         )
     return about
-
-
-def _arrays(data: str) -> Arrays:
-    return keeping.unpacked(_example()) if data == EXAMPLE else keeping.arrays(data)
-
-
-@functools.cache
-def _example() -> bytes:
-    package = importlib.util.find_spec("sklearn")
-    for place in (package.submodule_search_locations if package else None) or ():
-        file = Path(place) / "datasets" / "data" / "wine_data.csv"
-        if file.is_file():
-            return keeping.pack(file.read_bytes().split(b"\n", 1)[1], "wine.csv")
-    raise TaskError(
-        Problem("task_params.data", "the example is missing", fix="add a file of your own")
-    )
 
 
 class OwnDataParams(Params):
@@ -115,7 +96,7 @@ class OwnData(Task):
     @property
     def about(self) -> Kept:
         """What is known of the data."""
-        return known(self.params.data)
+        return known(self.name, self.params.data)
 
     @property
     def length(self) -> int:
@@ -153,20 +134,20 @@ class OwnData(Task):
 
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return the step's samples in the order of their epoch."""
-        inputs, classes = scaled(self.params.data)["train"]
+        inputs, classes = scaled(self.name, self.params.data)["train"]
         chosen = torch.from_numpy(epoch_indices(self.name, len(classes), step, batch, seed))
         return Batch(inputs[chosen], classes[chosen])
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Yield a split in its fixed order."""
-        inputs, classes = scaled(self.params.data)[split]
+        inputs, classes = scaled(self.name, self.params.data)[split]
         for first in range(0, len(classes), _EVALUATION_BATCH):
             part = slice(first, first + _EVALUATION_BATCH)
             yield Batch(inputs[part], classes[part])
 
     def baselines(self) -> dict[str, float]:
         """Return the test accuracy of the nearest class mean of the training samples, and of the most common class."""
-        parts = scaled(self.params.data)
+        parts = scaled(self.name, self.params.data)
         (inputs, classes), (tested, answers) = parts["train"], parts["test"]
         seen = classes.bincount().nonzero()[:, 0]
         means = torch.stack([inputs[classes == one].mean(0).flatten() for one in seen])

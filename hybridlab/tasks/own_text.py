@@ -33,7 +33,9 @@ def text(data: str) -> Arrays:
     found = keeping.unpacked(_example()) if data == EXAMPLE else keeping.arrays(data)
     if set(found) != set(SPLITS):
         raise TaskError(
-            Problem("task", "this data is no text; it has labels", "own_data", "own_text")
+            Problem(
+                "task", "this data is no text; it has labels", keeping.find(data).task, "own_text"
+            )
         )
     return found
 

@@ -15,9 +15,9 @@ from hybridlab.errors import HybridLabError
 from hybridlab.runs.record import Run, RunState
 
 _ALIKE = ("steps", "batch", "learning_rate")
+"""Settings in which a run on one task must agree to be compared."""
 _WAYS = ("teacher", "stages")
 """Another way of training is no run on the task alone."""
-"""Settings in which a run on one task must agree to be compared."""
 
 
 @dataclass(frozen=True)

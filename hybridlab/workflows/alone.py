@@ -1,8 +1,11 @@
-"""The same student without its teacher: the run that a distillation is to be judged beside. Free of torch."""
+"""The runs that a training is to be judged beside: the student without its teacher, each task by itself.
+
+Free of torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from hybridlab.runs.launcher import submit
@@ -55,6 +58,27 @@ def start_alone(run: Run) -> Run:
     spec = dict(run.spec)
     spec["training"] = {**_training(run), "teacher": None}
     return submit("train", f"{run.name}, alone", spec, run.threads, run.owner, device=run.device)
+
+
+def start_each_alone(run: Run, names: Collection[str]) -> list[Run]:
+    """Queue the same training on each of these tasks by itself, one after the other; return the runs.
+
+    ``names`` are as the tasks are called in metrics. Each run has the same architecture, steps, samples, rate and seed.
+
+    Raises:
+        StoreError: a run cannot be stored.
+    """
+    training, started = _training(run), []
+    for part in dict(training.get("tasks") or {}).get("of", ()):
+        name = str(part.get("name") or part["task"])
+        if name in names:
+            own = {"task": part["task"], "task_params": dict(part.get("task_params") or {})}
+            # A target is a score of all tasks together, or of another one.
+            made = {**training, **own, "tasks": None, "target": None}
+            title = f"{run.name}, {name} alone"
+            spec = {**run.spec, "training": made}
+            started.append(submit("train", title, spec, run.threads, run.owner, device=run.device))
+    return started
 
 
 def distillation_of(run: Run) -> dict[str, Any] | None:

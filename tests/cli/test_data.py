@@ -90,3 +90,19 @@ def test_the_group_tells_its_verbs(cli: Cli) -> None:
     assert cli("data", "--json").json == {"verbs": ["add", "list", "remove"]}
     assert "add" in cli("data").out
     assert cli("data", "list", "--json").json == []
+
+
+def test_a_file_of_numbers_becomes_a_task_with_a_unit(cli: Cli, tmp_path: Path, home: Path) -> None:
+    path = tmp_path / "fish.csv"
+    rows = [f"{i % 7},{i * 3 % 11},{i * 1.5}" for i in range(80)]
+    path.write_text("\n".join(["long,high,weight", *rows]))
+    said = cli("data", "add", str(path), "--label", "weight", "--unit", "g", "--json")
+    assert said.code == 0, said.err
+    assert (said.json["task"], said.json["schema"]["unit"]) == ("own_numbers", "g")
+    assert "numbers in g" in cli("data", "list").out
+    assert (
+        f"--task own_numbers --set task_params.data={said.json['id']}"
+        in cli("data", "add", str(path), "--label", "weight", "--unit", "g").out
+    )
+    said = cli("data", "add", str(path), "--label", "weight", "--answers", "ranks", "--json")
+    assert said.code == 2 and said.json["errors"][0]["path"] == "answers"

@@ -68,6 +68,8 @@ def test_a_table_is_understood_and_told_as_plain_json() -> None:
         "label": "species",
         "inputs": ["width", "height"],
         "shape": "series",
+        "answers": "classes",
+        "unit": "",
     }
     assert guess["rows"] == 60 and guess["notes"] == ("Left out: id.",)
     assert guess["columns"][3] == {
@@ -75,8 +77,10 @@ def test_a_table_is_understood_and_told_as_plain_json() -> None:
         "kind": "text",
         "different": 3,
         "missing": 0,
+        "answers": "classes",
         "example": "oak",
     }
+    assert [column["answers"] for column in guess["columns"][1:3]] == ["numbers", "numbers"]
 
 
 def test_a_person_corrects_the_guess_and_it_becomes_another_data_set() -> None:
@@ -101,6 +105,11 @@ def test_a_person_corrects_the_guess_and_it_becomes_another_data_set() -> None:
         ({"form": "pickle"}, "text, rows or arrays"),
         ({"lable": "x"}, "did you mean 'label'"),
         ({"shape": "cube"}, "shape"),
+        ({"answers": "ranks"}, "answers"),
+        ({"answers": "numbers"}, "answers: 'species' holds text"),
+        ({"unit": "m"}, "unit: is of numbers"),
+        ({"unit": "<b>m</b>"}, "unit"),
+        ({"label": "width", "inputs": ["height"], "answers": "classes"}, "does not hold classes"),
     ],
 )
 def test_corrections_that_do_not_fit_are_sentences(changes: dict[str, Any], words: str) -> None:

@@ -130,10 +130,10 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "wide rows": ("x.csv", b",".join(b"1" for _ in range(5_000)), "too many columns"),
     "only text": ("x.csv", b"a,b\n" + b"x,y\n" * 40, "no column of numbers"),
     "one class": ("x.csv", b"a,y\n" + b"1,p\n2,p\n" * 20, "does not hold classes"),
-    "numbers as labels": (
+    "one number": (
         "x.csv",
-        b"a,y\n" + b"".join(f"{i},{i * 0.37}\n".encode() for i in range(90)),
-        "does not hold classes",
+        b"a,y\n" + b"".join(f"{i},0.37\n".encode() for i in range(90)),
+        "the same number everywhere",
     ),
     "few rows": ("x.csv", b"a,y\n1,p\n2,q\n", "too few complete samples"),
     "one row again and again": (

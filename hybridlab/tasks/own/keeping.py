@@ -20,7 +20,7 @@ from hybridlab.runs.home import home, unwritable
 from hybridlab.runs.record import Run
 from hybridlab.runs.store import open_store
 from hybridlab.tasks.own.reading import MAX_BYTES, MAX_VALUES, bad
-from hybridlab.tasks.own.schema import Guess, Schema, guess, samples
+from hybridlab.tasks.own.schema import Guess, Samples, Schema, guess, samples
 from hybridlab.tasks.splits import TEN, same_samples, split_by_group
 
 SPLITS = ("train", "val", "test")
@@ -50,7 +50,9 @@ class Kept:
     @property
     def task(self) -> str:
         """The task that learns from it."""
-        return "own_text" if self.schema.form == "text" else "own_data"
+        if self.schema.form == "text":
+            return "own_text"
+        return "own_numbers" if self.schema.answers == "numbers" else "own_data"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -112,7 +114,7 @@ def pack(content: bytes, name: str, changes: Mapping[str, Any] | None = None) ->
     else:
         made = samples(held, schema, name)
         groups = same_samples(made.inputs)
-        parts = split_by_group(groups, made.labels, TEN, _SPLIT_SEED)
+        parts = split_by_group(groups, _dealt(made), TEN, _SPLIT_SEED)
         sizes = {split: len(parts[split]) for split in SPLITS}
         if not all(sizes.values()):
             raise bad(
@@ -135,13 +137,21 @@ def pack(content: bytes, name: str, changes: Mapping[str, Any] | None = None) ->
             notes = (*notes, f"{same} samples equal another one; equal samples are in one split.")
     about = {
         "name": name,
-        "schema": schema.model_dump(mode="json"),
+        "schema": schema.as_dict(),
         "classes": classes,
         "shape": shape,
         "sizes": sizes,
         "notes": notes,
     }
     return save(arrays, metadata={"about": json.dumps(about, sort_keys=True, ensure_ascii=False)})
+
+
+def _dealt(made: Samples) -> NDArray[Any]:
+    """Return what samples are dealt out by (n,): their class, or the tenth that their number is in."""
+    if made.classes:
+        return made.labels
+    tenths = np.quantile(made.labels, np.arange(1, 10) / 10)
+    return np.searchsorted(tenths, made.labels)
 
 
 def kept() -> list[Kept]:

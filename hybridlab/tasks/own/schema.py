@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,10 @@ from hybridlab.errors import Problem, TaskError
 from hybridlab.tasks.own.reading import Content, Form, bad, read, within
 from hybridlab.validation import problems_from
 
+Answers = Literal["classes", "numbers"]
 MAX_CLASSES = 1_000
+_GUESSED_CLASSES = 100
+"""Most different whole numbers that are taken as classes unless the user knows better."""
 MIN_SAMPLES = 20
 MIN_TEXT = 2_000
 """Bytes of text below which there is nothing to learn and to test."""
@@ -40,6 +43,21 @@ class Schema(BaseModel):
         default="series",
         description="Whether samples are read as series (L, C) or as images (C, height, width).",
     )
+    answers: Answers = Field(
+        default="classes",
+        description="Whether each answer is one of some classes, or a number to come near to.",
+    )
+    unit: str = Field(
+        default="",
+        description="What numbers are counted in, such as kg; may be left out.",
+        max_length=30,
+        pattern=r"^[\w %/°²³µ€.·^-]*$",
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON, as it was before answers could be numbers where they are classes: ids stay the same."""
+        only_of_numbers = {"answers", "unit"} if self.answers == "classes" else set()
+        return self.model_dump(mode="json", exclude=only_of_numbers)
 
 
 @dataclass(frozen=True)
@@ -48,7 +66,10 @@ class Guess:
 
     schema: Schema
     columns: tuple[dict[str, Any], ...]
-    """Name, kind, different values, missing values and an example of every column; name, shape and type of arrays."""
+    """Name, kind, different values, missing values and an example of every column; name, type and shape of arrays.
+
+    ``answers`` says as what its values would be taken if it held the answers; it is empty where it cannot.
+    """
     rows: int
     notes: tuple[str, ...]
 
@@ -59,10 +80,13 @@ class Guess:
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs (n, ...) float32, labels (n,) and their names, and what is worth saying about them."""
+    """Inputs (n, ...) float32, labels (n,) and their names, and what is worth saying about them.
+
+    Labels are the places of their classes, int64, or numbers, float32, which have no names.
+    """
 
     inputs: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -101,7 +125,7 @@ def samples(held: Content, schema: Schema, name: str) -> Samples:
     """Return the samples of a table or of arrays; those with a missing value or label are left out.
 
     Raises:
-        TaskError: there are too few, labels are not classes, or shapes do not fit.
+        TaskError: there are too few, labels are not what the schema says, or shapes do not fit.
     """
     if held.columns is not None:
         inputs, labels, notes = _table(held, schema)
@@ -112,6 +136,8 @@ def samples(held: Content, schema: Schema, name: str) -> Samples:
         raise bad(
             name, "holds too few complete samples", f"at least {MIN_SAMPLES}", str(len(inputs))
         )
+    if schema.answers == "numbers":
+        return Samples(inputs, _told_apart(labels, schema.label), (), notes)
     classes, numbers = np.unique(labels, return_inverse=True)
     if not 2 <= len(classes) <= min(MAX_CLASSES, len(labels) // 2):
         raise bad(
@@ -119,12 +145,29 @@ def samples(held: Content, schema: Schema, name: str) -> Samples:
             "does not hold classes",
             f"2 to {min(MAX_CLASSES, len(labels) // 2)} different labels",
             f"{len(classes)} in {len(labels)} samples",
-            "choose another label; numbers are not predicted yet",
+            "choose another label, or numbers as answers",
         )
     ordered = sorted(range(len(classes)), key=lambda i: _as_number(str(classes[i])))
     rank = np.argsort(np.array(ordered))
     names = tuple(str(classes[i]) for i in ordered)
     return Samples(inputs, rank[numbers].astype(np.int64), names, notes)
+
+
+def _told_apart(numbers: NDArray[np.float64], label: str) -> NDArray[np.float32]:
+    """Return numbers (n,) as float32, which must not take away how they differ."""
+    made = numbers.astype(np.float32)
+    deviation = float(numbers.std())
+    if deviation == 0:
+        raise bad(label, "holds the same number everywhere", "different numbers", str(numbers[0]))
+    if float(np.abs(made - numbers).max()) > 1e-3 * deviation:
+        raise bad(
+            label,
+            "differs by too little for numbers of 32 bits",
+            "numbers that differ by more than a millionth of their size",
+            f"{numbers.mean():.6g} ± {deviation:.2g}",
+            "take away what all of them have in common, or choose classes",
+        )
+    return made
 
 
 def _as_number(name: str) -> tuple[float, str]:
@@ -152,8 +195,9 @@ def _of_rows(held: Content, name: str, changes: Mapping[str, Any]) -> Guess:
             {
                 "name": key,
                 "kind": "text" if column.numbers is None else "number",
-                "different": len(set(values)) - bool(missing),
+                "different": (different := len(set(values)) - bool(missing)),
                 "missing": missing,
+                "answers": _answers(column.numbers, different),
                 "example": next(
                     (v for v, no in zip(values, column.missing, strict=True) if not no), ""
                 )[:60],
@@ -179,8 +223,29 @@ def _of_rows(held: Content, name: str, changes: Mapping[str, Any]) -> Guess:
             fix="encode text as numbers",
         )
     return Guess(
-        Schema(form="rows", label=label, inputs=taken), tuple(facts), rows, (*held.notes, *notes)
+        Schema(form="rows", label=label, inputs=taken, answers=_taken_as(facts, label)),
+        tuple(facts),
+        rows,
+        (*held.notes, *notes),
     )
+
+
+def _answers(values: NDArray[Any] | None, different: int) -> Answers:
+    """Say as what labels are taken, None for text: numbers where they are not whole or hardly one comes again."""
+    if values is None:
+        return "classes"
+    whole = _whole(values)
+    few = different <= min(_GUESSED_CLASSES, max(2, len(values) // 5))
+    return "classes" if whole and few else "numbers"
+
+
+def _whole(values: NDArray[Any]) -> bool:
+    """Say whether all numbers that are there (n,) are whole."""
+    return bool((values[np.isfinite(values)] % 1 == 0).all())
+
+
+def _taken_as(facts: Sequence[Mapping[str, Any]], label: str) -> Answers:
+    return next((f["answers"] for f in facts if f["name"] == label and f["answers"]), "classes")
 
 
 def _label(facts: list[dict[str, Any]], rows: int) -> str:
@@ -196,12 +261,20 @@ def _label(facts: list[dict[str, Any]], rows: int) -> str:
 
 def _of_arrays(held: Content, name: str, changes: Mapping[str, Any]) -> Guess:
     arrays = held.arrays or {}
-    facts = tuple(
-        {"name": key, "kind": str(array.dtype), "shape": list(array.shape)}
+    facts: tuple[dict[str, Any], ...] = tuple(
+        {
+            "name": key,
+            "kind": str(array.dtype),
+            "shape": list(array.shape),
+            "answers": _answers_in(array),
+        }
         for key, array in arrays.items()
     )
-    answers = [key for key, array in arrays.items() if _is_labels(array)]
-    label = str(changes.get("label") or _named(answers, _LABELS, answers[0] if answers else ""))
+    answers = [f["name"] for f in facts if f["answers"]]
+    classes = [f["name"] for f in facts if f["answers"] == "classes"]
+    label = str(
+        changes.get("label") or _named(answers, _LABELS, next(iter(classes or answers), ""))
+    )
     known = len(arrays[label]) if label in arrays and arrays[label].ndim else -1
     many = [
         key
@@ -213,7 +286,7 @@ def _of_arrays(held: Content, name: str, changes: Mapping[str, Any]) -> Guess:
         raise bad(
             name,
             "does not hold samples and their labels",
-            "X (n, …) of numbers and y (n,) of classes",
+            "X (n, …) of numbers and y (n,) of classes or numbers",
             shapes,
         )
     taken = tuple(changes.get("inputs") or (_named(many, _INPUTS, many[0] if many else ""),))
@@ -226,15 +299,18 @@ def _of_arrays(held: Content, name: str, changes: Mapping[str, Any]) -> Guess:
         label=label,
         inputs=tuple(map(str, taken)),
         shape="image" if image else "series",
+        answers=_taken_as(facts, label),
     )
     return Guess(schema, facts, known, held.notes)
 
 
-def _is_labels(array: NDArray[Any]) -> bool:
-    whole = array.dtype.kind in "biuUS" or (
-        array.dtype.kind == "f" and bool((array % 1 == 0).all())
-    )
-    return array.ndim == 1 and whole
+def _answers_in(array: NDArray[Any]) -> Answers | Literal[""]:
+    """Say as what an array (n,) would be taken as answers; empty where it cannot hold them."""
+    if array.ndim != 1 or array.dtype.kind not in "biufUS":
+        return ""
+    if array.dtype.kind not in "iuf":
+        return "classes"
+    return _answers(array.astype(np.float64), len(np.unique(array)))
 
 
 def _named(keys: list[str], wanted: tuple[str, ...], otherwise: str) -> str:
@@ -267,11 +343,26 @@ def _unknown(schema: Schema, held: Content) -> list[Problem]:
         problems.append(
             Problem("inputs", "names several arrays", "one array", str(len(schema.inputs)))
         )
+    return [*problems, *_not_numbers(schema, held)]
+
+
+def _not_numbers(schema: Schema, held: Content) -> Iterator[Problem]:
+    """Yield what holds no numbers and should, and a unit of what is not counted."""
     for key in schema.inputs:
         column = (held.columns or {}).get(key)
         if column is not None and column.numbers is None:
-            problems.append(Problem("inputs", f"{key!r} holds text", "columns of numbers"))
-    return problems
+            yield Problem("inputs", f"{key!r} holds text", "columns of numbers")
+    answer = (held.columns or {}).get(schema.label)
+    array = (held.arrays or {}).get(schema.label)
+    text = (answer is not None and answer.numbers is None) or (
+        array is not None and array.dtype.kind not in "biuf"
+    )
+    if schema.answers == "numbers" and text:
+        yield Problem("answers", f"{schema.label!r} holds text", "classes", "numbers")
+    if schema.answers == "classes" and schema.unit:
+        yield Problem(
+            "unit", "is of numbers, and the answers are classes", "none", repr(schema.unit)
+        )
 
 
 def _table(
@@ -284,7 +375,10 @@ def _table(
     read_ = [columns[key].numbers for key in schema.inputs]
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is left out below
         inputs = np.stack([x for x in read_ if x is not None], axis=1)[whole].astype(np.float32)
-    labels = np.array(columns[schema.label].names(), dtype=np.str_)[whole]
+    answer = columns[schema.label]
+    wanted = answer.numbers if schema.answers == "numbers" else np.array(answer.names(), np.str_)
+    assert wanted is not None  # text as numbers is refused before
+    labels: NDArray[Any] = wanted[whole]
     inputs, labels, overflowed = _finite(inputs[..., None], labels)
     left = int((~whole).sum()) + overflowed
     return inputs, labels, (f"{left} rows with missing values are left out.",) if left else ()
@@ -294,12 +388,15 @@ def _pair(
     arrays: Mapping[str, NDArray[Any]], schema: Schema, name: str
 ) -> tuple[NDArray[np.float32], NDArray[Any], tuple[str, ...]]:
     x, y = arrays[schema.inputs[0]], arrays[schema.label]
-    if not _is_labels(y):
+    counted = schema.answers == "numbers"
+    whole = y.dtype.kind != "f" or _whole(y)
+    if y.ndim != 1 or y.dtype.kind not in "biufUS" or not (counted or whole):
         raise bad(
             schema.label,
-            "does not hold classes",
-            "whole numbers or text (n,)",
+            f"does not hold {schema.answers}",
+            "numbers (n,)" if counted else "whole numbers or text (n,)",
             f"{y.dtype} {y.shape}",
+            "" if y.ndim != 1 else "choose numbers as answers",
         )
     if x.dtype.kind not in "biuf" or x.ndim < 2 or len(x) != len(y):
         raise bad(
@@ -308,6 +405,9 @@ def _pair(
             f"numbers ({len(y)}, …)",
             f"{x.dtype} {x.shape}",
         )
+    given = len(y)
+    if y.dtype.kind == "f":  # a sample without an answer is left out, as a row of a table is
+        x, y = x[np.isfinite(y)], y[np.isfinite(y)]
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
     if schema.shape == "image":
@@ -319,7 +419,7 @@ def _pair(
     else:
         x = x[..., None] if x.ndim == 2 else x
         fits = x.ndim == 3
-    if not fits or 0 in x.shape:
+    if not fits or 0 in x.shape[1:]:
         expected = (
             "(n, height, width) or (n, C, height, width)"
             if schema.shape == "image"
@@ -332,13 +432,16 @@ def _pair(
             str(arrays[schema.inputs[0]].shape),
         )
     labels = (
-        y.astype(np.int64).astype(np.str_)
+        y.astype(np.float64)
+        if counted
+        else y.astype(np.int64).astype(np.str_)
         if y.dtype.kind in "biuf"
         else np.char.decode(y, "utf-8", "replace")
         if y.dtype.kind == "S"
         else y
     )
-    x, labels, left = _finite(np.ascontiguousarray(x), labels)
+    x, labels, _ = _finite(np.ascontiguousarray(x), labels)
+    left = given - len(labels)
     return (
         x,
         labels,
@@ -349,5 +452,5 @@ def _pair(
 def _finite(
     x: NDArray[np.float32], labels: NDArray[Any]
 ) -> tuple[NDArray[np.float32], NDArray[Any], int]:
-    good = np.isfinite(x.reshape(len(x), -1)).all(axis=1)
+    good = np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
     return x[good], labels[good], int((~good).sum())

@@ -34,7 +34,15 @@ _COLUMNS = (
     "weight_decay",
     "clip_norm",
     "frozen",
+    "from",
+    "to",
+    "beta1",
+    "beta2",
+    "momentum",
 )
+_PAIRS = {"depth": ("from", "to"), "betas": ("beta1", "beta2")}
+"""Settings of two numbers, which have a column each."""
+_RARE = (*_PAIRS["depth"], *_PAIRS["betas"], "momentum")
 _WHOLE = ("warmup_steps",)
 _KINDS = ("input", "token_mixer", "channel_mixer", "norm", "merge", "router", "head")
 _VERSION = "train.groups.version"
@@ -51,6 +59,12 @@ def groups(changed: Mapping[str, Any], change: Callable[[str, Any], None]) -> No
         )
         _defaults()
         _suggestions(now, change)
+        rare = any(name in group for group in now for name in (*_PAIRS, "momentum")) or st.toggle(
+            "Also by depth, with betas and momentum",
+            key="train.groups.rare",
+            help="Shows columns for the part of the network, from 0 at its input to 1 at its end, and for what "
+            "optimisers average.",
+        )
         table = f"train.groups.table.{state.keep(_VERSION, 0)}"
         key, rows = begun(table, now)
         edited = st.data_editor(
@@ -59,10 +73,11 @@ def groups(changed: Mapping[str, Any], change: Callable[[str, Any], None]) -> No
             num_rows="dynamic",
             placeholder="–",
             hide_index=True,
+            column_order=[name for name in _COLUMNS if rare or name not in _RARE],
             column_config=_configured(),
             alt="Table of groups of weights",
         )
-        taken = _taken(edited, now)
+        taken = _taken(edited)
         if taken != now:
             change("groups", taken)
             took(table, taken)
@@ -125,12 +140,20 @@ def take_rate(
     return any(group.get("name") == name for group in now)
 
 
+def _defaults_by_column() -> dict[str, Any]:
+    """Return what an empty cell of each column stands for; None where that is what holds for all weights."""
+    known = {name: field.default for name, field in GroupSpec.model_fields.items()}
+    for name, columns in _PAIRS.items():
+        known |= dict(zip(columns, known.pop(name) or (None, None), strict=True))
+    return known
+
+
 def _frame(now: Rows) -> pd.DataFrame:
-    defaults = {name: field.default for name, field in GroupSpec.model_fields.items()}
-    rows = [{**defaults, **group} for group in now]
+    defaults = _defaults_by_column()
+    rows = [{**defaults, **_apart(group)} for group in now]
     columns = {name: [row.get(name) for row in rows] for name in _COLUMNS}
     frame = pd.DataFrame(columns)
-    for name in ("rate", "learning_rate", "warmup_steps", "weight_decay", "clip_norm"):
+    for name in ("rate", "learning_rate", "warmup_steps", "weight_decay", "clip_norm", *_RARE):
         frame[name] = pd.to_numeric(frame[name]).astype("float64")
     for name in ("name", "match", "use", "kind", "weights", "optimiser", "schedule"):
         frame[name] = frame[name].astype("object")
@@ -138,13 +161,33 @@ def _frame(now: Rows) -> pd.DataFrame:
     return frame
 
 
-def _taken(edited: pd.DataFrame, now: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows as settings, only what differs from the defaults; settings that have no column stay."""
-    hidden = {
-        str(group.get("name")): {k: v for k, v in group.items() if k not in _COLUMNS}
-        for group in now
-    }
-    defaults = {name: field.default for name, field in GroupSpec.model_fields.items()}
+def _apart(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group with a column for each number of a pair."""
+    found = dict(group)
+    for name, columns in _PAIRS.items():
+        found |= dict(zip(columns, found.pop(name, None) or (), strict=False))
+    return found
+
+
+def _paired(given: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with pairs as settings have them; of betas that are half given, the other is as is usual."""
+    lion = given.get("optimiser") == "lion"
+    usual = {"depth": (0.0, 1.0), "betas": (0.9, 0.99 if lion else 0.95)}
+    found = dict(given)
+    for name, columns in _PAIRS.items():
+        pair = [found.pop(column, None) for column in columns]
+        made = [
+            first if first is not None else last
+            for first, last in zip(pair, usual[name], strict=True)
+        ]
+        if (name == "betas" and pair != [None, None]) or (name == "depth" and made != [0.0, 1.0]):
+            found[name] = made
+    return found
+
+
+def _taken(edited: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as settings, only what differs from the defaults."""
+    defaults = _defaults_by_column()
     found = []
     for row in edited.to_dict("records"):
         given = {
@@ -152,10 +195,10 @@ def _taken(edited: pd.DataFrame, now: list[dict[str, Any]]) -> list[dict[str, An
             for name, value in row.items()
             if not (value is None or (not isinstance(value, str) and pd.isna(value)) or value == "")
         }
-        if not given.get("name"):
-            continue
-        kept = {name: value for name, value in given.items() if value != defaults.get(name)}
-        found.append({**kept, **hidden.get(str(given["name"]), {})})
+        if given.get("name"):
+            found.append(
+                {k: v for k, v in _paired(given).items() if k in _PAIRS or v != defaults.get(k)}
+            )
     return found
 
 
@@ -189,4 +232,15 @@ def _configured() -> dict[str, Any]:
         "weight_decay": config.NumberColumn("Decay", min_value=0.0, help=told("weight_decay")),
         "clip_norm": config.NumberColumn("Clip", min_value=0.0, help=told("clip_norm")),
         "frozen": config.CheckboxColumn("Frozen", default=False, help=told("frozen")),
+        "from": config.NumberColumn(
+            "From depth", default=0.0, min_value=0.0, max_value=1.0, help=told("depth")
+        ),
+        "to": config.NumberColumn(
+            "To depth", default=1.0, min_value=0.0, max_value=1.0, help=told("depth")
+        ),
+        "beta1": config.NumberColumn("β₁", min_value=0.0, max_value=1.0, help=told("betas")),
+        "beta2": config.NumberColumn("β₂", min_value=0.0, max_value=1.0, help=told("betas")),
+        "momentum": config.NumberColumn(
+            "Momentum", default=0.95, min_value=0.0, max_value=1.0, help=told("momentum")
+        ),
     }

@@ -10,12 +10,24 @@ import streamlit as st
 from hybridlab.errors import HybridLabError
 from hybridlab.tasks.own import keeping
 from hybridlab.tasks.own.reading import MAX_BYTES
-from hybridlab.tasks.own.schema import Guess
+from hybridlab.tasks.own.schema import Guess, Schema
 from hybridlab.ui import shell, state
 from hybridlab.ui.held import key_showing
 
-TASKS = ("own_data", "own_text")
+TASKS = ("own_data", "own_numbers", "own_text")
 _EXAMPLE = "example"
+
+
+def with_unit(
+    task: Mapping[str, Any] | None, params: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """Return a task's entry with the unit of the data that its parameters name, where that is a file of numbers."""
+    if task is None or task["name"] != "own_numbers" or params.get("data", _EXAMPLE) == _EXAMPLE:
+        return task
+    try:
+        return {**task, "unit": keeping.find(str(params["data"])).schema.unit}
+    except HybridLabError:  # the data was deleted since
+        return {**task, "unit": ""}
 
 
 def own_files(task: Mapping[str, Any]) -> None:
@@ -102,13 +114,15 @@ def _corrected(guess: Guess, key: str) -> dict[str, Any]:
     st.caption(f"Taken as {schema.form}, {guess.rows:,} samples; correct what is wrong.")
     st.dataframe(list(guess.columns), hide_index=True)
     label = st.selectbox("Answer", names, index=names.index(schema.label), key=f"{key}.label")
+    guessed = next((str(c["answers"]) for c in guess.columns if c["name"] == label), "")
+    answers = _as(label, guessed, key)
     if schema.form == "arrays":
         readable = [name for name in names if name != label]
         first = readable.index(schema.inputs[0]) if schema.inputs[0] in readable else 0
         inputs = [st.selectbox("Read", readable, index=first, key=f"{key}.{label}.input")]
         shapes = ("series", "image")
         shape = st.selectbox("As", shapes, index=shapes.index(schema.shape), key=f"{key}.shape")
-        return {"label": label, "inputs": inputs, "shape": shape}
+        return {"label": label, "inputs": inputs, "shape": shape, **answers}
     numbers = [
         str(c["name"]) for c in guess.columns if c["kind"] == "number" and c["name"] != label
     ]
@@ -116,4 +130,28 @@ def _corrected(guess: Guess, key: str) -> dict[str, Any]:
     inputs = st.multiselect(
         "Read, in this order", numbers, default=before, key=f"{key}.{label}.inputs"
     )
-    return {"label": label, "inputs": inputs}
+    return {"label": label, "inputs": inputs, **answers}
+
+
+def _as(label: str, guessed: str, key: str) -> dict[str, str]:
+    """Let the user say whether the answers are classes or numbers, and of what; it begins with the guess."""
+    choices = ("classes", "numbers")
+    left, right = st.columns(2)
+    answers = left.radio(
+        "Answers are",
+        choices,
+        index=choices.index(guessed or "classes"),
+        horizontal=True,
+        key=f"{key}.{label}.answers",
+        help=Schema.model_fields["answers"].description,
+    )
+    if answers != "numbers":
+        return {"answers": answers}
+    unit = right.text_input(
+        "Counted in",
+        max_chars=30,
+        placeholder="kg, years, … or nothing",
+        key=f"{key}.unit",
+        help=Schema.model_fields["unit"].description,
+    )
+    return {"answers": answers, "unit": unit.strip()}

@@ -92,10 +92,10 @@ def _of_teacher(names: Sequence[str]) -> list[Panel]:
 
 
 def _rates(names: Sequence[str]) -> list[Panel]:
-    """Return the chart of each group's learning rate; one rate for all has none, as its schedule says it."""
+    """Return the chart of the learning rate that weights had at each step: one line a group, or one for all."""
     found = tuple(name for name in names if name.startswith("learning_rate/"))
     if not found:
-        return []
+        return [_small("Learning rate", "rate", ("learning_rate",), "", width=12, colour=5)]
     told = tuple(name.partition("/")[2] for name in found)
     return [_small("Learning rate by group", "rate", found, "", names=told, width=12, colour=5)]
 

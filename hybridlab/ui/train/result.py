@@ -52,7 +52,7 @@ def result(run: Run, task: Mapping[str, Any] | None) -> None:
                 info = score_info(
                     main,
                     scores[main],
-                    task["baselines"],
+                    came.get("baselines") or task["baselines"],
                     higher_is_better=bool(task["higher_is_better"]),
                     unit=str(task.get("unit", "")),
                 )

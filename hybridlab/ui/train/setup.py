@@ -17,6 +17,7 @@ from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import Field, fields
 from hybridlab.ui.train.groups import groups
+from hybridlab.ui.train.own_files import with_unit
 from hybridlab.ui.train.several import settled, several
 from hybridlab.ui.train.stages import show_anew, stages
 from hybridlab.ui.train.whole import with_all_heads
@@ -85,7 +86,7 @@ def task_choice() -> Mapping[str, Any]:
         state.shapes().task,
         lambda name: entries[name]["title"],
     )
-    entry: Mapping[str, Any] = entries[chosen]
+    entry = with_unit(entries[chosen], kept_params(entries[chosen])) or entries[chosen]
     metric = " in ".join(filter(None, (entry["metric"].replace("_", " "), entry["unit"])))
     st.caption(f"{shell.escaped(entry['summary'])} Metric: {metric}.")
     lines = [

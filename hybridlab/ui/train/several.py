@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -15,6 +16,7 @@ from hybridlab.training.several_spec import (
     SAMPLINGS,
     TOGETHER,
     SeveralSpec,
+    TaskPart,
 )
 from hybridlab.ui import forms, predictions, shell
 from hybridlab.ui.held import key_showing
@@ -23,12 +25,12 @@ from hybridlab.validation import problems_from
 
 _SHOWN = ("sampling", "balancing")
 _OF = {
-    "temperature": "temperature",
-    "gradnorm": "gradnorm_alpha",
-    "dwa": "dwa_every",
-    "cagrad": "cagrad_c",
+    "temperature": ("temperature",),
+    "gradnorm": ("gradnorm_alpha", "gradnorm_rate"),
+    "dwa": ("dwa_every", "dwa_temperature"),
+    "cagrad": ("cagrad_c",),
 }
-"""The setting that goes with a choice."""
+"""The settings that go with a choice."""
 
 
 def several(
@@ -102,7 +104,7 @@ def settled(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _how(now: dict[str, Any], change: Callable[[str, Any], None]) -> None:
-    """Show sampling and balancing, what they mean, and the one setting that goes with each."""
+    """Show sampling and balancing, what they mean, the settings that go with each, and the weight of each task."""
     known = {field.name: field for field in fields(SeveralSpec.model_json_schema())}
 
     def put(name: str, value: Any) -> None:
@@ -113,8 +115,30 @@ def _how(now: dict[str, Any], change: Callable[[str, Any], None]) -> None:
         change("tasks", changed)
 
     chosen = {name: now.get(name, known[name].default) for name in _SHOWN}
-    names = [*_SHOWN, *(_OF[value] for value in chosen.values() if value in _OF)]
+    names = [*_SHOWN, *(name for value in chosen.values() for name in _OF.get(value, ())), "main"]
     forms.parameters([known[name] for name in names], now, "train.several.how", put, columns=2)
     words, paper = BALANCINGS[str(chosen["balancing"])]
     source = f" [Paper]({paper})." if paper else ""
     st.caption(f"Sampling: {SAMPLINGS[str(chosen['sampling'])]}. Balancing: {words}.{source}")
+    _weights(now, change)
+
+
+def _weights(now: Mapping[str, Any], change: Callable[[str, Any], None]) -> None:
+    """Let the user say how much each task's loss counts, before what balancing makes of it."""
+    (weight,) = (f for f in fields(TaskPart.model_json_schema()) if f.name == "weight")
+    parts = [dict(part) for part in now["of"]]
+    names = [
+        str((predictions.task(str(part["task"])) or part).get("title", part["task"]))
+        for part in parts
+    ]
+    wished = [
+        replace(weight, name=str(place), title=f"Weight of {name}")
+        for place, name in enumerate(names)
+    ]
+    given = {str(place): part["weight"] for place, part in enumerate(parts) if "weight" in part}
+
+    def put(place: str, value: Any) -> None:
+        parts[int(place)]["weight"] = value
+        change("tasks", {**now, "of": parts})
+
+    forms.parameters(wished, given, "train.several.weight", put, columns=2)

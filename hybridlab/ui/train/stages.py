@@ -23,9 +23,10 @@ from hybridlab.ui.schema import fields
 from hybridlab.ui.train.rows import Rows, begun, took
 from hybridlab.validation import problems_from
 
-_OF_UNTIL = ("steps", "train_accuracy", "train_loss", "metric")
+_CONDITIONS = ("steps", "train_accuracy", "train_loss", "metric")
+_OF_UNTIL = (*_CONDITIONS, "metric_of", "window")
 _MAPPINGS = ("task_params", "grow", "open")
-_WHOLE = ("steps", "experts")
+_WHOLE = ("steps", "window", "experts")
 _TITLES = {
     "name": "Name",
     "task_params": "Task",
@@ -36,12 +37,15 @@ _TITLES = {
     "freeze": "Freeze",
     "unfreeze": "Unfreeze",
     "grow": "Add repeats",
+    "new_repeats": "Begin as",
     "open": "Open",
     "experts": "Experts",
+    "metric_of": "Score on",
+    "window": "Window",
 }
 """The columns, from left to right, as people read them."""
-_FIRST = ("name", "task_params", *_OF_UNTIL)
-_OF_PARTS = ("freeze", "unfreeze", "grow", "open", "experts")
+_FIRST = ("name", "task_params", *_CONDITIONS)
+_OF_PARTS = ("freeze", "unfreeze", "grow", "new_repeats", "open", "experts", "metric_of", "window")
 _COLUMNS = (*_FIRST, *_OF_PARTS)
 _VERSION = "train.stages.version"
 _SHARES = (4, 2, 1)
@@ -95,11 +99,12 @@ def stages(
 
 def _parts(now: list[dict[str, Any]], task: Mapping[str, Any]) -> bool:
     """Say how a stage is written, and return whether it may also say which parts of the model learn."""
-    used = any(name in stage for stage in now for name in _OF_PARTS)
+    used = any(name in {**stage, **_until(stage)} for stage in now for name in _OF_PARTS)
     parts = used or st.toggle(
         "Also freeze, add and open parts of the model",
         key="train.stages.parts",
-        help="Shows a column for each: components that do not learn, repeats that are added, branches that open.",
+        help="Shows a column for each: components that do not learn, repeats that are added, branches that open; and "
+        "what the conditions are taken over.",
     )
     known = [field for field in fields(task["params_schema"]) if type(field.default) is int]
     example = ", ".join(f"{field.name}: {max(1, field.default // 2)}" for field in known[:2])
@@ -159,10 +164,11 @@ def _frame(now: Rows) -> pd.DataFrame:
     rows = [{**stage, **_until(stage)} for stage in now]
     columns = {name: [_shown(row.get(name)) for row in rows] for name in _COLUMNS}
     frame = pd.DataFrame(columns)
-    for name in (*_OF_UNTIL, "experts"):
-        frame[name] = pd.to_numeric(frame[name]).astype("float64")
-    for name in ("name", "task_params", "freeze", "unfreeze", "grow", "open"):
-        frame[name] = frame[name].astype("object")
+    for name in _COLUMNS:
+        if name in (*_CONDITIONS, "experts", "window"):
+            frame[name] = pd.to_numeric(frame[name]).astype("float64")
+        else:
+            frame[name] = frame[name].astype("object")
     return frame
 
 
@@ -288,9 +294,21 @@ def _configured() -> dict[str, Any]:
         "freeze": config.TextColumn(_TITLES["freeze"], help=told("freeze")),
         "unfreeze": config.TextColumn(_TITLES["unfreeze"], help=told("unfreeze")),
         "grow": config.TextColumn(_TITLES["grow"], help=told("grow")),
+        "new_repeats": config.SelectboxColumn(
+            _TITLES["new_repeats"],
+            width=100,
+            options=["copied", "drawn"],
+            help=told("new_repeats"),
+        ),
         "open": config.TextColumn(_TITLES["open"], help=told("open")),
         "experts": config.NumberColumn(
             _TITLES["experts"], min_value=1, step=1, help=told("experts")
+        ),
+        "metric_of": config.SelectboxColumn(
+            _TITLES["metric_of"], width=90, options=["run", "stage"], help=told("metric_of")
+        ),
+        "window": config.NumberColumn(
+            _TITLES["window"], width=90, min_value=1, step=1, help=told("window")
         ),
     }
 

@@ -26,6 +26,7 @@ from hybridlab.ui.profile.opened import Opened
 from hybridlab.ui.train.whole import asked, called, kinds, parts_of, with_all_heads
 from hybridlab.views.diagram import Box, DiagramInfo, diagram_info
 from hybridlab.views.task_cosines import matrix_info, matrix_plot, pairs_info, pairs_plot
+from hybridlab.workflows.alone import start_each_alone
 
 _EVERY_S = 4.0
 _MEASURES = (
@@ -192,3 +193,23 @@ def _transfer(run: Run) -> None:
     st.caption(
         "Alone are finished runs of the same architecture with as many steps, samples and the same rate; seeds differ."
     )
+    _offer_alone(run, [row.task for row in rows if not row.alone])
+
+
+def _offer_alone(run: Run, missing: Sequence[str]) -> None:
+    """Offer the runs that a training on several tasks is to be judged beside, where there are none."""
+    if not missing or any(part.get("head") for part in parts_of(run)):
+        return
+    if st.button(
+        "Train each task alone",
+        icon=":material/call_split:",
+        key=f"train.alone.{run.id}",
+        help=f"The same training on {' and on '.join(map(shell.escaped, missing))} by itself: the same steps, samples, "
+        "rate and seed.",
+    ):
+        try:
+            started = start_each_alone(run, missing)
+        except HybridLabError as error:
+            shell.problems(error.problems)
+            return
+        shell.go(shell.TRAIN, run=started[0].id)

@@ -1,4 +1,4 @@
-"""Learning from a teacher: which finished run, what of it counts, in which order, and which components are compared."""
+"""Learning from a teacher: who teaches, what of it counts, in which order, and which components are compared."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from pydantic import ValidationError
 
 from hybridlab.architecture.complete import complete
 from hybridlab.architecture.spec import Architecture
-from hybridlab.errors import HybridLabError
-from hybridlab.runs.record import Run, RunState
-from hybridlab.runs.store import open_store
 from hybridlab.training.flow import parts_of
 from hybridlab.training.teacher_layers import suggested
 from hybridlab.training.teacher_spec import HiddenSpec, LogitsSpec, MatricesSpec, TeacherSpec
@@ -24,10 +21,10 @@ from hybridlab.ui.schema import Field, fields
 from hybridlab.ui.train.layer_map import layer_map
 from hybridlab.ui.train.rows import begun, took
 from hybridlab.ui.train.setup import kept_settings
+from hybridlab.ui.train.teachers import WHO, Teacher, bring, named, teachers
 from hybridlab.validation import problems_from
 
 KEY = "train.teacher"
-_MOST_RUNS = 200
 _VERSION = f"{KEY}.version"
 _PARTS: Mapping[str, tuple[str, type[LogitsSpec] | type[HiddenSpec] | type[MatricesSpec]]] = {
     "logits": ("Teacher's answers", LogitsSpec),
@@ -40,6 +37,7 @@ _TITLES = {
     "hard": "Weight of the right answers",
     "feed": "Compared components read what comes from the",
     "copy_weights": "Start with the teacher's weights where they fit",
+    "cache_mib": "Room to keep what the teacher says",
 }
 Change = Callable[[Mapping[str, Any]], None]
 
@@ -51,17 +49,21 @@ def section(text: str, task: Mapping[str, Any], settings: Mapping[str, Any]) -> 
 
     def update(new: Mapping[str, Any]) -> None:
         kept = dict(kept_settings(task)[0].get("teacher") or {})
-        change("teacher", {**kept, **new} if new else None)
+        found = {**kept, **new}
+        change("teacher", {k: v for k, v in found.items() if v or k not in WHO} if new else None)
 
     label = "Learn from a teacher (on)" if now else "Learn from a teacher"
     with st.expander(label, icon=":material/school:", key=KEY):
-        runs = teachers(task)
+        known = teachers(task)
         st.caption(
-            "The network learns from a finished run on this task: from its answers and, if you like, from what its "
-            "components give on the way. The two may have different architectures."
+            "The network learns from a finished run on this task, or from imported weights: from their answers and, if "
+            "you like, from what their components give on the way. The two may have different architectures."
         )
-        _choice(runs, now, update)
-        teacher = next((run for run in runs if run.id == now.get("run")), None)
+        _choice(known, now, update)
+        if (new := bring(known)) is not None:
+            _take(new, update)
+            st.rerun()
+        teacher = next((one for one in known if one.key == named(now)), None)
         if teacher is not None:
             _losses(now, update)
             _order(now, update)
@@ -77,39 +79,39 @@ def section(text: str, task: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     return {**others, "teacher": now} if now else others
 
 
-def teachers(task: Mapping[str, Any]) -> list[Run]:
-    """Return the finished trainings on a task, newest first."""
-    try:
-        runs = open_store().list(kind="train", states={RunState.DONE}, limit=_MOST_RUNS)
-    except HybridLabError:
-        return []
-    return [run for run in runs if dict(run.spec.get("training") or {}).get("task") == task["name"]]
+def _take(teacher: Teacher, update: Change) -> None:
+    """Let somebody teach, with the map of components that suits."""
+    update({**dict.fromkeys(WHO), **teacher.settings, "layers": []})
+    state.put(_VERSION, state.keep(_VERSION, 0) + 1)
 
 
-def _choice(runs: Sequence[Run], now: Mapping[str, Any], update: Change) -> None:
+def _choice(known: Sequence[Teacher], now: Mapping[str, Any], update: Change) -> None:
     """Let the user choose who teaches, or nobody."""
-    named = {run.id: f"{run.name} ({run.id})" for run in runs}
-    options = ["", *named]
-    kept = str(now.get("run") or "")
-    if kept and kept not in named:
+    there = {one.key: one for one in known}
+    options = ["", *there]
+    kept = named(now)
+    if kept and kept not in there:
         options.append(kept)
     key = key_showing(f"{KEY}.run", kept)
 
     def choose() -> None:
         given = st.session_state[key]
-        update({"run": given, "layers": []} if given else {})
-        state.put(_VERSION, state.keep(_VERSION, 0) + 1)
+        if given in there:
+            _take(there[given], update)
+        elif not given:
+            update({})
+            state.put(_VERSION, state.keep(_VERSION, 0) + 1)
 
     st.selectbox(
         "Teacher",
         options,
         index=options.index(kept),
         key=key,
-        format_func=lambda run: named.get(run, run) or "nobody",
+        format_func=lambda one: there[one].label if one in there else one or "nobody",
         on_change=choose,
     )
-    if not runs:
-        st.caption("No run on this task is finished yet; train a teacher first.")
+    if not known:
+        st.caption("No run on this task is finished yet; train a teacher first, or import one.")
 
 
 def _losses(now: Mapping[str, Any], update: Change) -> None:
@@ -166,7 +168,7 @@ def _order(now: Mapping[str, Any], update: Change) -> None:
     phases = list(now.get("phases") or ())
     key = key_showing(f"{KEY}.staged", bool(phases))
     compared = any(now.get(name) is not None for name in ("hidden", "matrices"))
-    wished = _settings(*(("feed", "copy_weights") if compared else ("copy_weights",)))
+    wished = _settings(*(("feed",) if compared else ()), "copy_weights", "cache_mib")
     left, right = st.columns(2)
     with left:
         st.toggle(
@@ -191,10 +193,10 @@ def _order(now: Mapping[str, Any], update: Change) -> None:
 
 
 def _layers(
-    teacher: Run, text: str, task: Mapping[str, Any], now: Mapping[str, Any], update: Change
+    teacher: Teacher, text: str, task: Mapping[str, Any], now: Mapping[str, Any], update: Change
 ) -> None:
     """Show which components are compared, as a table that begins with a suggestion."""
-    theirs, own = (_whole(each, task) for each in (str(teacher.spec.get("architecture", "")), text))
+    theirs, own = (_whole(each, task) for each in (teacher.text, text))
     if theirs is None or own is None:
         return
     kinds = _kinds()

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hybridlab.errors import HybridLabError
-from hybridlab.runs.store import open_store
 from hybridlab.ui import predictions, state
 from hybridlab.ui.predictions import Shapes
+from hybridlab.ui.train.teachers import text_of
 
 _FLOAT32_BYTES = 4
 
@@ -21,17 +20,13 @@ class TeacherCost(NamedTuple):
 
 
 def teacher_cost(settings: Mapping[str, Any], shapes: Shapes, wait_s: float) -> TeacherCost | None:
-    """Return what a run that teaches takes; nothing without one or where it cannot be read; None while it is asked for.
+    """Return what a teacher takes; nothing without one or where it cannot be read; None while it is asked for.
 
     The forward's share of a predicted step is that of its FLOPs. Where samples come again it is run once for each, so
     that the time is an upper bound.
     """
-    run = dict(settings.get("teacher") or {}).get("run")
-    if not run:
-        return TeacherCost()
-    try:
-        text = str(open_store().get(str(run)).spec.get("architecture", ""))
-    except HybridLabError:
+    text = text_of(dict(settings.get("teacher") or {}))
+    if not text:
         return TeacherCost()
     owner = f"{state.session_name()}.train.teacher"
     answer = predictions.predict(text, shapes, owner, wait_s)

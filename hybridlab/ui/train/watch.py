@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import streamlit as st
 
 from hybridlab.errors import HybridLabError
@@ -21,6 +24,7 @@ from hybridlab.ui.train import rates
 from hybridlab.ui.train.distilled import distilled
 from hybridlab.ui.train.flow import gradient_flow
 from hybridlab.ui.train.network import network
+from hybridlab.ui.train.own_files import with_unit
 from hybridlab.ui.train.panels import panels
 from hybridlab.ui.train.profiling import profiling
 from hybridlab.ui.train.result import result
@@ -55,7 +59,7 @@ def watch(run_id: str) -> None:
     with below:
         usage(run)
         profiling(run)
-        task = predictions.task(str(_training(run).get("task", "")))
+        task = _task(run)
         network(run, task)
         several_tasks(run)
         gradient_flow(run, task)
@@ -78,7 +82,7 @@ def _run(run_id: str) -> Run | None:
     head(run, _WORDS)
     if run.error:
         _failure(run)
-    task = predictions.task(str(_training(run).get("task", "")))
+    task = _task(run)
     shown = panels(task, reader(run_id).names())
     channel = f"train.{run_id}"
     if run.state is RunState.DONE:
@@ -93,6 +97,14 @@ def _run(run_id: str) -> Run | None:
     stages = stage_names(run.spec.get("training"))
     chart(channel, shown, [{"id": run.id, "name": run.name, "colour": 0, "stages": stages}])
     return run
+
+
+def _task(run: Run) -> Mapping[str, Any] | None:
+    """Return what is known of the task that a run is on, with the unit of the user's own data."""
+    training = _training(run)
+    entry = predictions.task(str(training.get("task", "")))
+    params = training.get("task_params")
+    return with_unit(entry, params if isinstance(params, dict) else {})
 
 
 def _training(run: Run) -> dict[str, object]:
@@ -113,7 +125,7 @@ def _refresh(run_id: str, drawn: RunState, titles: list[str]) -> None:
     if run.state is not RunState.DONE:
         _progress(run)
     setbacks(source, _training(run))
-    task = predictions.task(str(_training(run).get("task", "")))
+    task = _task(run)
     shown = panels(task, source.names())
     if [
         panel.title for panel in shown

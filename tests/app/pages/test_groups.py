@@ -10,7 +10,8 @@ from hybridlab.runs.home import run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
 from hybridlab.training.rate_curve import rate_curve
-from tests.app.held import in_session
+from hybridlab.ui.train.groups import _frame, _taken
+from tests.app.held import in_session, put_in_session
 
 
 def settings(visitor) -> list[dict[str, object]]:
@@ -27,6 +28,34 @@ def test_a_suggestion_becomes_a_group_and_goes_into_the_run(opened, runs) -> Non
     (run,) = runs.store.list(kind="train")
     (group,) = run.spec["training"]["groups"]
     assert (group["name"], group["optimiser"]) == ("mixers", "muon")
+
+
+def test_rows_are_groups_with_depth_betas_and_momentum() -> None:
+    now = [
+        {"name": "deep", "depth": [0.5, 1.0], "betas": [0.8, 0.9]},
+        {"name": "plain", "optimiser": "sgd", "momentum": 0.5, "warmup_steps": 3},
+    ]
+    frame = _frame(now)
+    assert _taken(frame) == now
+    frame.loc[0, ["from", "beta2"]] = 0.0, None
+    assert _taken(frame)[0] == {"name": "deep", "betas": [0.8, 0.95]}
+    frame.loc[1, "beta1"] = 0.7
+    assert _taken(frame)[1]["betas"] == [0.7, 0.95]
+
+
+def test_columns_that_are_rarely_wanted_are_there_when_asked_for_or_used(opened) -> None:
+    def columns() -> list[str]:
+        (table,) = [t for t in opened.at.dataframe if "clip_norm" in t.value.columns]
+        return list(table.proto.column_order)
+
+    assert "from" not in columns() and "momentum" not in columns()
+    (more,) = [t for t in opened.at.toggle if t.key == "train.groups.rare"]
+    opened.give(more, True)
+    assert columns()[-5:] == ["from", "to", "beta1", "beta2", "momentum"]
+    put_in_session(opened.at, "settings.parity", {"groups": [{"name": "a", "depth": [0, 0.5]}]})
+    opened.at.run()
+    opened.until(lambda at: not [t for t in at.toggle if t.key == "train.groups.rare"])
+    assert "from" in columns()
 
 
 def test_a_group_that_fits_nothing_is_told_before_the_start(opened, runs) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.metrics import Point
+from hybridlab.runs.record import RunState
+from hybridlab.training.transfer import transfer
 from hybridlab.ui import predictions
 from tests.app.held import held, in_session
 
@@ -100,6 +102,50 @@ def test_what_tasks_share_and_how_they_pull_is_shown(visitor, runs) -> None:
         return {panel["title"] for panel in visitor.component("chart.train")["panels"]}
 
     visitor.until(lambda at: {"Loss by task", "Weight by task"} <= titles(at))
+
+
+def test_each_task_has_a_weight_and_balancing_its_own_settings(opened, runs) -> None:
+    labels = [field.label for field in opened.at.number_input]
+    assert sum(label.startswith("Weight of") for label in labels) == 3
+    (weight,) = [n for n in opened.at.number_input if n.label == "Weight of Digits, odd or even"]
+    opened.give(weight, 0.25)
+    (box,) = [box for box in opened.at.selectbox if box.label == "Balancing"]
+    opened.give(box, "gradnorm")
+    (rate,) = [n for n in opened.at.number_input if n.label == "Gradnorm rate"]
+    opened.give(rate, 0.1)
+    opened.until(lambda at: not opened.button("Start training").disabled)
+    opened.press("Start training")
+    (run,) = runs.store.list(kind="train")
+    several = run.spec["training"]["tasks"]
+    assert [part["weight"] for part in several["of"]] == [1.0, 0.25, 1.0]
+    assert (several["balancing"], several["gradnorm_rate"]) == ("gradnorm", 0.1)
+
+
+def test_tasks_without_a_run_alone_are_trained_alone_at_a_click(visitor, runs) -> None:
+    alike = {"text": TEXT, "batch": 4, "learning_rate": 0.1, "target": 0.9}
+    both = {"test_accuracy_digits_sequence": 0.9, "test_accuracy_digits_parity": 0.8}
+    runs.ended("alone", metrics={"test_accuracy": 0.85}, task="digits_parity", **alike)
+    run = runs.ended("both", metrics=both, task="digits_sequence", tasks=TASKS, **alike)
+    at = visitor.open("2_Train", run=run.id)
+    at.session_state[f"train.several.{run.id}"] = True
+    at.run()
+    visitor._whole()
+    visitor.press(f"train.alone.{run.id}")
+    made = runs.store.list(kind="train", limit=1)[0]
+    assert made.state is RunState.QUEUED and made.name == "both, digits_sequence alone"
+    training = made.spec["training"]
+    assert (training["task"], training["tasks"], training["target"]) == (
+        "digits_sequence",
+        None,
+        None,
+    )
+    others = [run.spec["training"]["task"] for run in runs.store.list(states=[RunState.QUEUED])]
+    assert others == ["digits_sequence"], "the other one has a run already"
+    runs.store.leases.claim(made.id, "token", pid=1, birth="then", granted="cpu")
+    result = {"metrics": {"test_accuracy": 0.95}, "steps": 10, "seconds": 1.0}
+    runs.store.leases.finish(Lease(made.id, "token"), RunState.DONE, result=result)
+    rows = transfer(runs.store.get(run.id), runs.store.list(kind="train"))
+    assert [row.mean_alone for row in rows] == [0.95, 0.85], "what was started is what is compared"
 
 
 def test_learnt_together_and_alone_stand_beside_each_other(visitor, runs) -> None:

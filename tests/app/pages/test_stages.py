@@ -55,6 +55,7 @@ def test_rows_are_stages_and_what_has_no_column_stays() -> None:
     ]
     frame = _frame(now)
     assert _taken(frame, now) == (now, [])
+    assert (frame["window"].iloc[0], frame["new_repeats"].iloc[0]) == (7, "drawn")
     assert frame["task_params"].iloc[0] == "length: 4, noisy: true"
     more = pd.concat(
         [frame, pd.DataFrame([{"name": "c", "task_params": "pairs: 2, kinds: [1, 2]"}])]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from hybridlab.errors import HybridLabError
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
+from hybridlab.training.imported import imported, note
 from hybridlab.ui import predictions
+from hybridlab.ui.train import teachers
 from hybridlab.ui.worker_pool import Answer
 from tests.app.held import in_session
 
@@ -114,6 +118,62 @@ def test_nobody_teaches_unless_chosen(opened, runs) -> None:
     assert [r.spec["training"].get("teacher") for r in runs.store.list(kind="train", limit=1)] == [
         None
     ]
+
+
+@pytest.fixture
+def published(opened, tmp_path: Path) -> tuple[Path, Path]:
+    """An architecture's file and its weights, as an import leaves them anywhere."""
+    design, weights = tmp_path / "published.yaml", tmp_path / "published.safetensors"
+    design.write_text(TEXT)
+    shutil.copy(run_folder(opened.run.id) / "weights.safetensors", weights)
+    return design, weights
+
+
+def test_imported_weights_stand_beside_finished_runs_and_teach(opened, runs, published) -> None:
+    design, weights = published
+    note(design, weights)
+    opened.at.run()
+    (box,) = [box for box in opened.at.selectbox if box.label == "Teacher"]
+    label = "lstm-attention-mini, imported (published.safetensors)"
+    assert box.options == ["nobody", f"the old one ({opened.run.id})", label]
+    opened.give(box, opened.run.id)
+    choose(opened, "Teacher", str(weights))
+    who = {"architecture": str(design), "weights": str(weights)}
+    assert {k: v for k, v in teacher(opened).items() if k in ("run", *who)} == who
+    (room,) = [n for n in opened.at.number_input if n.label == "Room to keep what the teacher says"]
+    opened.give(room, 8)
+    (hidden,) = [toggle for toggle in opened.at.toggle if toggle.label == "Hidden states"]
+    opened.give(hidden, True)
+    opened.until(lambda at: not opened.button("Start training").disabled)
+    opened.press("Start training")
+    assert not opened.at.error, [error.value for error in opened.at.error]
+    (run,) = [run for run in runs.store.list(kind="train") if run.spec["training"].get("teacher")]
+    found = run.spec["training"]["teacher"]
+    assert (found["run"], found["architecture"], found["weights"]) == (None, *who.values())
+    assert found["cache_mib"] == 8 and found["layers"][0]["teacher"] == "lstm"
+    weights.unlink()
+    assert imported() == [], "what is gone is not offered"
+
+
+def test_a_file_of_weights_is_named_where_files_may_be_named(
+    opened, published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    design, weights = published
+    assert not [field for field in opened.at.text_input if field.label == "Weights"]
+    assert "hybridlab import hf FOLDER" in opened.words()
+    monkeypatch.setattr(teachers, "paths_allowed", lambda: True)
+    opened.at.run()
+
+    def name(label: str, place: Path) -> None:
+        opened.give(next(f for f in opened.at.text_input if f.label == label), str(place))
+
+    name("Architecture", design)
+    name("Weights", weights.with_name("none.safetensors"))
+    opened.press("Offer them as a teacher")
+    assert any("there is no such file" in error.value for error in opened.at.error)
+    name("Weights", weights)
+    opened.press("Offer them as a teacher")
+    assert teacher(opened)["weights"] == str(weights) and len(imported()) == 1
 
 
 COSTS = {"weight_bytes": 4e6, "flops_per_sample": 2e9, "step_ms": 30.0}

@@ -91,3 +91,37 @@ def test_a_file_is_brought_looked_at_corrected_and_kept(visitor) -> None:
     assert (made.schema.label, made.schema.inputs) == ("width", ("height",))
     assert chosen(visitor, "own_data") == {"data": made.id}
     assert held(visitor.at.selectbox, "choice.train_task").value == "own_data"
+
+
+def test_answers_that_are_numbers_are_guessed_corrected_and_told_in_their_unit(
+    visitor, runs
+) -> None:
+    at = visitor.open("2_Train")
+    visitor.give(held(at.selectbox, "choice.train_task"), "own_numbers")
+    assert "mean abs error in points" in visitor.words()
+    fish = "\n".join(["long,kind,weight", *(f"{i % 7},{i % 2},{i * 3.5}" for i in range(80))])
+    uploader = visitor.at.get("file_uploader")[0]
+    visitor._drawn(uploader.set_value(("fish.csv", fish.encode(), "text/csv")))
+
+    def answers():
+        return next(radio for radio in visitor.at.radio if radio.label == "Answers are")
+
+    assert answers().value == "classes", "kind has two values, so it is guessed to be the answer"
+    answer = next(s for s in visitor.at.selectbox if s.label == "Answer")
+    visitor.give(answer, "weight")
+    assert answers().value == "numbers", "the guess goes with the column"
+    visitor.give(next(t for t in visitor.at.text_input if t.label == "Counted in"), "g")
+    visitor.press("own.keep")
+    (made,) = keeping.kept()
+    assert (made.task, made.schema.unit) == ("own_numbers", "g")
+    assert chosen(visitor, "own_numbers") == {"data": made.id}
+    assert "mean abs error in g" in visitor.words()
+    settings = {"task": "own_numbers", "task_params": {"data": made.id}}
+    error = {"test_mean_abs_error": 2.5}
+    run = runs.ended(
+        "mine", metrics=error, text="name: x\nwidth: 8\nnodes: [{use: mlp}]\n", **settings
+    )
+    at = visitor.open("2_Train", run=run.id)
+    assert {m.label: m.value for m in at.metric}["Test mean abs error"] == "2.5 g"
+    panel = visitor.component("chart.train")["panels"][1]
+    assert (panel["metrics"], panel["unit"]) == (["val_mean_abs_error"], "g")
