@@ -12,6 +12,7 @@ import typer
 from hybridlab.cli import (
     data,
     designs,
+    fusion,
     machine,
     models,
     plan,
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (machine, designs, models, training, rates, profile, plan, search):
+for group in (machine, designs, models, training, rates, profile, plan, fusion, search):
     for name, verb in group.VERBS.items():
         app.command(name)(verb)
 app.add_typer(models.import_app, name="import")
