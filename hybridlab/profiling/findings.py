@@ -91,6 +91,7 @@ def _finding(
     components: Sequence[str],
     view: str,
     page: str = DESIGN,
+    /,
     **evidence: float | int | str,
 ) -> Finding:
     severity: Severity = "warning" if share >= WEIGHTY else "hint"

@@ -20,6 +20,7 @@ from hybridlab.ui.profile.figure import file_name
 from hybridlab.ui.profile.findings import _evidence
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.ui.train import setup
+from hybridlab.views import standalone
 from tests.profiling.profiles import CEILINGS, profile_of, training
 
 TEXT = """
@@ -161,6 +162,15 @@ def test_a_profile_without_tables_says_so(folder: Path, tmp_path: Path) -> None:
     for view in ("memory", "findings"):
         at = drawn(tmp_path, view)
         assert len(at.info) == 1 and not at.get("plotly_chart"), view
+
+
+def test_the_camera_of_every_figure_saves_what_was_chosen(folder: Path) -> None:
+    at = drawn(folder, "downloads")
+    assert at.button_group(key="picture_format").value == "svg"
+    at.button_group(key="picture_format").set_value("png").run()
+    assert not at.exception and at.session_state["hybridlab"]["picture"] == "png"
+    saved = standalone.tools("a figure", "png")["toImageButtonOptions"]
+    assert saved == {"format": "png", "filename": "a figure", "scale": 2}
 
 
 def test_files_have_harmless_names() -> None:
