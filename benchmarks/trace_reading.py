@@ -1,12 +1,17 @@
-"""CPU time and memory of reading one large trace, beside torch-tb-profiler, HolisticTraceAnalysis and json + pandas.
+"""CPU time and memory of reading one large trace, beside the programs that read such traces, and json + pandas.
 
     python benchmarks/trace_reading.py
     python benchmarks/trace_reading.py --megabytes 40 --output /tmp/reading.json
+    pip install --no-deps --target /tmp/peers traceinsight && python benchmarks/trace_reading.py --peers /tmp/peers
 
 A small training is profiled with stacks, shapes and memory, and its steps are repeated, moved in time and with ids of
 their own, until the text is long enough. Each reader then runs in a process of its own, one after the other; its time
 is the CPU time of the whole process, imports included, its memory the largest resident set. The lines: at most 2 CPU
 seconds and 450 MB, at most 1/8 of torch-tb-profiler's CPU time and 1/2 of its memory in the same run.
+
+traceinsight is HolisticTraceAnalysis under a new name, and calls its package ``hta`` too: it is looked for in
+``--peers`` alone. TraceLens (https://github.com/AMD-AGI/TraceLens) is not on PyPI, where its name is another project's;
+a copy of its repository in ``--peers`` is measured as well. A reader that is not there, or fails, has a row saying so.
 """
 
 from __future__ import annotations
@@ -67,6 +72,24 @@ def read(path):
     found = TraceAnalysis(trace_files={0: path}, trace_dir="", include_last_profiler_step=True)
     return [len(found.t.get_trace(0))]
 """,
+    "traceinsight, loading": """
+import logging, warnings
+logging.disable(logging.CRITICAL); warnings.simplefilter("ignore")
+import hta
+if not hta.__file__.startswith(sys.argv[2]):
+    raise ModuleNotFoundError("not in --peers")
+def read(path):
+    from hta.trace_analysis import TraceAnalysis
+    found = TraceAnalysis(trace_files={0: path}, trace_dir="", include_last_profiler_step=True)
+    return [len(found.t.get_trace(0))]
+""",
+    "TraceLens, loading its tree": """
+import logging, warnings
+logging.disable(logging.CRITICAL); warnings.simplefilter("ignore")
+def read(path):
+    from TraceLens import TreePerfAnalyzer
+    return [len(TreePerfAnalyzer.from_file(path).tree.events)]
+""",
     "json + pandas, operators": """
 def read(path):
     import json
@@ -77,6 +100,7 @@ def read(path):
     return [len(table)]
 """,
 }
+FROM_PEERS = ("traceinsight, loading", "TraceLens, loading its tree")
 
 
 @dataclass(frozen=True)
@@ -158,10 +182,13 @@ def _moved(event: dict[str, Any], copy: int, length: float) -> dict[str, Any]:
     return moved | {"args": args} if args else moved
 
 
-def measured(reader: str, path: Path) -> Row:
-    """Run one reader in a process of its own."""
+def measured(reader: str, path: Path, peers: Path) -> Row:
+    """Run one reader in a process of its own; ``peers`` is a folder of packages that are not installed."""
+    first = "import sys\n"
+    if reader in FROM_PEERS:
+        first += "sys.path.insert(0, sys.argv[2])\n"
     done = subprocess.run(
-        [sys.executable, "-c", READERS[reader] + _MEASURE, str(path)],
+        [sys.executable, "-c", first + READERS[reader] + _MEASURE, str(path), str(peers.resolve())],
         capture_output=True,
         text=True,
         check=False,
@@ -176,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=float, default=MEGABYTES)
     parser.add_argument("--readers", nargs="+", choices=list(READERS), default=list(READERS))
+    parser.add_argument("--peers", type=Path, default=Path("peers"))
     parser.add_argument("--output", type=Path, default=RESULTS / "trace_reading.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -185,7 +213,7 @@ def main() -> None:
         print(f"{size / 1e6:.0f} MB, {events:,} events")
         rows = []
         for reader in options.readers:
-            row = measured(reader, path)
+            row = measured(reader, path, options.peers)
             rows.append(row)
             print(
                 f"{reader:32} {row.cpu_seconds:7.2f} CPU-s {row.peak_bytes / 1e6:7.0f} MB  {row.found}",

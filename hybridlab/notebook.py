@@ -123,6 +123,10 @@ def profile(
     length: int | None = None,
     loss: Callable[[Any], Any] | None = None,
     folder: str | os.PathLike[str] | None = None,
+    by_input: bool = False,
+    by_size: bool = False,
+    lengths: Sequence[int] = (),
+    batches: Sequence[int] = (),
 ) -> Profile:
     """Measure a training step component by component, backward included, with its prediction beside it.
 
@@ -134,6 +138,10 @@ def profile(
         length: positions of a sample where there is no task; 64 where nothing is said.
         loss: makes a scalar of a module's output; its mean square where none is given.
         folder: where the trace for TensorBoard goes.
+        by_input: also run it forward on each class of the task's test inputs: routes, exits, time, memory.
+        by_size: also run it forward at several lengths and batches: time, memory.
+        lengths: positions for that, where not half, all and twice the task's own.
+        batches: samples for that, where not one and the training's batch.
 
     Raises:
         SpecError: the architecture has errors.
@@ -144,8 +152,32 @@ def profile(
 
     design = load(subject) if isinstance(subject, str) else subject
     where = Path(folder) if folder is not None else None
-    return profile_any(
+    inputs = bool(by_input or by_size or lengths or batches)
+    if inputs and (task is None or not isinstance(design, Architecture)):
+        raise RunError(
+            Problem(
+                "task",
+                "is missing",
+                "a task and an architecture: classes and sizes are of its inputs",
+            )
+        )
+    found = profile_any(
         design, batch, task=task, steps=steps, length=length, loss=loss, folder=where
+    )
+    if not inputs:
+        return found
+    from hybridlab.workflows.profile_inputs import with_inputs
+
+    assert isinstance(design, Architecture)
+    settings = {"task": task, **({"batch": batch} if batch is not None else {})}
+    return with_inputs(
+        found,
+        design,
+        settings,
+        by_input=by_input,
+        by_size=by_size,
+        lengths=lengths,
+        batches=batches,
     )
 
 

@@ -61,42 +61,29 @@ def profile(
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from hybridlab.architecture.library import open_architecture
     from hybridlab.workflows.profile import profile_training
-    from hybridlab.workflows.profile_inputs import profile_classes, profile_sizes
+    from hybridlab.workflows.profile_inputs import with_inputs
 
-    sizes_asked = _numbers("--lengths", lengths), _numbers("--batches", batches)
+    sizes = {"lengths": _numbers("--lengths", lengths), "batches": _numbers("--batches", batches)}
     architecture = open_architecture(file)
     say(f"measures {steps} steps three times over: plain, under the profiler, and one by operator")
     found = profile_training(
         architecture, task, steps=steps, batch=batch, seed=seed, device=device, folder=output
     )
-    report = found.report()
-    if output is not None:
-        found.save(output)
-        report.save(output / "report")
-    classes, sizes = None, None
     asked = {"batch": batch} if batch is not None else {}
     settings = {"task": task, "seed": seed, "device": device, **asked}
-    if by_input:
-        classes = profile_classes(architecture, settings)
-        if output is not None:
-            classes.save(output / "report")
-    if by_size or any(sizes_asked):
-        sizes = profile_sizes(
-            architecture, settings, lengths=sizes_asked[0], batches=sizes_asked[1]
-        )
-        if output is not None:
-            sizes.save(output / "report")
+    found = with_inputs(found, architecture, settings, by_input=by_input, by_size=by_size, **sizes)
+    if output is not None:
+        found.save(output)
+    findings = found.report().findings
     if json:
-        told = found.as_dict() | {"findings": [item.as_dict() for item in report.findings]}
-        more = {"by_input": classes, "by_size": sizes}
-        give(told | {name: one.as_dict() for name, one in more.items() if one is not None})
+        give(found.as_dict() | {"findings": [item.as_dict() for item in findings]})
         return
     _print(found)
-    if classes is not None:
-        _print_classes(classes)
-    if sizes is not None:
-        _print_sizes(sizes)
-    for item in report.findings:
+    if found.by_input is not None:
+        _print_classes(found.by_input)
+    if found.by_size is not None:
+        _print_sizes(found.by_size)
+    for item in findings:
         say(f"{item.severity}: {item.sentence}")
 
 

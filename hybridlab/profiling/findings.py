@@ -37,6 +37,8 @@ MEMORY_SHARE = 0.5
 """A component is remarked on that takes half of its bytes from beyond every cache."""
 UNNAMED_SHARE, SPREAD = 0.05, 1.5
 """Doubts of the measurement: a twentieth without a name; an interval that ends half as high again as it begins."""
+DESIGN, PLAN = "design", "memory"
+"""The pages that act on findings: the designer, and the one that plans which activations are computed again."""
 Severity = Literal["warning", "hint", "note"]
 WEIGHTY = 0.2
 """A finding about a fifth of the step is a warning, one about less a hint."""
@@ -84,11 +86,17 @@ def findings(profile: Profile, tables: Mapping[str, pa.Table]) -> tuple[Finding,
 
 
 def _finding(
-    sentence: str, share: float, components: Sequence[str], view: str, **evidence: float | int | str
+    sentence: str,
+    share: float,
+    components: Sequence[str],
+    view: str,
+    page: str = DESIGN,
+    /,
+    **evidence: float | int | str,
 ) -> Finding:
     severity: Severity = "warning" if share >= WEIGHTY else "hint"
     own = tuple(path for path in components if path not in NAMED)
-    return Finding(sentence, share, severity, own, view, "design" if own else "", evidence)
+    return Finding(sentence, share, severity, own, view, page if own else "", evidence)
 
 
 def together(paths: Sequence[str]) -> str:
@@ -280,6 +288,7 @@ def _kept(profile: Profile, at_peak: pa.Table) -> Iterator[Finding]:
         every / total,
         paths,
         "memory",
+        PLAN,
         peak_bytes=total,
         kept_bytes=every,
         most_bytes=most,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +14,13 @@ import pyarrow.parquet as pq
 
 from hybridlab.profiling.medians import Median
 from hybridlab.profiling.step_energy import StepEnergy
+from hybridlab.runs.traces import REPORT
 from hybridlab.trace.stream import OpStream
 
 if TYPE_CHECKING:
+    from hybridlab.profiling.classes import ByClass
     from hybridlab.profiling.report import Report
+    from hybridlab.profiling.sizes import BySize
 
 NAMED = ("(model)", "(loss)", "(optimiser)")
 """Work with a name that is no component's: the model's own, the loss, the update of the weights."""
@@ -53,7 +58,8 @@ class Profile:
     under it. ``attributed`` is the share of those that has a name, ``in_components`` the share that stands in
     components alone, without the model's own code, the loss and the update. ``memory`` has a row for each allocation
     (us, bytes) and free (negative) of the last profiled step; ``joined`` is the share of its operators that have a
-    measured time.
+    measured time. ``by_input`` and ``by_size`` are there where the network also ran on classes and sizes
+    of input.
     """
 
     name: str
@@ -76,9 +82,12 @@ class Profile:
     trace: str | None = None
     notes: tuple[str, ...] = ()
     energy: StepEnergy | None = None
+    by_input: ByClass | None = None
+    by_size: BySize | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as plain JSON, without the streams."""
+        more = {"by_input": self.by_input, "by_size": self.by_size}
         return {
             "name": self.name,
             "attributed": self.attributed,
@@ -104,17 +113,30 @@ class Profile:
             "torch_version": self.torch_version,
             "trace": self.trace,
             "notes": list(self.notes),
+            **{name: one.as_dict() for name, one in more.items() if one is not None},
         }
 
     def report(self) -> Report:
         """Return the tables behind every picture of it, and what they say in sentences; it takes under a second."""
+        return self._report
+
+    @cached_property
+    def _report(self) -> Report:
         from hybridlab.profiling.report import report
 
         return report(self)
 
-    def save(self, folder: Path) -> None:
-        """Write the figures as ``profile.json``, the streams and the allocations as Parquet, into a folder."""
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write all of it into a folder, as the Profile page reads it.
+
+        The figures are ``profile.json``, the streams and the allocations Parquet; the tables behind the pictures lie
+        under ``report``.
+        """
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        for part in (self.report(), self.by_input, self.by_size):
+            if part is not None:
+                part.save(folder / REPORT)
         self.stream.save(folder / "measured")
         if self.predicted is not None:
             self.predicted.save(folder / "predicted")

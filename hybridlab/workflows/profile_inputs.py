@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hybridlab.architecture.spec import Architecture
 from hybridlab.profiling.classes import ByClass, measure_classes
+from hybridlab.profiling.record import Profile
 from hybridlab.profiling.sizes import BySize, measure_sizes, usual_sizes
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.training.precision import numerics
 from hybridlab.workflows.profile import built
+
+
+def with_inputs(
+    found: Profile,
+    architecture: Architecture,
+    settings: Mapping[str, Any],
+    *,
+    by_input: bool = False,
+    by_size: bool = False,
+    lengths: Sequence[int] = (),
+    batches: Sequence[int] = (),
+) -> Profile:
+    """Return a profile with what was asked for of classes and sizes of input; lengths or batches ask for sizes too.
+
+    Raises:
+        SpecError: the architecture or a setting is wrong.
+        TaskError: the task is unknown or does not fit.
+        DeviceError: there is no such device.
+        RunError: a size is out of range.
+    """
+    if by_input:
+        found = replace(found, by_input=profile_classes(architecture, settings))
+    if by_size or lengths or batches:
+        sizes = profile_sizes(architecture, settings, lengths=lengths, batches=batches)
+        found = replace(found, by_size=sizes)
+    return found
 
 
 def profile_classes(

@@ -18,8 +18,8 @@ from hybridlab.workflows.profile_inputs import profile_classes, profile_sizes
 from hybridlab.workflows.train import write_whole
 from hybridlab.workflows.weighted import final_weights
 
-REPORT = "report"
-"""The folder beside the figures that holds a table, ``NAME.parquet``, for every picture."""
+_TABLES = ("components", "by_input", "by_size")
+"""What of the figures stays in the folder, and out of the run's record."""
 
 
 def run(context: RunContext) -> dict[str, Any]:
@@ -71,12 +71,10 @@ def run(context: RunContext) -> dict[str, Any]:
         architecture, settings, weights=weights, on_size=lambda number: begun("sizes")
     )
     begun("report")
+    found = replace(found, by_input=classes, by_size=sizes)
     found.save(folder)
-    found.report().save(folder / REPORT)
-    classes.save(folder / REPORT)
-    sizes.save(folder / REPORT)
     context.progress(len(STAGES), len(STAGES))
-    return {key: value for key, value in found.as_dict().items() if key != "components"}
+    return {key: value for key, value in found.as_dict().items() if key not in _TABLES}
 
 
 def others(context: RunContext) -> int:

@@ -39,7 +39,10 @@ PUBLIC = {
 SIGNATURES = {
     "load": ["source"],
     "predict": ["architecture", "task", "batch", "length", "device"],
-    "profile": ["subject", "batch", "task", "steps", "length", "loss", "folder"],
+    "profile": [
+        *("subject", "batch", "task", "steps", "length", "loss", "folder"),
+        *("by_input", "by_size", "lengths", "batches"),
+    ],
     "show": ["architecture", "task", "batch", "length", "device"],
     "train": ["architecture", "task", "name", "threads", "settings"],
     "compare": ["runs", "metric"],

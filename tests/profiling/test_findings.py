@@ -112,7 +112,9 @@ def test_work_that_nobody_reads() -> None:
 def test_a_peak_made_of_what_waits_for_backward() -> None:
     profile = profile_of(training(nn.Linear(32, 2000), nn.GELU(), nn.Linear(2000, 4)))
     (found,) = told(profile, "waits for backward")
-    assert found.view == "memory" and found.evidence["kept_bytes"] >= 64 * 2000 * 4
+    assert (found.view, found.page) == ("memory", "memory") and found.evidence[
+        "kept_bytes"
+    ] >= 64 * 2000 * 4
     stream = profile.stream
     born = stream.storages["born"].to_pylist().index(live(stream).peak_tick)
     made = next(row for row in stream.ops.to_pylist() if born in row["outputs"])

@@ -1,4 +1,4 @@
-"""Which component is looked at, in every view of a profile, and the way from it to the designer."""
+"""Which component is looked at, in every view of a profile, and the ways to the designer and to the Memory page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from hybridlab.ui import shell, state
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.ui.profile.overview import CHOSEN
+from hybridlab.ui.train.source import choose as choose_source
 
 _REPEAT = re.compile(r"\.\d+(?=\.|$)")
 
@@ -37,3 +38,10 @@ def design(opened: Opened, component: str) -> None:
         current = state.open_design(opened.architecture, f"profile {opened.name}")
     current.selected = node_of(opened, component)
     shell.go(shell.DESIGN)
+
+
+def plan(opened: Opened) -> None:
+    """Open the Memory page on the step that was profiled: its design, task and batch."""
+    settings = dict(opened.figures.get("training") or {})
+    choose_source(opened.architecture, None, f"profile {opened.name}", settings)
+    shell.go(shell.MEMORY)

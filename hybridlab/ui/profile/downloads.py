@@ -11,7 +11,7 @@ import streamlit as st
 
 from hybridlab.profiling.perfetto import perfetto
 from hybridlab.trace.stream import OpStream
-from hybridlab.ui.profile.figure import file_name
+from hybridlab.ui.profile.figure import file_name, pictures
 from hybridlab.ui.profile.opened import REPORT, Opened
 
 _FIGURES = "profile.json"
@@ -21,6 +21,7 @@ _ICON = ":material/download:"
 def downloads(opened: Opened) -> None:
     """Offer the figures as JSON, the tables and streams as zipped Parquet, the step as a trace, and recorded traces."""
     folder = opened.folder
+    pictures()
     with st.container(border=True):
         _offer(
             opened,

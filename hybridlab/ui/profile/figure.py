@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 import streamlit as st
 
+from hybridlab.ui import state
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.views import standalone
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_PICTURE = "picture"
+_PICTURES: list[standalone.Picture] = ["svg", "png"]
+_A: dict[standalone.Picture, str] = {"svg": "an SVG", "png": "a PNG"}
 _NOT_IN_FILES = re.compile(r"[^\w.-]+")
 
 
@@ -28,7 +32,7 @@ def figure(
     *,
     on_select: Callable[[], None] | None = None,
 ) -> None:
-    """Show a figure, and under it the figure as HTML and its numbers as CSV and Parquet; its own bar saves SVG.
+    """Show a figure, and under it the figure as HTML and its numbers as CSV and Parquet; its own bar saves SVG or PNG.
 
     Args:
         opened: whose figure it is.
@@ -38,10 +42,11 @@ def figure(
         table: the numbers behind it.
         on_select: called when points are clicked or drawn round; they are under ``widget_key`` in the session's state.
     """
+    picture = state.keep(_PICTURE, _PICTURES[0])
     st.plotly_chart(
         plot,
         key=widget_key(opened, name),
-        config=standalone.tools(file_name(opened, name, "")),
+        config=standalone.tools(file_name(opened, name, ""), picture),
         on_select=on_select or "ignore",
         selection_mode="points",
         alt=title,
@@ -54,10 +59,24 @@ def figure(
             lambda: standalone.page(plot, file_name(opened, name, "")),
             "html",
             "text/html",
-            "The figure in one file that opens without a network. The camera in the figure saves an SVG.",
+            f"The figure in one file that opens without a network. The camera in the figure saves {_A[picture]}.",
         )
         if table is not None:
             _tables(opened, name, table)
+
+
+def pictures() -> None:
+    """Let the user choose what the camera in every figure saves."""
+    chosen = st.segmented_control(
+        "The camera in a figure saves",
+        _PICTURES,
+        default=state.keep(_PICTURE, _PICTURES[0]),
+        required=True,
+        format_func=lambda name: name.upper(),
+        key="picture_format",
+        help="SVG for print and for editing, PNG (twice the dots of the screen) for slides and messages.",
+    )
+    state.put(_PICTURE, chosen)
 
 
 def show_table(

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from hybridlab.profiling.findings import DESIGN, PLAN
 from hybridlab.ui import shell
 from hybridlab.ui.profile import chosen
 from hybridlab.ui.profile.figure import show_table
@@ -29,7 +30,7 @@ _VIEWS = {
 
 
 def findings(opened: Opened) -> None:
-    """Show each finding with buttons to the view that shows it, its component, and the designer."""
+    """Show each finding with buttons to the view that shows it, its component, and the page that acts on it."""
     table = opened.table("findings")
     if table.empty:
         st.info(
@@ -74,9 +75,16 @@ def _one(opened: Opened, place: int, row: Mapping[Hashable, Any]) -> None:
                     args=(opened, "overview", known[:1]),
                     help=", ".join(map(shell.escaped, components[:8])),
                 )
+            if row["page"] == PLAN and st.button(
+                "Plan it on Memory",
+                icon=":material/savings:",
+                key=f"{opened.key}.finding.{place}.memory",
+                help="This step on the Memory page: what less memory costs in time, and the plan for a budget.",
+            ):
+                chosen.plan(opened)
             if (
                 known
-                and row["page"] == "design"
+                and row["page"] in (DESIGN, PLAN)
                 and st.button(
                     "Open in Design",
                     icon=":material/edit:",

@@ -49,7 +49,8 @@ def opened_run(run_id: str) -> Opened | None:
     folder = run_folder(run_id) / PROFILE
     with shell.told():
         found = dict(figures(folder / "profile.json"))
-        found["task"] = dict(run.spec.get("training") or {}).get("task", "")
+        found["training"] = dict(run.spec.get("training") or {})
+        found["task"] = found["training"].get("task", "")
         key = f"profile.{run_id}"
         return Opened(
             key, run.name, "profile", folder, found, str(run.spec.get("architecture", ""))

@@ -12,7 +12,7 @@ import streamlit as st
 from hybridlab.errors import HybridLabError
 from hybridlab.runs.traces import REPORT, get
 from hybridlab.ui import shell
-from hybridlab.ui.profile.figure import file_name
+from hybridlab.ui.profile.figure import file_name, pictures
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.units import format_bytes
 
@@ -21,6 +21,7 @@ _MOST_BYTES = 512 * 1024**2
 
 def draw(opened: Opened) -> None:
     """Offer the trace, its figures and its tables."""
+    pictures()
     with st.container(horizontal=True):
         st.download_button(
             "Figures (JSON)",

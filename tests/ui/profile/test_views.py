@@ -12,12 +12,15 @@ from streamlit.testing.v1 import AppTest
 from torch import nn
 
 from hybridlab.hardware.caches import Cache
-from hybridlab.profiling.report import report
+from hybridlab.profiling.findings import PLAN, Finding
+from hybridlab.profiling.report import Report, report
 from hybridlab.ui import shell
 from hybridlab.ui.profile.downloads import _zipped
 from hybridlab.ui.profile.figure import file_name
 from hybridlab.ui.profile.findings import _evidence
 from hybridlab.ui.profile.opened import Opened
+from hybridlab.ui.train import setup
+from hybridlab.views import standalone
 from tests.profiling.profiles import CEILINGS, profile_of, training
 
 TEXT = """
@@ -116,6 +119,25 @@ def test_a_finding_leads_to_its_view_and_component(
     assert went == [shell.DESIGN] and design.text == TEXT and design.selected == "nodes[0]"
 
 
+def test_a_finding_about_memory_leads_to_the_page_that_plans_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    went: list[str] = []
+    monkeypatch.setattr(shell, "go", lambda page, **query: went.append(page))
+    told = Finding("The peak waits for backward", 0.5, "warning", ("mix",), "memory", PLAN, {})
+    Report({}, (told,)).save(tmp_path / "report")
+    training = {"task": "parity", "task_params": {"length": 16}, "batch": 24, "device": "cpu"}
+    figures = json.loads((folder / "profile.json").read_text()) | {"training": training}
+    (tmp_path / "profile.json").write_text(json.dumps(figures))
+    at = drawn(tmp_path, "findings")
+    at.button(key="test.finding.0.memory").click().run()
+    kept = at.session_state["hybridlab"]
+    assert went == [shell.MEMORY] and kept["design"].text == TEXT
+    assert (kept["train_source"], kept["train_task"]) == (setup.DESIGN, "parity")
+    assert kept["task_params.parity"] == {"length": 16} and kept["settings.parity"] == {"batch": 24}
+    assert at.button(key="test.finding.0.design")
+
+
 def _told(folder: Path) -> list[str]:
     import pyarrow.parquet as pq
 
@@ -140,6 +162,15 @@ def test_a_profile_without_tables_says_so(folder: Path, tmp_path: Path) -> None:
     for view in ("memory", "findings"):
         at = drawn(tmp_path, view)
         assert len(at.info) == 1 and not at.get("plotly_chart"), view
+
+
+def test_the_camera_of_every_figure_saves_what_was_chosen(folder: Path) -> None:
+    at = drawn(folder, "downloads")
+    assert at.button_group(key="picture_format").value == "svg"
+    at.button_group(key="picture_format").set_value("png").run()
+    assert not at.exception and at.session_state["hybridlab"]["picture"] == "png"
+    saved = standalone.tools("a figure", "png")["toImageButtonOptions"]
+    assert saved == {"format": "png", "filename": "a figure", "scale": 2}
 
 
 def test_files_have_harmless_names() -> None:
