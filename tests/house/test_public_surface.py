@@ -33,6 +33,7 @@ PUBLIC = {
     "predict",
     "presets",
     "profile",
+    "run_search",
     "show",
     "train",
 }
@@ -40,6 +41,7 @@ SIGNATURES = {
     "load": ["source"],
     "predict": ["architecture", "task", "batch", "length"],
     "profile": ["subject", "batch", "task", "steps", "length", "loss", "folder"],
+    "run_search": ["file", "trials", "workers", "sampler", "seed", "study", "storage"],
     "show": ["architecture", "task", "batch", "length"],
     "train": ["architecture", "task", "name", "threads", "settings"],
     "compare": ["runs", "metric"],
@@ -128,6 +130,7 @@ VERBS = {
         "--study",
         "--storage",
         "--workers",
+        "--ray",
         "--json",
     },
     "shrink": {
