@@ -163,7 +163,8 @@ class _Progress:
         if shell is not None and hasattr(shell, "kernel"):
             from IPython.display import display
 
-            self._handle = display({"text/plain": "starting"}, raw=True, display_id=True)
+            shows: Any = display
+            self._handle = shows({"text/plain": "starting"}, raw=True, display_id=True)
 
     def trial(self, done: int, of: int) -> None:
         now = time.monotonic()

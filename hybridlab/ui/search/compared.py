@@ -80,8 +80,8 @@ def side_by_side(
     for at, objective in enumerate(study.objectives):
         table[""].append(title_of(objective.name))
         for column, one in zip(columns, rows, strict=True):
-            value = one.values[at] if at < len(one.values) else None
-            column.append("" if value is None else written(objective, value))
+            number = one.values[at] if at < len(one.values) else None
+            column.append("" if number is None else written(objective, number))
     for choice in study.about.choices:
         name = str(choice["name"])
         taken = [one.design.get(name) for one in rows]
