@@ -18,6 +18,7 @@ SIGTERMS ?= 200
 OOMS ?= 100
 FULL_EVERY ?= 1
 SEARCH_KILLS ?= 50
+RAY_KILLS ?= 50
 CANVAS := hybridlab/ui/canvas/frontend
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
@@ -83,6 +84,7 @@ bench: dev
 faults: dev
 	export HYBRIDLAB_KILLS=$(KILLS) HYBRIDLAB_SIGTERMS=$(SIGTERMS) HYBRIDLAB_OOMS=$(OOMS)
 	export HYBRIDLAB_FULL_EVERY=$(FULL_EVERY) HYBRIDLAB_SEARCH_KILLS=$(SEARCH_KILLS)
+	export HYBRIDLAB_RAY_KILLS=$(RAY_KILLS)
 	$(BIN)/pytest tests/faults -n 2 -rP $(PYTEST_FLAGS)
 
 dev: $(VENV)/.dev-installed

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hybridlab.architecture.spec import Architecture
     from hybridlab.errors import HybridLabError, Problem, SpecError
     from hybridlab.notebook import compare, list_runs, load, predict, presets, profile, show, train
+    from hybridlab.notebook_search import run_search
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ _ROOMS = {
     "predict": "notebook",
     "presets": "notebook",
     "profile": "notebook",
+    "run_search": "notebook_search",
     "show": "notebook",
     "train": "notebook",
 }
@@ -44,6 +46,7 @@ __all__ = [
     "predict",
     "presets",
     "profile",
+    "run_search",
     "show",
     "train",
 ]

@@ -101,7 +101,20 @@ def one_standard_error(points_NM: Array, errors_N: Array, metric: int, price: in
     if not len(points_NM):
         raise ValueError("there is no point to choose from")
     best = int(points_NM[:, metric].argmin())
-    near = np.flatnonzero(points_NM[:, metric] <= points_NM[best, metric] + errors_N[best])
+    return cheapest_within(points_NM, float(errors_N[best]), metric, price)
+
+
+def cheapest_within(points_NM: Array, slack: float, metric: int, price: int) -> int:
+    """Return the cheapest point whose metric is worse than the best one's by at most ``slack``, in the metric's unit.
+
+    ``metric`` and ``price`` are columns. Of equal prices the better metric is taken.
+
+    Raises:
+        ValueError: there are no points.
+    """
+    if not len(points_NM):
+        raise ValueError("there is no point to choose from")
+    near = np.flatnonzero(points_NM[:, metric] <= points_NM[:, metric].min() + slack)
     order = np.lexsort((points_NM[near, metric], points_NM[near, price]))
     return int(near[order[0]])
 

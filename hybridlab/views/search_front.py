@@ -100,10 +100,19 @@ def front_plot(
     beaten: bool = True,
     beyond: bool = True,
     chosen: int | None = None,
+    band: tuple[int, float, float] | None = None,
 ) -> go.Figure:
-    """Draw two axes; each point carries its trial's number, a click can choose it."""
+    """Draw two axes; each point carries its trial's number, a click can choose it.
+
+    ``band`` is what counts as good as the best: the place of its axis and two values, in the objective's own unit.
+    """
     x, y = info.axes
     figure = go.Figure()
+    if band is not None:
+        at, ends = band[0], sorted(value / info.axes[band[0]].scale for value in band[1:])
+        draw = figure.add_hrect if at else figure.add_vrect
+        edges = dict(zip(("y0", "y1") if at else ("x0", "x1"), ends, strict=True))
+        draw(**edges, fillcolor=CHOSEN, opacity=0.12, line_width=0, layer="below")
     if len(info.true):
         figure.add_trace(
             go.Scatter(

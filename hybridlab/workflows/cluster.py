@@ -18,7 +18,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from sqlalchemy.engine import make_url
 
 from hybridlab.errors import HybridLabError, Problem, RunError, SpecError
 from hybridlab.runs.home import HOME_VARIABLE, STORE_VARIABLE, home
@@ -27,6 +30,7 @@ from hybridlab.runs.slots import SLOTS_VARIABLE, core_count
 from hybridlab.search.claims import tally
 from hybridlab.search.drive import AWAY
 from hybridlab.search.front import ParetoFront
+from hybridlab.search.landscape import Landscape
 from hybridlab.search.places import opened
 from hybridlab.search.spec import SearchSpec
 from hybridlab.search.study import close, shown_place
@@ -110,16 +114,13 @@ def search_on_ray(
     """
     ray = _ray()
     begun = begin_search(
-        file, trials=trials, sampler=sampler, seed=seed, study=study, storage=storage
+        file, trials=trials, sampler=sampler, seed=seed, study=study, storage=_absolute(storage)
     )
     on_words(f"study: {begun.name}")
-    training = getattr(begun.landscape, "training", None)
-    gpu = str(getattr(training, "device", "cpu")).startswith("cuda")
-    limit = begun.landscape.limits.get("peak_bytes", 0) if training is not None else 0
-    memory_bytes = 0 if gpu else int(limit)
     with _connected(ray, address):
         nodes = [node for node in ray.nodes() if node["Alive"]]
         rooms = [_room(node["Resources"]) for node in nodes]
+        gpu, memory_bytes = _of_a_training(begun.landscape, rooms)
         needs = needs_of(rooms, workers, gpu=gpu, memory_bytes=memory_bytes)
         hosts = {str(node["NodeManagerHostname"]) for node in nodes}
         environment = _environment(hosts, str(begun.place))
@@ -175,10 +176,8 @@ def _see_through(
                 told = count
             if not leaving_since and (done or should_stop()):
                 leaving_since = time.monotonic()
-                for one in waiting:
-                    ray.cancel(
-                        one
-                    )  # one that works hears it as a Ctrl-C and gives back what it runs
+                for one in waiting:  # one that works hears a Ctrl-C and gives back what it runs
+                    ray.cancel(one)
             elif leaving_since and time.monotonic() - leaving_since > _STOP_SECONDS:
                 for one in waiting:
                     ray.cancel(one, force=True)
@@ -197,6 +196,26 @@ def _wrong(ray: Any, task: Any) -> list[Problem]:
     except ray.exceptions.RayError as error:
         words = (str(error).strip() or type(error).__name__).splitlines()
         return [Problem("ray", "a worker ended with an error", got=words[-1][:300])]
+
+
+def _of_a_training(landscape: Landscape, rooms: Sequence[Room]) -> tuple[bool, int]:
+    """Return whether a trial takes a GPU, and else the memory that the limits allow it, 0 where they say nothing."""
+    training = getattr(landscape, "training", None)
+    if training is None:
+        return False, 0
+    device = str(training.device)
+    gpu = device.startswith("cuda") or (device == "auto" and any(room.gpus for room in rooms))
+    return gpu, 0 if gpu else int(landscape.limits.get("peak_bytes", 0))
+
+
+def _absolute(storage: str | None) -> str | None:
+    """Return a storage's place as it is found from any folder."""
+    if storage is None or ("://" in storage and not storage.startswith("sqlite")):
+        return storage
+    if "://" not in storage:
+        return str(Path(storage).absolute())
+    url = make_url(storage)
+    return str(url.set(database=str(Path(url.database).absolute()))) if url.database else storage
 
 
 def _fitting(rooms: Sequence[Room], cpus: int, *, gpu: bool) -> int:

@@ -33,6 +33,7 @@ PUBLIC = {
     "predict",
     "presets",
     "profile",
+    "run_search",
     "show",
     "train",
 }
@@ -43,6 +44,7 @@ SIGNATURES = {
         *("subject", "batch", "task", "steps", "length", "loss", "folder"),
         *("by_input", "by_size", "lengths", "batches"),
     ],
+    "run_search": ["file", "trials", "workers", "sampler", "seed", "study", "storage"],
     "show": ["architecture", "task", "batch", "length", "device"],
     "train": ["architecture", "task", "name", "threads", "settings"],
     "compare": ["runs", "metric"],
@@ -141,6 +143,7 @@ VERBS = {
         "--study",
         "--storage",
         "--workers",
+        "--ray",
         "--json",
     },
     "shrink": {

@@ -39,3 +39,31 @@ def test_a_search_is_started_watched_and_its_knee_opened(page: Page, shoot_both:
     page.get_by_role("button", name="Open on the canvas").click()
     expect(page.locator(".hl-canvas [data-use]").first).to_be_visible()
     assert "/design" in page.url
+
+
+def test_nodes_are_marked_on_the_canvas(page: Page, shoot_both: Any) -> None:
+    page.goto("/design?preset=jamba_mini")
+    canvas = page.locator(".hl-canvas")
+    canvas.wait_for()
+    expect(page.locator('.hl-canvas[data-costs="current"]')).to_be_visible()
+    mamba = canvas.locator('[data-use="mamba2"]').first
+    switch = mamba.get_by_role("switch", include_hidden=True)
+    expect(switch).to_be_hidden()
+    mamba.hover()
+    switch.click()
+    expect(switch).to_have_attribute("aria-checked", "true")
+    expect(switch).to_have_attribute("title", re.compile("search: .*State"))  # Python's own words
+    canvas.locator('[data-use="attention"]').first.click()
+    page.keyboard.press("m")
+    expect(canvas.locator('[aria-checked="true"]')).to_have_count(2)
+    panel = page.locator(".st-key-node-search")
+    panel.locator("summary").click()
+    expect(panel.get_by_text("Can be built")).to_be_visible()
+    expect(panel.get_by_label("Kv heads: values")).to_be_visible()
+    shoot_both(page, "search_marks")
+    mamba.click()
+    page.keyboard.press("m")
+    expect(canvas.locator('[aria-checked="true"]')).to_have_count(1)
+    panel.get_by_role("button", name="Set up the search").click()
+    expect(page.get_by_role("button", name="Start search")).to_be_enabled()
+    expect(page.get_by_text("Time, predicted")).to_be_visible()

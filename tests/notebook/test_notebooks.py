@@ -30,13 +30,18 @@ def shown(cell: Any, mime: str) -> list[str]:
     return [out["data"][mime] for out in cell.outputs if mime in out.get("data", {})]
 
 
-@pytest.mark.slow
-def test_the_first_notebook_runs(tmp_path: Path, supervisor_ender: Callable[[Path], None]) -> None:
-    cells = execute(TOP / "notebooks" / "01_first_hybrid.ipynb", tmp_path)
-    supervisor_ender(tmp_path / "home")
+def ran(name: str, folder: Path, supervisor_ender: Callable[[Path], None]) -> dict[str, Any]:
+    """Run a notebook without an error; return its code cells by their last lines."""
+    cells = execute(TOP / "notebooks" / name, folder)
+    supervisor_ender(folder / "home")
     assert cells and all(cell.execution_count for cell in cells)
     assert not [out for cell in cells for out in cell.outputs if out.output_type == "error"]
-    by_source = {cell.source.splitlines()[-1]: cell for cell in cells}
+    return {cell.source.splitlines()[-1]: cell for cell in cells}
+
+
+@pytest.mark.slow
+def test_the_first_hybrid(tmp_path: Path, supervisor_ender: Callable[[Path], None]) -> None:
+    by_source = ran("01_first_hybrid.ipynb", tmp_path, supervisor_ender)
     (drawn,) = shown(by_source["hybrid"], "text/html")
     assert drawn.startswith("<svg") and "LSTM" in drawn and "Attention" in drawn
     (plain,) = shown(by_source["hybrid"], "text/plain")
@@ -56,12 +61,31 @@ def test_the_first_notebook_runs(tmp_path: Path, supervisor_ender: Callable[[Pat
     assert len(both["data"]) == 2
 
 
-def test_every_notebook_is_run_by_a_test() -> None:
-    run = {
-        "01_first_hybrid",
-        "02_profile",
-    }  # the second one in tests/app/pages/test_profile_agrees.py
-    assert {path.stem for path in NOTEBOOKS} == run
+@pytest.mark.slow
+def test_a_search_and_its_front(
+    tmp_path: Path, supervisor_ender: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYBRIDLAB_NOTEBOOK_TRIALS", "2")
+    by_source = ran("03_search_a_front.ipynb", tmp_path, supervisor_ender)
+    searched = next(cell for line, cell in by_source.items() if "hl.run_search" in line)
+    words = [text for out in searched.outputs for text in [out.get("data", {}).get("text/plain")]]
+    assert any("2 trials" in (text or "") for text in words)
+    plotted = by_source['found.plot(x="peak_bytes", y="val_accuracy")']
+    (figure,) = shown(plotted, "application/vnd.plotly.v1+json")
+    ended = [one for one in figure["data"] if (one.get("name") or "").startswith("front")]
+    assert len(ended) == 1
+    (table,) = shown(by_source["found.table"], "text/plain")
+    assert "val_accuracy" in table and "peak_bytes" in table
+    (drawn,) = shown(by_source["chosen"], "text/html")
+    assert drawn.startswith("<svg")
+    (priced,) = shown(by_source['hl.show(chosen, task="mqar", batch=32)'], "text/html")
+    assert "total" in priced
+
+
+def test_every_notebook_is_run() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    elsewhere = {"02_profile.ipynb"}  # beside the page, in tests/app/pages/test_profile_agrees.py
+    assert all(path.name in elsewhere or f'ran("{path.name}"' in text for path in NOTEBOOKS)
 
 
 def test_notebooks_are_kept_without_outputs() -> None:

@@ -88,7 +88,7 @@ def told(trial: FrozenTrial) -> tuple[object, ...]:
     return *kept, attributes, trial.system_attrs, trial.constraints
 
 
-@pytest.mark.parametrize("sampler", ["cost_aware", "nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
 def test_it_writes_what_optuna_writes(tmp_path: Path, sampler: str) -> None:
     found = []
     for kind in (Database, RDBStorage):

@@ -9,6 +9,7 @@ import pytest
 
 from hybridlab.search.pareto import (
     best_within,
+    cheapest_within,
     hypervolume,
     knee,
     nearest_miss,
@@ -88,6 +89,19 @@ def test_the_cheapest_within_one_standard_error() -> None:
     assert one_standard_error(points, np.array([0.02, 0.5, 0.5, 0.5]), metric=0, price=1) == 2
     assert one_standard_error(points, np.array([0.05, 0, 0, 0]), metric=0, price=1) == 3
     assert one_standard_error(points, np.array([0.0, 9, 9, 9]), metric=0, price=1) == 0
+
+
+def test_the_cheapest_within_a_slack_is_found_as_by_looking_at_all() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        points = rng.integers(0, 6, (rng.integers(1, 12), 3)).astype(float)
+        slack = float(rng.integers(0, 4))
+        best = min(row[1] for row in points)
+        near = [at for at, row in enumerate(points) if row[1] <= best + slack]
+        wanted = min(near, key=lambda at: (points[at][2], points[at][1], at))
+        assert cheapest_within(points, slack, metric=1, price=2) == wanted
+    with pytest.raises(ValueError, match="no point"):
+        cheapest_within(np.empty((0, 2)), 1.0, 0, 1)
 
 
 def test_budgets_are_answered_or_the_nearest_is_named() -> None:

@@ -106,6 +106,8 @@ def test_front_groups_its_points_and_marks_better(small: StudyState) -> None:
     assert names == ["true front", "beyond a limit (1)", "dominated (1)", "front (2)", "chosen"]
     chosen = plot.data[-1]
     assert (chosen.x[0], chosen.y[0]) == (20, 0.5)
+    (strip,) = front_plot(info, band=(0, 40 * MIB, 20 * MIB)).layout.shapes
+    assert (strip.x0, strip.x1) == (20, 40), "in the axis' unit"
     fewer = front_plot(info, beaten=False, beyond=False)
     assert [trace.name for trace in fewer.data if trace.name] == ["true front", "front (2)"]
 

@@ -14,11 +14,13 @@ from hybridlab.search.insight import standard_errors
 from hybridlab.search.landscape import Array
 from hybridlab.search.state import StudyState
 from hybridlab.ui import shell, state
+from hybridlab.ui.held import key_showing
 from hybridlab.ui.labels import distinct
 from hybridlab.ui.search.chosen import take
 from hybridlab.views.search_axes import title_of, written
 
 _MOST_STEPS = 200
+_TOLERANCE_PERCENT = 1.0
 
 
 def rules(study: StudyState) -> None:
@@ -34,16 +36,74 @@ def rules(study: StudyState) -> None:
             on_click=partial(take, study.name, knee),
             help="Beyond it, a little more of one objective costs much of the others.",
         )
+        _tolerance(study)
         _one_error(study)
+
+
+def band(study: StudyState) -> tuple[int, float, float] | None:
+    """Return the objective that is held to a tolerance, its best value, and the worst that is as good as that."""
+    columns = _metric_and_price(study)
+    if columns is None or not study.front:
+        return None
+    metric, _ = columns
+    best = float(study.small[:, metric].min())
+    sign = study.objectives[metric].sign
+    return metric, sign * best, sign * (best + _slack(study, best))
+
+
+def _tolerance(study: StudyState) -> None:
+    """Offer the cheapest point that is as good as the best but for a share that the user gives up."""
+    columns = _metric_and_price(study)
+    if columns is None:
+        return
+    metric, price = columns
+    name = _tolerance_name(study)
+    kept = float(state.keep(name, _TOLERANCE_PERCENT))
+    key = key_showing(f"widget.{name}", kept)
+    st.number_input(
+        "Tolerance (%)",
+        0.0,
+        100.0,
+        kept,
+        step=0.5,
+        key=key,
+        width=140,
+        on_change=partial(_keep, name, key),
+        help=f"What you would give up of the best {title_of(study.objectives[metric].name)}: the picture's band.",
+    )
+    best = float(study.small[:, metric].min())
+    at = pareto.cheapest_within(study.small, _slack(study, best), metric, price)
+    number = study.rows[study.front[at]].number
+    st.button(
+        f"Within it: trial {number}",
+        icon=":material/width_normal:",
+        key="search.tolerance",
+        on_click=partial(take, study.name, number),
+        help=f"The least {title_of(study.objectives[price].name)} in the band.",
+    )
+
+
+def _metric_and_price(study: StudyState) -> tuple[int, int] | None:
+    """Return what a trial measures, and the first of what is predicted."""
+    measured = [at for at, one in enumerate(study.objectives) if not one.predicted]
+    prices = [at for at, one in enumerate(study.objectives) if one.predicted]
+    return (measured[0], prices[0]) if measured and prices else None
+
+
+def _slack(study: StudyState, best: float) -> float:
+    return float(state.keep(_tolerance_name(study), _TOLERANCE_PERCENT)) / 100 * abs(best)
+
+
+def _tolerance_name(study: StudyState) -> str:
+    return f"search.{study.name}.tolerance"
 
 
 def _one_error(study: StudyState) -> None:
     """Offer the cheapest point that is as good as the best by what is known, where repeats say how sure values are."""
-    measured = [at for at, one in enumerate(study.objectives) if not one.predicted]
-    prices = [at for at, one in enumerate(study.objectives) if one.predicted]
-    if not measured or not prices:
+    columns = _metric_and_price(study)
+    if columns is None:
         return
-    metric, price = measured[0], prices[0]
+    metric, price = columns
     errors = _errors(study, metric)
     if errors is None:
         st.caption(

@@ -13,8 +13,9 @@ from hybridlab.ui import predictions, shell
 from hybridlab.ui.again import page_again
 from hybridlab.ui.labels import distinct
 from hybridlab.ui.profile.figure import figure, widget_key
-from hybridlab.ui.search.choose import budget, rules
+from hybridlab.ui.search.choose import band, budget, rules
 from hybridlab.ui.search.chosen import chosen, take
+from hybridlab.ui.search.compared import compared
 from hybridlab.ui.search.opened import shown
 from hybridlab.ui.search.point import point
 from hybridlab.views import style
@@ -36,6 +37,7 @@ def draw(study: StudyState) -> None:
     with wide:
         _picture(study)
         budget(study)
+        compared(study)
     with narrow:
         rules(study)
         point(study)
@@ -90,7 +92,17 @@ def _picture(study: StudyState) -> None:
         ink = style.INK.get(shell.background() or "", style.NEUTRAL)
         plot = front_plot_3d(info, log=log, beaten=beaten, beyond=beyond, chosen=number, ink=ink)
     else:
-        plot = front_plot(info, log=log, beaten=beaten, beyond=beyond, chosen=number)
+        held = band(study)
+        plot = front_plot(
+            info,
+            log=log,
+            beaten=beaten,
+            beyond=beyond,
+            chosen=number,
+            band=(axes.index(names[held[0]]), *held[1:])
+            if held is not None and names[held[0]] in axes
+            else None,
+        )
     opened = shown(study)
     name = f"front {'-'.join(axes)}"
     figure(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from hybridlab.architecture.compare import compare
@@ -21,6 +19,8 @@ from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
 from hybridlab.ui.labels import distinct
 from hybridlab.ui.search.chosen import chosen, take
+from hybridlab.ui.search.compared import compare_button, side_by_side
+from hybridlab.ui.search.curves import curves
 from hybridlab.ui.train import setup
 from hybridlab.views.diagram import diagram_info
 from hybridlab.views.search_axes import title_of, written
@@ -54,6 +54,7 @@ def point(study: StudyState) -> None:
         shell.problems(error.problems)
         return
     _ways(study, row, text)
+    curves(study, [row, *_beside(study, row)])
     architecture = state.parsed(text)[0] if text else None
     if architecture is not None and sum(1 for _ in architecture.walk()) <= MOST_BOXES:
         info = diagram_info(architecture, catalogue=predictions.components())
@@ -133,6 +134,15 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
             ):
                 _hand_over(study, text, origin)
                 shell.go(shell.TRAIN)
+            if st.button(
+                "Measure",
+                icon=":material/speed:",
+                key="search.point.measure",
+                help="Sets up a profile: time, memory and traffic of a step, measured beside what was predicted.",
+            ):
+                _hand_over(study, text, origin)
+                shell.go(shell.PROFILE)
+        compare_button(study, row)
         here = row.run and row.home in ("", home_id())
         if here and st.button("Its run", icon=":material/monitoring:", key="search.point.run"):
             shell.go(shell.TRAIN, run=row.run)
@@ -178,16 +188,12 @@ def _differences(study: StudyState, row: TrialRow, text: str) -> None:
             st.caption("It is that design.")
         else:
             st.code(found.text(), language=None)
-    numbers = [study.rows[at].number for at in study.front]
-    if row.number not in numbers:
-        return
-    at = numbers.index(row.number)
-    beside = [study.rows[study.front[k]] for k in (at - 1, at + 1) if 0 <= k < len(study.front)]
+    beside = _beside(study, row)
     if not beside:
         return
     st.markdown("**Against its neighbours on the front**")
     st.dataframe(
-        neighbours(study, row, beside),
+        side_by_side(study, [row, *beside], row.number),
         hide_index=True,
         key=f"search.neighbours.{study.name}",
         height="content",
@@ -195,22 +201,10 @@ def _differences(study: StudyState, row: TrialRow, text: str) -> None:
     )
 
 
-def neighbours(study: StudyState, row: TrialRow, beside: list[TrialRow]) -> pd.DataFrame:
-    """Return the objectives, and the choices in which the rows differ: a column for each of them, this one first."""
-    every = [row, *beside]
-    table: dict[str, list[Any]] = {"": []}
-    columns: list[list[str]] = [[] for _ in every]
-    for at, objective in enumerate(study.objectives):
-        table[""].append(title_of(objective.name))
-        for column, one in zip(columns, every, strict=True):
-            column.append(written(objective, one.values[at]))
-    for choice in study.about.choices:
-        name = str(choice["name"])
-        taken = [one.design.get(name) for one in every]
-        if len(set(map(repr, taken))) > 1:
-            table[""].append(name)
-            for column, value in zip(columns, taken, strict=True):
-                column.append(str(value))
-    for one, column in zip(every, columns, strict=True):
-        table[f"trial {one.number}" + (" (this)" if one is row else "")] = column
-    return pd.DataFrame(table)
+def _beside(study: StudyState, row: TrialRow) -> list[TrialRow]:
+    """Return the trials before and after a point of the front; none of a trial that is not on it."""
+    numbers = [study.rows[at].number for at in study.front]
+    if row.number not in numbers:
+        return []
+    at = numbers.index(row.number)
+    return [study.rows[study.front[k]] for k in (at - 1, at + 1) if 0 <= k < len(study.front)]

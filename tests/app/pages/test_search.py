@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from hybridlab.architecture.document import loads
+from hybridlab.search import pareto
 from hybridlab.search.leases import Leases
 from hybridlab.search.places import place_of, searches_folder
 from hybridlab.search.spec import SearchSpec, search_of
@@ -160,6 +161,33 @@ def test_a_study_is_looked_at_from_all_sides(open_page: OpenPage, said: Said, st
     design = in_session(page, "design")
     assert design.origin.startswith("search small-study, trial")
     assert loads(design.text).name == "small"
+
+
+def test_points_are_laid_beside_each_other_and_measured(
+    open_page: OpenPage, said: Said, study: str
+) -> None:
+    page = open_page("6_Search", study=study)
+    state = look(study)
+    tolerance = held(page.number_input, f"widget.search.{study}.tolerance")
+    assert tolerance.value == 1.0
+    best = state.rows[state.front[0]].values[0]
+    tolerance.set_value(25.0).run()
+    near = [at for at in state.front if state.rows[at].values[0] >= 0.75 * best]
+    cheapest = min(near, key=lambda at: state.rows[at].values[1])
+    press(page, f"Within it: trial {state.rows[cheapest].number}")
+    press(page, "Add to compare")
+    press(page, "Knee")
+    press(page, "Add to compare")
+    chosen = {state.rows[cheapest].number, state.rows[state.front[pareto.knee(state.small)]].number}
+    tables = [set(one.value.columns) for one in page.dataframe]
+    assert {"", *(f"trial {number}" for number in chosen)} in tables
+    press(page, "Out of compare")
+    assert not [one for one in page.button if one.label == "Out of compare"]
+    press(page, "Clear")
+    assert "Compared" not in said(page)
+    press(page, "Measure")
+    design = in_session(page, "design")
+    assert design.origin.startswith("search small-study, trial")
 
 
 def test_a_budget_is_answered_at_once(open_page: OpenPage, said: Said, study: str) -> None:

@@ -248,3 +248,15 @@ def test_random_changes_cover_every_kind() -> None:
     assert kinds == {
         *("insert", "remove", "replace", "set", "rename", "wrap", "unwrap", "move", "duplicate"),
     }
+
+
+def test_marks_of_a_search_are_taken_where_they_are_of_this_design() -> None:
+    desk = Desk(Design("", "test"))
+    wanted = {"stage.mamba2": True, "stage.moe": False, "odd": 1, 5: True}
+    assert desk.marks({"seed": desk.seed, "wanted": wanted}) == {
+        "stage.mamba2": True,
+        "stage.moe": False,
+    }
+    for odd in (None, [], {"seed": "other", "wanted": wanted}, {"seed": desk.seed, "wanted": 3}):
+        assert desk.marks(odd) == {}
+    assert desk.design.past == [], "the design stays as it is"
