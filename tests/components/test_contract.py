@@ -260,6 +260,19 @@ def test_fake_tensors_tell_the_same_shape(name: str, build: Build, give: Give) -
 
 
 @everyone
+def test_compiles_as_one_graph_or_says_why_not(name: str, build: Build, give: Give) -> None:
+    module = build(name, width=16)
+    inputs = give(module, length=70)
+    torch.compiler.reset()
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    if module.graph_break:
+        with pytest.raises(torch._dynamo.exc.TorchDynamoException):
+            compiled(*inputs)
+        return
+    torch.testing.assert_close(compiled(*inputs), module(*inputs))
+
+
+@everyone
 def test_copies_and_trains_after_a_forward(name: str, build: Build, give: Give) -> None:
     module = build(name, width=16)
     inputs = give(module, length=CHEAP_TO_MEET)
