@@ -27,7 +27,7 @@ def as_expected() -> Iterator[None]:
     def above(layer: MixtureOfDepths, r_BL: Tensor) -> Tensor:
         above_T = (r_BL > 0).flatten()
         layer._used = above_T.to(r_BL.dtype).mean()
-        count = r_BL.shape[0] * _count(layer.params.share, r_BL.shape[1])
+        count = r_BL.shape[0] * _count(layer.params.capacity, r_BL.shape[1])
         return above_T.nonzero_static(size=count, fill_value=0).squeeze(-1)
 
     with (

@@ -96,7 +96,8 @@ class TrainSpec(BaseModel):
     )
     residual_init: Literal["default", "depth_scaled", "zero"] = setting(
         "How the last maps of residual branches start: as drawn; smaller by the root of the number of residuals, so "
-        "that their sum keeps its size; or at zero, so that each block begins as nothing but its residual.",
+        "that their sum keeps its size; or at zero, so that each block begins as nothing but its residual. What has no "
+        "last map, such as an LSTM whose state is as wide as the model, starts as drawn; the run's log names it.",
         "default",
     )
     residual_scale: float = setting(

@@ -115,7 +115,7 @@ def test_gradients_of_curves_are_finite_anywhere(build: Build) -> None:
 
 
 def test_depths_give_nothing_to_positions_not_chosen(build: Build) -> None:
-    module = build("mixture_of_depths", width=WIDTH, choice="top_k", share=0.25)
+    module = build("mixture_of_depths", width=WIDTH, choice="top_k", capacity=0.25)
     x = torch.randn(3, 20, WIDTH)
     r = (x @ module.get_parameter("router.weight").T).squeeze(-1).detach()
     worked_on = module(x).abs().sum(-1) > 0
@@ -125,7 +125,7 @@ def test_depths_give_nothing_to_positions_not_chosen(build: Build) -> None:
 
 
 def test_depths_of_all_positions_are_a_weighted_layer(build: Build) -> None:
-    module = build("mixture_of_depths", width=WIDTH, choice="top_k", share=1.0)
+    module = build("mixture_of_depths", width=WIDTH, choice="top_k", capacity=1.0)
     layer = build("swiglu", width=WIDTH)
     layer.load_state_dict({k: v for k, v in module.state_dict().items() if "router" not in k})
     x = torch.randn(2, 7, WIDTH)
@@ -134,7 +134,7 @@ def test_depths_of_all_positions_are_a_weighted_layer(build: Build) -> None:
 
 def test_the_best_of_a_sequence_look_ahead_and_a_threshold_does_not(build: Build) -> None:
     for choice, sees in (("top_k", True), ("threshold", False)):
-        module = build("mixture_of_depths", width=WIDTH, choice=choice, share=0.5)
+        module = build("mixture_of_depths", width=WIDTH, choice=choice, capacity=0.5)
         x = torch.randn(1, 12, WIDTH)
         later = x.clone()
         later[:, 6:] = 30 * module.get_parameter("router.weight").sign()
@@ -144,7 +144,7 @@ def test_the_best_of_a_sequence_look_ahead_and_a_threshold_does_not(build: Build
 
 
 def test_the_threshold_learns_the_share(build: Build) -> None:
-    module = build("mixture_of_depths", width=WIDTH, share=0.25, router_weight=1.0)
+    module = build("mixture_of_depths", width=WIDTH, capacity=0.25, router_weight=1.0)
     optimiser = torch.optim.Adam([module.get_parameter("router.weight")], lr=0.03)
     x = torch.randn(4, 200, WIDTH)
     x[..., 0] = 1.0  # what a threshold can hold on to

@@ -183,16 +183,3 @@ def test_window_attention_is_linear_in_length(build: Build) -> None:
             module(torch.randn(1, length, 8))
         kept.append(sum(sizes))
     assert kept[1] < 8.5 * kept[0]
-
-
-@pytest.mark.parametrize("name", SEQUENCE_TO_SEQUENCE)
-def test_compiles_as_one_graph(name: str, build: Build) -> None:
-    module = build(name, width=16)
-    x = torch.randn(2, 70, 16)
-    torch.compiler.reset()
-    compiled = torch.compile(module, backend="eager", fullgraph=True)
-    if module.graph_break:
-        with pytest.raises(torch._dynamo.exc.TorchDynamoException):
-            compiled(x)
-        return
-    torch.testing.assert_close(compiled(x), module(x))

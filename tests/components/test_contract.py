@@ -27,12 +27,21 @@ Give = Callable[..., list[Tensor]]
 NAMES = list(palette())
 CHEAP_TO_MEET = 17  # a length that no chunk, window or patch of a default divides
 WEIGHTS = Path(__file__).parent / "weights"
-FIRST_DOZEN = {
+PROMISED = {
     *("token_embedding", "pixel_series", "patch_embedding"),
-    *("attention", "mamba2", "gated_linear_attention", "short_conv", "lstm", "gru"),
-    *("swiglu", "mlp", "moe", "rms_norm", "layer_norm", "sum", "concat", "gated_sum"),
-    *("lm_head", "classifier", "regressor"),
+    *("attention", "latent_attention", "cross_attention", "differential_attention"),
+    *("linear_attention", "retention", "gated_linear_attention", "delta_net", "gated_delta_net"),
+    *("kimi_delta_attention", "lightning_attention"),
+    *("s4d", "mamba", "mamba2", "rg_lru", "lru", "rwkv6", "rwkv7"),
+    *("mlstm", "slstm", "lstm", "gru", "min_gru", "min_lstm"),
+    *("short_conv", "hyena", "long_conv", "dilated_conv", "convnext"),
+    *("fourier_mixing", "mlp_mixer", "hopfield", "spiking_lif"),
+    *("mlp", "swiglu", "rwkv_channel_mix", "kan", "moe", "mixture_of_depths"),
+    *("sum", "concat", "gated_sum", "hyper_read", "hyper_write"),
+    *("routed_choice", "early_exit", "downsample", "upsample"),
+    *("rms_norm", "layer_norm", "lm_head", "classifier", "regressor"),
 }
+"""What designs and imported models count on."""
 
 MIXERS = [n for n in NAMES if palette()[n].kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER)]
 WITHOUT_LAST_MAP = ("fourier_mixing", "gru", "lstm", "min_gru", "min_lstm", "s4d", "slstm")
@@ -66,8 +75,8 @@ def expected_shape(module: Component, batch: int, length: int) -> tuple[int, ...
     return (batch, length, width)
 
 
-def test_the_first_dozen_is_there() -> None:
-    assert set(NAMES) >= FIRST_DOZEN
+def test_what_was_promised_is_there() -> None:
+    assert set(NAMES) >= PROMISED
 
 
 @everyone
@@ -260,6 +269,19 @@ def test_fake_tensors_tell_the_same_shape(name: str, build: Build, give: Give) -
 
 
 @everyone
+def test_compiles_as_one_graph_or_says_why_not(name: str, build: Build, give: Give) -> None:
+    module = build(name, width=16)
+    inputs = give(module, length=70)
+    torch.compiler.reset()
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    if module.graph_break:
+        with pytest.raises(torch._dynamo.exc.TorchDynamoException):
+            compiled(*inputs)
+        return
+    torch.testing.assert_close(compiled(*inputs), module(*inputs))
+
+
+@everyone
 def test_copies_and_trains_after_a_forward(name: str, build: Build, give: Give) -> None:
     module = build(name, width=16)
     inputs = give(module, length=CHEAP_TO_MEET)
@@ -290,7 +312,14 @@ def test_no_weights_are_listed_of_components_that_are_gone() -> None:
 def test_the_catalogue_is_plain_json() -> None:
     entries = json.loads(json.dumps(catalogue()))
     assert [entry["name"] for entry in entries] == NAMES
-    assert all(entry["state_bytes_per_token"] is not None for entry in entries)
+    for entry in entries:
+        info = palette()[entry["name"]]
+        assert (entry["kind"], entry["paper"]) == (info.kind, info.paper)
+        assert (
+            entry["params_schema"].get("properties", {}).keys()
+            == info.cls.Params.model_fields.keys()
+        )
+        assert entry["state_bytes_per_token"] >= 0 and entry["state_bytes"] >= 0
 
 
 @pytest.mark.parametrize("name", MIXERS)

@@ -65,6 +65,21 @@ def test_steps_give_what_forward_gives(
 
 @every_case
 @torch.no_grad()
+def test_steps_in_bfloat16_give_what_forward_gives(
+    name: str, params: dict[str, Any], build: Build, give: Give
+) -> None:
+    """Within a few roundings of 8 bits of mantissa: states that add up are kept in float32."""
+    module = build(name, width=16, **params).eval().bfloat16()
+    if not _can_step(module):
+        return
+    inputs = [x.bfloat16() if x.is_floating_point() else x for x in give(module, length=24)]
+    got, want = _steps(module, inputs)[0], module(*inputs)
+    assert got.dtype == want.dtype == torch.bfloat16
+    assert (got.float() - want.float()).norm() <= 0.03 * want.float().norm()
+
+
+@every_case
+@torch.no_grad()
 def test_a_state_can_be_used_again(
     name: str, params: dict[str, Any], build: Build, give: Give
 ) -> None:

@@ -18,6 +18,14 @@ LEGACY = {"rope_theta", "rotary_pct", "rotary_emb_base"}
 """Names from before ``rope_parameters``, which the config classes still read."""
 
 
+PUBLISHED = {
+    "jamba": 51.570,
+    "zamba2": 2.482,
+    "falcon_h1": 8.515,
+    "qwen3_next": 79.674,
+    "recurrent_gemma": 2.010,
+}
+"""Billions of parameters of some defaults, so that a change of both counts is seen."""
 BRANCHES = {
     "bamba": {"attn_layer_indices": [0]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"], "num_hidden_layers": 2},
@@ -70,3 +78,4 @@ def test_the_default_model_has_as_many_parameters(name: str) -> None:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     assert alone == whole == sum(parameter.numel() for parameter in model.parameters())
+    assert name not in PUBLISHED or round(alone / 1e9, 3) == PUBLISHED[name]

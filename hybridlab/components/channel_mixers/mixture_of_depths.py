@@ -38,7 +38,7 @@ class MixtureOfDepths(Component):
     class Params(base.Params):
         """Parameters of ``mixture_of_depths``."""
 
-        share: float = field(
+        capacity: float = field(
             0.125,
             help="Share of the positions of a sequence that pass through the layer.",
             gt=0,
@@ -86,7 +86,7 @@ class MixtureOfDepths(Component):
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Send the chosen positions of (B, L, D) through the layer."""
         r_BL = self._router(x_BLD)
-        best_BC = r_BL.topk(_count(self.params.share, r_BL.shape[1]), dim=1).indices
+        best_BC = r_BL.topk(_count(self.params.capacity, r_BL.shape[1]), dim=1).indices
         if self.params.choice == "top_k":
             chosen_S = over_batch(best_BC, r_BL.shape[1])
             self._used = torch.full_like(r_BL[0, 0], best_BC.shape[1] / r_BL.shape[1]).detach()
@@ -112,7 +112,7 @@ class MixtureOfDepths(Component):
         above_T = (r_BL > 0).flatten()
         self._used = above_T.to(r_BL.dtype).mean()
         if isinstance(r_BL, FakeTensor) or r_BL.is_meta:
-            count = r_BL.shape[0] * _count(self.params.share, r_BL.shape[1])
+            count = r_BL.shape[0] * _count(self.params.capacity, r_BL.shape[1])
             return above_T.nonzero_static(size=count).squeeze(-1)
         return above_T.nonzero().squeeze(-1)
 
@@ -123,7 +123,7 @@ class MixtureOfDepths(Component):
         chosen_BL = r_BL > 0
         if self.params.choice == "top_k":
             larger_BL = (r_BL.unsqueeze(-2) > r_BL.unsqueeze(-1)).sum(-1)
-            chosen_BL = larger_BL < _count(self.params.share, r_BL.shape[1])
+            chosen_BL = larger_BL < _count(self.params.capacity, r_BL.shape[1])
         w_FD, v_FD = self.project_in.weight.chunk(2, dim=0)
         gate_BLF = x_BLD @ w_FD.T
         hidden_BLF = gate_BLF * gate_BLF.sigmoid() * (x_BLD @ v_FD.T)
