@@ -80,7 +80,12 @@ class Choices:
 
 
 def choices(
-    step: PlainStep, row_us: Sequence[float], *, plain_us: float, span_us: float, span_bytes: int
+    step: PlainStep,
+    row_us: Sequence[float] | Ints,
+    *,
+    plain_us: float,
+    span_us: float,
+    span_bytes: int,
 ) -> Choices:
     """Work out every choice of a plain step.
 
@@ -97,7 +102,7 @@ def choices(
 class _Reading:
     """The plain step as arrays: bytes that stand at each birth of a storage, by who made them and when."""
 
-    def __init__(self, step: PlainStep, row_us: Sequence[float]) -> None:
+    def __init__(self, step: PlainStep, row_us: Sequence[float] | Ints) -> None:
         self.step = step
         self.count = len(step.names)
         table = step.storages
@@ -135,7 +140,7 @@ class _Reading:
         np.add.at(alive, (self.maker[mine] + 1, ends), -self.sizes[mine])
         return np.asarray(np.cumsum(np.cumsum(alive, axis=1), axis=0)[:, :-1])
 
-    def _rows(self, row_us: Sequence[float]) -> None:
+    def _rows(self, row_us: Sequence[float] | Ints) -> None:
         """Times by place, and the border in forward behind which nothing more is kept."""
         rows = self.step.rows
         ticks, who = rows.tick, rows.who

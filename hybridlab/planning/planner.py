@@ -21,11 +21,11 @@ from hybridlab.components.types import TensorType
 from hybridlab.errors import SpecError
 from hybridlab.hardware.roofline import Roofline
 from hybridlab.planning.choices import Choices, Unit, choices
+from hybridlab.planning.plain_step import Ints, PlainStep
 from hybridlab.planning.recompute import Recomputing, Span, random_state_bytes
 from hybridlab.planning.record import Budget, Figures, Plan
+from hybridlab.planning.segments.compose import plain_step
 from hybridlab.planning.solve import Curve, Point, holds, point_of
-from hybridlab.planning.plain_step import Ints, PlainStep
-from hybridlab.planning.compose import plain_step
 from hybridlab.planning.trade_off import Part, TradeOff, Uniform
 from hybridlab.planning.uniform import Spans, uniform_plans
 from hybridlab.trace.calibration import Calibration, Factors, kept
@@ -167,7 +167,7 @@ def planner(
     Raises:
         SpecError: the architecture has errors; it holds all of them.
     """
-    inference = infer(architecture, input_type)
+    inference = infer(architecture, input_type, batch=batch, length=length)
     if inference.errors:
         raise SpecError(inference.errors)
     recipe = recipe or Recipe()
