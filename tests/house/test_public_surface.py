@@ -100,6 +100,7 @@ VERBS = {
         "--budget",
         "--fit",
         "--of",
+        "--offload",
         "--apply",
         "--batch",
         "--seed",

@@ -86,8 +86,8 @@ class Segment:
     ``answered`` is what its backward was given. ``outputs`` are its output and the losses that it asks for, each with
     whether it needs a gradient; the output is the very input ``same_as``, where it is one. ``kept`` has (tick,
     reference) of all that autograd keeps. ``inputs_until`` goes by the storage number of inputs, ``gradients`` by
-    input, ``gradients_until`` by the storage number of gradients that were given. ``weights`` are new gradients of weights by
-    name, None where an old one was added to. ``update`` is what the component moves behind an update.
+    input, ``gradients_until`` by the storage number of gradients that were given. ``weights`` are new gradients of
+    weights by name, None where an old one was added to. ``update`` is what the component moves behind an update.
     """
 
     answered: Asked | None
