@@ -34,8 +34,10 @@ _VIEWS = frozenset(
         aten.select.int,
     }
 )
-
-
+_LIKE = frozenset({aten.zeros_like.default, aten.empty_like.default})
+"""Operators that make one tensor as another is."""
+_GIVES_NOTHING = frozenset({aten._fused_adamw_.default, aten._fused_adamw_.tensor_lr})
+"""Operators that change tensors and make none; there are many tensors, and none of them is of interest."""
 _TWICE = frozenset({aten.mkldnn_rnn_layer_backward.default})
 """Operators whose fake form gives one tensor twice, the first time it is asked, where the real one gives two."""
 
@@ -51,6 +53,8 @@ class QuickFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operator on fake tensors."""
+        if func in _GIVES_NOTHING:
+            return None
         first = args[0] if args else None
         if type(first) is FakeTensor and first.fake_mode is self:
             if func is DEVICE:
@@ -59,6 +63,10 @@ class QuickFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
                 with in_kernel_invocation_manager(self):
                     view = func(*args)
                 return FakeTensor(self, view, first.fake_device)
+            if func in _LIKE and not _beyond(kwargs):
+                with in_kernel_invocation_manager(self):
+                    made = func(*args, **(kwargs or {}))
+                return FakeTensor(self, made, first.fake_device)
         out: Any = super().dispatch(func, types, args, kwargs or {})
         return self._apart(out) if func in _TWICE else out
 
@@ -70,3 +78,8 @@ class QuickFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
             with self:
                 found.append(torch.empty_like(one) if again else one)
         return found
+
+
+def _beyond(kwargs: Mapping[str, Any] | None) -> bool:
+    """Say whether an operator is told more than how to lie, another type or device for example."""
+    return any(value for name, value in (kwargs or {}).items() if name != "memory_format")

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _SHOWN = 15
 
 
+class Offload(StrEnum):
+    """The type that tensors have while they are out of memory."""
+
+    same = "same"
+    bfloat16 = "bfloat16"
+
+
 class Size(StrEnum):
     """What a step is made larger in."""
 
@@ -40,6 +47,13 @@ def plan(
     of: Annotated[
         Size, typer.Option(help="What --fit makes larger: the batch, or the length of samples.")
     ] = Size.batch,
+    offload: Annotated[
+        Offload | None,
+        typer.Option(
+            help="Let what components keep also leave memory, for a mapped file or pinned memory: as it is, or in "
+            "bfloat16, which changes gradients a little."
+        ),
+    ] = None,
     apply: Annotated[
         bool, typer.Option("--apply", help="Also run the step with the plan and measure it.")
     ] = False,
@@ -69,7 +83,7 @@ def plan(
                 fix="give one of them",
             )
         )
-    if fit is not None and (apply or output is not None):
+    if fit is not None and (apply or output is not None or offload is not None):
         raise SpecError(
             Problem("fit", "makes no plan to apply or to write", fix="plan with --budget for that")
         )
@@ -88,7 +102,9 @@ def plan(
     wanted = Budget.parse(str(budget))
     architecture = open_architecture(file)
     say("traces one step and solves it for every budget" + (", then measures" if apply else ""))
-    found = plan_training(architecture, settings, wanted, apply=apply)
+    found = plan_training(
+        architecture, settings, wanted, apply=apply, offload=offload.value if offload else None
+    )
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         found.chosen.save(output)
@@ -159,6 +175,9 @@ def _print(found: Planned) -> None:
         rows.append(("", _told(chosen.measured, "measured")))
     for run in chosen.recompute:
         rows.append(("computed again", run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}"))
+    if chosen.offload:
+        lossy = ", lossy" if chosen.offload_as != "same" else ""
+        rows.append((f"offloaded{lossy}", ", ".join(chosen.offload)))
     facts(rows)
     for name, why in chosen.kept_because.items():
         say(f"note: {name} is always kept: {why}")

@@ -9,12 +9,13 @@ more before its backward begins.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hybridlab.planning.plain_step import AHEAD, BACK, LAST, PlainStep
+from hybridlab.planning.shelf import Speed
 
 Ints = np.ndarray[Any, Any]
 
@@ -40,7 +41,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Choice:
-    """Instructions ``first`` to ``last`` as one: kept (one alone) or computed again.
+    """Instructions ``first`` to ``last`` as one: kept (one alone), computed again, or ``away`` (one alone): offloaded.
 
     ``local_bytes`` is the most that stands in their backward, beside what was kept before them and those storages of it
     that they ``need``; ``ahead_bytes`` and ``ahead_need`` are the same of their forward. ``keeps`` and ``extra_bytes``
@@ -57,6 +58,7 @@ class Choice:
     extra_bytes: int = 0
     ahead_bytes: int = 0
     ahead_need: frozenset[int] = frozenset()
+    away: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,13 @@ class Choices:
 
 
 def choices(
-    step: PlainStep, row_us: Sequence[float], *, plain_us: float, span_us: float, span_bytes: int
+    step: PlainStep,
+    row_us: Sequence[float] | Ints,
+    *,
+    plain_us: float,
+    span_us: float,
+    span_bytes: int,
+    shelf: Speed | None = None,
 ) -> Choices:
     """Work out every choice of a plain step.
 
@@ -90,14 +98,16 @@ def choices(
         plain_us: the time of the whole plain step.
         span_us: the time that each run takes beside what it computes again.
         span_bytes: what each run keeps beside what it reads: the random state.
+        shelf: how long it takes to offload; without it nothing is.
     """
-    return _Reading(step, row_us).choices(round(plain_us), round(span_us), span_bytes)
+    reading = _Reading(step, row_us)
+    return reading.choices(round(plain_us), round(span_us), span_bytes, shelf)
 
 
 class _Reading:
     """The plain step as arrays: bytes that stand at each birth of a storage, by who made them and when."""
 
-    def __init__(self, step: PlainStep, row_us: Sequence[float]) -> None:
+    def __init__(self, step: PlainStep, row_us: Sequence[float] | Ints) -> None:
         self.step = step
         self.count = len(step.names)
         table = step.storages
@@ -135,7 +145,7 @@ class _Reading:
         np.add.at(alive, (self.maker[mine] + 1, ends), -self.sizes[mine])
         return np.asarray(np.cumsum(np.cumsum(alive, axis=1), axis=0)[:, :-1])
 
-    def _rows(self, row_us: Sequence[float]) -> None:
+    def _rows(self, row_us: Sequence[float] | Ints) -> None:
         """Times by place, and the border in forward behind which nothing more is kept."""
         rows = self.step.rows
         ticks, who = rows.tick, rows.who
@@ -181,7 +191,7 @@ class _Reading:
             if storage not in owned and self.died[storage] > self.born[storage] + 1:
                 self.left[self.maker[storage]] += self.sizes[storage]
 
-    def choices(self, plain_us: int, span_us: int, span_bytes: int) -> Choices:
+    def choices(self, plain_us: int, span_us: int, span_bytes: int, shelf: Speed | None) -> Choices:
         """Put the choices together, by their first instruction."""
         n = self.count + 1
         peaks = self._peaks()
@@ -208,7 +218,7 @@ class _Reading:
             for place in range(n)
         ]
         starting = tuple(
-            tuple(self._starting(first, peaks, pending[first], span_us, span_bytes))
+            tuple(self._starting(first, peaks, pending[first], span_us, span_bytes, shelf))
             for first in range(n)
         )
         names = (*self.step.names, "(loss)")
@@ -243,11 +253,17 @@ class _Reading:
         return _Peaks(*found)
 
     def _starting(
-        self, first: int, peaks: _Peaks, pending: frozenset[int], span_us: int, span_bytes: int
+        self,
+        first: int,
+        peaks: _Peaks,
+        pending: frozenset[int],
+        span_us: int,
+        span_bytes: int,
+        shelf: Speed | None,
     ) -> Iterator[Choice]:
-        """Yield what can be done from an instruction on: keep it, or compute it again with those behind it."""
+        """Yield what can be done from an instruction on: keep, offload, or compute again with those behind it."""
         older = frozenset(s for s in self.kept[first] if self.maker[s] < first)
-        yield Choice(
+        keep = Choice(
             first,
             first,
             again=False,
@@ -259,6 +275,18 @@ class _Reading:
             ahead_bytes=int(peaks.forward[first, first]),
             ahead_need=pending,
         )
+        yield keep
+        if shelf is not None and self.kept[first] and first < self.count:
+            copies = sum(int(self.sizes[one]) for one in older)
+            yield replace(
+                keep,
+                time_us=round(sum(shelf.us(int(self.sizes[one])) for one in self.kept[first])),
+                local_bytes=keep.local_bytes
+                + copies,  # what comes back is its own, whoever else has it
+                need=frozenset(),
+                keeps=frozenset(),
+                away=True,
+            )
         reads: set[int] = set()
         time_us, extra = 0.0, span_bytes
         whole_us, whole, falls, again = 0.0, self.static, self.static, 0

@@ -21,7 +21,7 @@ _PHASES = {"forward": AHEAD, "backward": BACK, "optimiser": LAST}
 class Storages:
     """Pieces of memory, one a row: who made it (the place of an instruction, or their count for all else) and when.
 
-    A piece is there from ``born`` until before ``died`` (-1: beyond the end); ``phase`` is the one in which it was made.
+    A piece is there from ``born`` until before ``died`` (-1: beyond the end); ``phase`` is when it was made.
     """
 
     bytes: Ints
@@ -79,7 +79,8 @@ def rows_of(stream: OpStream, count: int) -> Rows:
     """Return the operators of such a stream."""
     ops = stream.ops
     tick, flops, taken, given = (
-        np.asarray(ops[name].to_numpy()) for name in ("tick", "flops", "bytes_read", "bytes_written")
+        np.asarray(ops[name].to_numpy())
+        for name in ("tick", "flops", "bytes_read", "bytes_written")
     )
     phase = np.array([_PHASES[name] for name in ops["phase"].to_pylist()], dtype=int)
     return Rows(tick, _places(ops["component"].to_pylist(), count), phase, flops, taken + given)

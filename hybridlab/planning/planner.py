@@ -21,11 +21,12 @@ from hybridlab.components.types import TensorType
 from hybridlab.errors import SpecError
 from hybridlab.hardware.roofline import Roofline
 from hybridlab.planning.choices import Choices, Unit, choices
+from hybridlab.planning.plain_step import Ints, PlainStep
 from hybridlab.planning.recompute import Recomputing, Span, random_state_bytes
 from hybridlab.planning.record import Budget, Figures, Plan
+from hybridlab.planning.segments.compose import plain_step
+from hybridlab.planning.shelf import NoShelf, shelf_speed
 from hybridlab.planning.solve import Curve, Point, holds, point_of
-from hybridlab.planning.plain_step import Ints, PlainStep
-from hybridlab.planning.compose import plain_step
 from hybridlab.planning.trade_off import Part, TradeOff, Uniform
 from hybridlab.planning.uniform import Spans, uniform_plans
 from hybridlab.trace.calibration import Calibration, Factors, kept
@@ -34,6 +35,8 @@ from hybridlab.trace.machine import this_cpu
 from hybridlab.trace.predict import predict
 from hybridlab.trace.stream import OpStream
 
+Offload = Literal["same", "bfloat16"]
+_DTYPES: Mapping[Offload, torch.dtype | None] = {"same": None, "bfloat16": torch.bfloat16}
 MOST_POINTS = 1000
 """Of a curve as plain data: more than a screen is wide."""
 
@@ -52,6 +55,7 @@ class Planner:
     curve: Curve
     roofline: Roofline
     calibration: Calibration
+    offload: Offload | None = None
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -81,6 +85,7 @@ class Planner:
                 recipe=replace(self.recipe, target=target),
                 roofline=self.roofline,
                 calibration=self.calibration,
+                offload=self.offload,
             )
 
         return made
@@ -104,6 +109,8 @@ class Planner:
             fingerprint=self.architecture.fingerprint,
             components=self.names,
             recompute=tuple(self.names[first : last + 1] for first, last in point.spans),
+            offload=tuple(self.names[place] for place in point.away),
+            offload_as=self.offload if point.away and self.offload is not None else "same",
             batch=self.batch,
             length=self.length,
             predicted=figures(point),
@@ -127,12 +134,14 @@ class Planner:
             peak_bytes=tuple(point.peak_bytes for point in points),
             step_ms=tuple(point.step_us / 1e3 for point in points),
             spans=tuple(point.spans for point in points),
+            away=tuple(point.away for point in points) if self.offload is not None else (),
+            offload_as=self.offload or "same",
             uniform=tuple(
                 Uniform(name=name, spans=spans, predicted=figures(point_of(self.choices, spans)))
                 for spans, name in by_count.items()
                 if spans
             ),
-            holder=holds(self.choices, least.spans),
+            holder=holds(self.choices, least.spans, least.away),
         )
 
     def stream(self, plan: Plan) -> OpStream:
@@ -148,7 +157,7 @@ class Planner:
             batch=self.batch,
             length=self.length,
             recipe=self.recipe,
-            arrange=functools.partial(_arrange, spans),
+            arrange=functools.partial(_arrange, spans, plan.away(self.names)),
         )
 
 
@@ -161,13 +170,16 @@ def planner(
     recipe: Recipe | None = None,
     roofline: Roofline | None = None,
     calibration: Calibration | None = None,
+    offload: Offload | None = None,
 ) -> Planner:
     """Trace a step and solve it for every budget; times are this CPU's, by what is kept of its components.
+
+    With ``offload`` what is kept may also leave memory, in this type, at the speed that is measured here.
 
     Raises:
         SpecError: the architecture has errors; it holds all of them.
     """
-    inference = infer(architecture, input_type)
+    inference = infer(architecture, input_type, batch=batch, length=length)
     if inference.errors:
         raise SpecError(inference.errors)
     recipe = recipe or Recipe()
@@ -189,10 +201,11 @@ def planner(
         plain_us=1e3 * plain.step_ms,
         span_us=span_us(),
         span_bytes=random_state_bytes(),
+        shelf=None if offload is None else shelf_speed(_DTYPES[offload]),
     )
     curve = Curve(given)
     asked = architecture, input_type, recipe, batch, length
-    return Planner(*asked, step.names, given, curve, roofline, calibration)
+    return Planner(*asked, step.names, given, curve, roofline, calibration, offload)
 
 
 def _part(unit: Unit) -> Part:
@@ -262,6 +275,8 @@ def span_us() -> float:
     return max(0.0, 1e6 * (took[True] - took[False]))
 
 
-def _arrange(spans: tuple[Span, ...], model: nn.Module) -> None:
+def _arrange(spans: tuple[Span, ...], away: tuple[int, ...], model: nn.Module) -> None:
     assert isinstance(model, GraphModel)
-    model.running = Recomputing(program(model), spans, keep_random=False)
+    model.running = Recomputing(
+        program(model), spans, keep_random=False, away=away, shelf=NoShelf(), model=model
+    )

@@ -1,12 +1,14 @@
-"""Applies a plan to a model: runs of components are computed again in backward instead of being kept.
+"""Applies a plan to a model: runs of components are computed again in backward, others' tensors leave memory meanwhile.
 
-Autograd's graph stays that of the plain step, and random states are put back, so gradients are equal bit for bit.
+Autograd's graph stays that of the plain step, and random states are put back, so gradients are equal bit for bit, where
+what leaves memory is not kept in a smaller type.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +19,9 @@ from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.program import GIVEN, Beside, Program, modules_of, program
 from hybridlab.components.base import Exit
 from hybridlab.errors import Problem, RunError
+from hybridlab.planning.offload import Offloading, storages_of
 from hybridlab.planning.record import Plan
+from hybridlab.planning.shelf import FileShelf, PinnedShelf, Shelf
 
 Span = tuple[int, int]
 """Numbers of the first and the last instruction of a run, both included."""
@@ -48,27 +52,48 @@ def apply(model: GraphModel, plan: Plan | None, device: torch.device | None = No
         )
     written = program(model)
     spans = plan.spans(model.architecture.fingerprint, written.names)
-    model.running = Recomputing(written, spans)
+    away = plan.away(written.names)
+    shelf: Shelf | None = None
+    if away:
+        dtype = torch.bfloat16 if plan.offload_as == "bfloat16" else None
+        shelf = FileShelf(dtype=dtype) if where.type == "cpu" else PinnedShelf(dtype)
+    model.running = Recomputing(written, spans, away=away, shelf=shelf, model=model)
 
 
 class Recomputing:
     """Runs a model's program, the spans by ``torch.utils.checkpoint``, all else as it stands."""
 
     def __init__(
-        self, written: Program, spans: Sequence[Span], *, keep_random: bool = True
+        self,
+        written: Program,
+        spans: Sequence[Span],
+        *,
+        keep_random: bool = True,
+        away: Collection[int] = (),
+        shelf: Shelf | None = None,
+        model: nn.Module | None = None,
     ) -> None:
-        """Know the spans, in order and apart; ``keep_random`` puts random states back, as all but predictions need."""
+        """Know the spans, in order and apart; ``keep_random`` puts random states back, as all but predictions need.
+
+        What is kept of the places ``away`` goes to the ``shelf``, but for weights and buffers of the ``model``.
+        """
         self.program = written
         self.spans = tuple(spans)
         self.keep_random = keep_random
+        self.away = frozenset(away)
+        self._offloading = None if shelf is None else Offloading(shelf)
+        self._model = None if model is None else weakref.ref(model)
         self._reads = [_crossing(written, span) for span in self.spans]
 
     def __call__(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[tuple[str, Exit]]]:
         """Run forward: the output, the losses that components ask for, and the exits by path."""
         values, beside, at = {GIVEN: x}, Beside(), 0
+        model = self._model() if self._model is not None else None
+        stays = storages_of(model, x) if self.away and model is not None else set()
+        del model, x
         for span, (reads, writes) in zip(self.spans, self._reads, strict=True):
             first, last = span
-            self.program.run(at, first - 1, values, beside)
+            self._kept(at, first - 1, values, beside, stays)
             made = checkpoint(
                 _Again(self.program, span, reads, writes, beside),
                 *(values[number] for number in reads),
@@ -81,8 +106,19 @@ class Recomputing:
                 for number in one.frees:
                     values.pop(number, None)
             at = last + 1
-        self.program.run(at, len(self.program.instructions) - 1, values, beside)
+        self._kept(at, len(self.program.instructions) - 1, values, beside, stays)
         return values[self.program.output], beside.aux, beside.exits
+
+    def _kept(
+        self, first: int, last: int, values: dict[int, Tensor], beside: Beside, stays: set[int]
+    ) -> None:
+        """Run instructions that are not computed again; what is kept of some leaves memory."""
+        for place in range(first, last + 1):
+            if place in self.away and self._offloading is not None:
+                with self._offloading.of_one(stays):
+                    self.program.run(place, place, values, beside)
+            else:
+                self.program.run(place, place, values, beside)
 
 
 class _Again:

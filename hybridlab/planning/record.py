@@ -71,7 +71,9 @@ class Figures(_Frozen):
 class Plan(_Frozen):
     """Which runs of components are computed again in backward, for one architecture and one size of batch.
 
-    ``recompute`` holds runs of consecutive components by name; of each only what it reads is kept. ``predicted`` and
+    ``recompute`` holds runs of consecutive components by name; of each only what it reads is kept. ``offload`` names
+    components whose kept tensors leave memory between forward and backward, ``offload_as`` the type that they have
+    meanwhile; in bfloat16 gradients are not the same any more. ``predicted`` and
     ``plain`` are of the step with the plan and without it; ``measured`` is there once it was applied and measured.
     """
 
@@ -79,6 +81,8 @@ class Plan(_Frozen):
     fingerprint: str
     components: tuple[str, ...]
     recompute: tuple[tuple[str, ...], ...] = ()
+    offload: tuple[str, ...] = ()
+    offload_as: Literal["same", "bfloat16"] = "same"
     batch: int = Field(gt=0)
     length: int = Field(gt=0)
     device: str = "cpu"
@@ -101,6 +105,48 @@ class Plan(_Frozen):
     def recomputed(self) -> tuple[str, ...]:
         """The names of all components that are computed again."""
         return tuple(name for run in self.recompute for name in run)
+
+    @property
+    def does_something(self) -> bool:
+        """Whether it changes the plain step."""
+        return bool(self.recompute or self.offload)
+
+    @property
+    def exact(self) -> bool:
+        """Whether what is learnt with it is the same, bit for bit."""
+        return not self.offload or self.offload_as == "same"
+
+    @property
+    def told(self) -> str:
+        """What it does, in words."""
+        count, runs = len(self.components), len(self.recompute)
+        said = (
+            f"{len(self.recomputed)} of {count} components are computed again in backward, in {runs} "
+            f"run{'s' if runs != 1 else ''}"
+        )
+        if self.offload:
+            said += f"; what {len(self.offload)} keep is out of memory meanwhile"
+        return said if self.exact else f"{said}, in bfloat16, which is lossy"
+
+    def away(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return the places of the components whose kept tensors leave memory, among all names.
+
+        Raises:
+            RunError: one is no component, or is computed again.
+        """
+        problems = []
+        for index, name in enumerate(self.offload):
+            if name not in names:
+                problems.append(Problem(f"plan.offload[{index}]", "is no component", got=name))
+            elif name in self.recomputed:
+                problems.append(
+                    Problem(
+                        f"plan.offload[{index}]", f"{name} is computed again, so nothing is kept"
+                    )
+                )
+        if problems:
+            raise RunError(problems)
+        return tuple(sorted({names.index(name) for name in self.offload}))
 
     def spans(self, fingerprint: str, names: Sequence[str]) -> tuple[tuple[int, int], ...]:
         """Return the first and the last place of each run among the instructions of an architecture.

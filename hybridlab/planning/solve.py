@@ -8,6 +8,7 @@ where somebody on both sides may keep them; else such a storage would count twic
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +29,12 @@ _MOST_SHARED = 6
 
 @dataclass(frozen=True)
 class Point:
-    """One plan that no other beats: its peak, its time, and the runs that are computed again."""
+    """One plan that no other beats: its peak, its time, the runs that are computed again, and what is offloaded."""
 
     peak_bytes: int
     step_us: int
     spans: tuple[tuple[int, int], ...]
+    away: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,17 @@ class Curve:
 
     def point(self, index: int) -> Point:
         """Return a point with its runs; the one with the smallest peak is the first."""
-        spans, state, at = [], self._start, int(self._worth[index])
+        spans, away, state, at = [], [], self._start, int(self._worth[index])
         while state[0] < len(self.given.units):
             front = self._fronts[state]
             choice, after = self._next[state][front.choice[at]]
             if choice.again:
                 spans.append((choice.first, choice.last))
+            if choice.away:
+                away.append(choice.first)
             state, at = after, int(front.rest[at])
-        return Point(int(self.peak_bytes[index]), int(self.step_us[index]), tuple(spans))
+        numbers = int(self.peak_bytes[index]), int(self.step_us[index])
+        return Point(*numbers, tuple(spans), tuple(away))
 
     def best(self, budget_bytes: int) -> Point:
         """Return the fastest plan whose peak is within a budget.
@@ -91,7 +96,7 @@ class Curve:
         fitting = np.flatnonzero(self.peak_bytes <= budget_bytes)
         if not len(fitting):
             least = self.point(0)
-            holder = holds(self.given, least.spans)
+            holder = holds(self.given, least.spans, least.away)
             raise SpecError(too_small(budget_bytes, least.peak_bytes, holder))
         return self.point(int(fitting[-1]))
 
@@ -139,29 +144,34 @@ def cost(given: Choices, choice: Choice, known: frozenset[int]) -> tuple[int, in
     return own, given.bytes_of(choice.keeps - known) + choice.extra_bytes
 
 
-def peaks_of(given: Choices, spans: tuple[tuple[int, int], ...]) -> list[tuple[int, Choice]]:
+def peaks_of(
+    given: Choices, spans: tuple[tuple[int, int], ...], away: Collection[int] = ()
+) -> list[tuple[int, Choice]]:
     """Return the peak of each choice of one plan, in order, counted forward with every storage that is kept so far."""
     runs = dict(spans)
     found, known, standing, place = [], frozenset[int](), 0, 0
     while place < len(given.units):
         again, last = place in runs, runs.get(place, place)
-        choice = next(c for c in given.starting[place] if (c.again, c.last) == (again, last))
+        wanted = again, last, place in away
+        choice = next(c for c in given.starting[place] if (c.again, c.last, c.away) == wanted)
         own, kept = cost(given, choice, known)
         found.append((standing + own, choice))
         known, standing, place = known | choice.keeps, standing + kept, last + 1
     return found
 
 
-def point_of(given: Choices, spans: tuple[tuple[int, int], ...]) -> Point:
+def point_of(
+    given: Choices, spans: tuple[tuple[int, int], ...], away: tuple[int, ...] = ()
+) -> Point:
     """Return what any plan takes by the same account as the curve, one made by hand for example."""
-    found = peaks_of(given, spans)
+    found = peaks_of(given, spans, away)
     peak = max(given.floor_bytes, *(peak for peak, _ in found))
-    return Point(peak, given.plain_us + sum(choice.time_us for _, choice in found), spans)
+    return Point(peak, given.plain_us + sum(choice.time_us for _, choice in found), spans, away)
 
 
-def holds(given: Choices, spans: tuple[tuple[int, int], ...]) -> str:
+def holds(given: Choices, spans: tuple[tuple[int, int], ...], away: Collection[int] = ()) -> str:
     """Say in words what stands at the peak of a plan."""
-    peak, choice = max(peaks_of(given, spans), key=lambda one: one[0])
+    peak, choice = max(peaks_of(given, spans, away), key=lambda one: one[0])
     if given.floor_bytes >= peak:
         return "weights, gradients and the optimiser while it updates"
     names = [given.units[choice.first].name, given.units[choice.last].name]

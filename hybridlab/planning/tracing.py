@@ -112,9 +112,7 @@ State = dict[str, tuple[Any, ...]]
 
 def versions(modules: Iterable[nn.Module], inputs: Sequence[Tensor]) -> State:
     """Return the state of an instruction's modules and inputs."""
-    found: State = {
-        f"its input {index}": (tensor._version,) for index, tensor in enumerate(inputs)
-    }
+    found: State = {f"its input {index}": (tensor._version,) for index, tensor in enumerate(inputs)}
     for module in modules:
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None:

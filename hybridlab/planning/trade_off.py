@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -55,6 +55,9 @@ class TradeOff(_Frozen):
     peak_bytes: tuple[int, ...]
     step_ms: tuple[float, ...]
     spans: tuple[Spans, ...]
+    away: tuple[tuple[int, ...], ...] = ()
+    """What each point offloads, by place; empty where nothing may be."""
+    offload_as: Literal["same", "bfloat16"] = "same"
     uniform: tuple[Uniform, ...]
     holder: str
 
@@ -72,13 +75,22 @@ class TradeOff(_Frozen):
         return self.plan_of(
             self.spans[index],
             Figures(peak_bytes=self.peak_bytes[index], step_ms=self.step_ms[index]),
+            self.away[index] if self.away else (),
         )
 
-    def plan_of(self, spans: Spans, predicted: Figures) -> Plan:
-        """Write runs, and what they are predicted to take, as a plan of this step."""
+    def plan_of(self, spans: Spans, predicted: Figures, away: tuple[int, ...] = ()) -> Plan:
+        """Write runs, what is offloaded, and what they are predicted to take, as a plan of this step."""
         names = self.plain.components
         runs = tuple(names[first : last + 1] for first, last in spans)
-        return self.plain.model_copy(update={"recompute": runs, "predicted": predicted})
+        gone = tuple(names[place] for place in away)
+        return self.plain.model_copy(
+            update={
+                "recompute": runs,
+                "offload": gone,
+                "offload_as": self.offload_as if gone else "same",
+                "predicted": predicted,
+            }
+        )
 
     def best(self, budget: Budget) -> Plan:
         """Return the fastest plan within a budget.

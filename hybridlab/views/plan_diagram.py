@@ -35,12 +35,16 @@ def plan_diagram(info: DiagramInfo, architecture: Architecture, plan: Plan) -> D
     """Return a diagram whose boxes say, in words and by their colour, what a plan does with them."""
     ids = {path: names for path, names, _ in architecture.walk()}
     found = again_of(plan)
+    away = {node_path(name) for name in plan.offload}
     held = {node_path(name): why for name, why in plan.kept_because.items()}
 
     def shown(box: Box) -> Box:
         name = ids.get(box.path, box.path.removeprefix("task."))
         if box.kind == "group" or name not in found:
             return box
+        if name in away and not found[name][0]:
+            told = "kept for backward, out of memory until then"
+            return replace(box, detail="offloaded", told=told, tint=0.5, supplied=False)
         return _told(box, *found[name], held.get(name, ""))
 
     return replace(info, boxes=tuple(map(shown, info.boxes)))
@@ -56,8 +60,9 @@ def _told(box: Box, times: int, of: int, why: str) -> Box:
 
 
 def told_apart(plan: Plan) -> Mapping[str, str]:
-    """Return what happens to each component by name: kept, or computed again and in which run."""
+    """Return what happens to each component by name: kept, offloaded, or computed again and in which run."""
     runs = {
         name: f"again, run {number}" for number, run in enumerate(plan.recompute, 1) for name in run
     }
+    runs |= dict.fromkeys(plan.offload, "offloaded")
     return {name: runs.get(name, "kept") for name in plan.components}

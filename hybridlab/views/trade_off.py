@@ -62,8 +62,14 @@ def trade_off_info(
     """Return the chart of a curve; ``measured`` are plans of the same step that were applied."""
     plain = found.plain.predicted
     dots = [
-        Dot("planner", "predicted", peak, took, _runs(len(spans)))
-        for peak, took, spans in zip(found.peak_bytes, found.step_ms, found.spans, strict=True)
+        Dot("planner", "predicted", peak, took, _words(len(spans), len(away)))
+        for peak, took, spans, away in zip(
+            found.peak_bytes,
+            found.step_ms,
+            found.spans,
+            found.away or ((),) * len(found),
+            strict=True,
+        )
     ]
     dots += [
         Dot("uniform", "predicted", one.predicted.peak_bytes, one.predicted.step_ms, one.name)
@@ -73,7 +79,7 @@ def trade_off_info(
     dots += [_dot("chosen", "predicted", chosen, chosen.predicted)]
     for plan in measured:
         if plan.measured is not None:
-            kind: Kind = "planner" if plan.recompute else "as it is"
+            kind: Kind = "planner" if plan.does_something else "as it is"
             dots.append(_dot(kind, "measured", plan, plan.measured))
     return TradeOffInfo(
         tuple(dots), budget_bytes, found.least_bytes, _title(chosen.predicted, plain)
@@ -176,7 +182,13 @@ def _dots(
 
 
 def _dot(kind: Kind, source: style.Source, plan: Plan, figures: Figures) -> Dot:
-    return Dot(kind, source, figures.peak_bytes, figures.step_ms, _runs(len(plan.recompute)))
+    words = _words(len(plan.recompute), len(plan.offload))
+    return Dot(kind, source, figures.peak_bytes, figures.step_ms, words)
+
+
+def _words(again: int, away: int) -> str:
+    """Say how many runs are computed again, and how many components are offloaded."""
+    return _runs(again) + (f", {away} offloaded" if away else "")
 
 
 def _runs(count: int) -> str:

@@ -16,7 +16,7 @@ from hybridlab.errors import Problem, SpecError
 from hybridlab.hardware.published import PUBLISHED, published
 from hybridlab.planning.fit import Axis, Fit, fitting
 from hybridlab.planning.measure import measure_plan
-from hybridlab.planning.planner import Planner, planner
+from hybridlab.planning.planner import Offload, Planner, planner
 from hybridlab.planning.record import Budget, Figures, Plan
 from hybridlab.planning.trade_off import TradeOff
 from hybridlab.profiling.calibrate import calibrate
@@ -45,11 +45,15 @@ class Planned:
         points = [_point(plan, plan.predicted, "predicted") for plan in self.points]
         if measured is not None and self.plain_measured is not None:
             points.append(_point(chosen, measured, "measured"))
-            plain = chosen.model_copy(update={"recompute": ()})
+            plain = chosen.model_copy(update={"recompute": (), "offload": ()})
             points.append(_point(plain, self.plain_measured, "measured"))
         return {
             "points": points,
-            "chosen": {**chosen.predicted.model_dump(), "recompute": _runs(chosen)},
+            "chosen": {
+                **chosen.predicted.model_dump(),
+                "recompute": _runs(chosen),
+                "offload": list(chosen.offload),
+            },
             "measured": None if measured is None else measured.model_dump(),
             "plain": (self.plain_measured or chosen.plain).model_dump(),
             "plain_predicted": chosen.plain.model_dump(),
@@ -58,9 +62,16 @@ class Planned:
 
 
 def plan_training(
-    architecture: Architecture, settings: Mapping[str, Any], budget: Budget, *, apply: bool = False
+    architecture: Architecture,
+    settings: Mapping[str, Any],
+    budget: Budget,
+    *,
+    apply: bool = False,
+    offload: Offload | None = None,
 ) -> Planned:
     """Plan the step of a training with these settings, as ``TrainSpec`` has them; measure it if it is to be applied.
+
+    With ``offload`` what components keep may leave memory meanwhile, in this type.
 
     Raises:
         SpecError: the architecture or a setting is wrong, or no plan is within the budget.
@@ -69,7 +80,7 @@ def plan_training(
     """
     task, spec = prepare(settings)
     completed = fit(architecture, task)
-    made = plan_step(completed, task, spec)
+    made = plan_step(completed, task, spec, offload=offload)
     chosen = made.best(budget).model_copy(
         update={"task": spec.task, "device": numerics(spec).device.type}
     )
@@ -158,7 +169,12 @@ def trade_off_of(made: Planner, settings: Mapping[str, Any]) -> TradeOff:
 
 
 def plan_step(
-    completed: Architecture, task: Task, spec: TrainSpec, *, measure: bool = True
+    completed: Architecture,
+    task: Task,
+    spec: TrainSpec,
+    *,
+    measure: bool = True,
+    offload: Offload | None = None,
 ) -> Planner:
     """Trace and solve the step of a training, with components' times as they are measured on this machine.
 
@@ -185,6 +201,7 @@ def plan_step(
             recipe=recipe(task, spec, data.targets),
             roofline=roofline,
             calibration=calibration,
+            offload=offload,
         )
     except DataDependentOutputException as error:  # Adafactor's update, for one
         raise SpecError(
@@ -251,4 +268,9 @@ def _runs(plan: Plan) -> list[list[str]]:
 
 
 def _point(plan: Plan, figures: Figures, source: str) -> dict[str, Any]:
-    return {"plan": _runs(plan), **figures.model_dump(), "source": source}
+    return {
+        "plan": _runs(plan),
+        "offload": list(plan.offload),
+        **figures.model_dump(),
+        "source": source,
+    }

@@ -66,7 +66,8 @@ def run(context: RunContext) -> dict[str, Any]:
     write_whole(context.folder / "architecture.yaml", text)
     begun(0, 9)
     try:
-        promised = _predicted(plan_step(completed, task, spec), plan)
+        offload = plan.offload_as if plan.offload else None
+        promised = _predicted(plan_step(completed, task, spec, offload=offload), plan)
         model = build(completed, task.input_type(), seed=spec.seed)
         step = training_step(model, task, spec)
         with_plan, plain = measure_plan(step, plan, on_part=measured)
@@ -92,6 +93,7 @@ def run(context: RunContext) -> dict[str, Any]:
         "plain_predicted": plan.plain.model_dump(),
         "plain_measured": plain.model_dump(),
         "recompute": [list(part) for part in plan.recompute],
+        "offload": list(plan.offload),
     }
 
 
@@ -112,4 +114,5 @@ def _predicted(made: Planner, plan: Plan) -> dict[str, Figures]:
                 "make a plan for this one",
             )
         )
-    return {"predicted": figures(point_of(made.choices, spans)), "plain": made.plain}
+    point = point_of(made.choices, spans, plan.away(made.names))
+    return {"predicted": figures(point), "plain": made.plain}

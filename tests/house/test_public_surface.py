@@ -115,6 +115,7 @@ VERBS = {
         "--budget",
         "--fit",
         "--of",
+        "--offload",
         "--apply",
         "--batch",
         "--seed",

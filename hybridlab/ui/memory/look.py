@@ -98,7 +98,7 @@ def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured], under_w
         border=True,
         help="The fastest plan within the budget; gradients stay the same, bit for bit.",
     )
-    mine = next((one for one in measured if one.plan.recompute == plan.recompute), None)
+    mine = next((one for one in measured if _does(one.plan) == _does(plan)), None)
     if mine is None:
         text = "not yet" if not measured else "not this one"
         said = "a plan is being measured" if under_way else "apply and measure"
@@ -135,6 +135,10 @@ def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured], under_w
     )
 
 
+def _does(plan: Plan) -> tuple[object, ...]:
+    return plan.recompute, plan.offload, plan.offload_as
+
+
 def _against(peak: int, plain_peak: int, ms: float, plain_ms: float) -> str:
     if peak >= plain_peak:
         return "the same as it is"
@@ -155,7 +159,8 @@ def _curve(
 ) -> None:
     """Show the curve; a click on a point takes its peak as the budget."""
     plain = [
-        one.plan.model_copy(update={"recompute": (), "measured": one.plain}) for one in measured[:1]
+        one.plan.model_copy(update={"recompute": (), "offload": (), "measured": one.plain})
+        for one in measured[:1]
     ]
     info = trade_off_info(found, plan, budget_bytes, [*(one.plan for one in measured), *plain])
     key = widget_key(work.opened, _CURVE)

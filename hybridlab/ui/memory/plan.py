@@ -41,7 +41,7 @@ def plan_section(work: Work, plan: Plan, found: TradeOff) -> None:
             "Train with this plan",
             icon=":material/model_training:",
             key=f"{work.key}.train",
-            disabled=not plan.recompute,
+            disabled=not plan.does_something,
             help="Puts the plan into the training's settings. What is learnt stays the same, bit for bit.",
         ):
             train_with(work, plan)
@@ -87,12 +87,10 @@ def plan_table(found: TradeOff, plan: Plan) -> pd.DataFrame:
 
 
 def _told(plan: Plan) -> str:
-    if not plan.recompute:
+    if not plan.does_something:
         return "At this budget nothing is computed again: the step stays as it is."
-    runs = len(plan.recompute)
     return (
-        f"{len(plan.recomputed)} of {len(plan.components)} components are computed again in backward, in {runs} "
-        f"run{'s' if runs > 1 else ''}; of each run only what it reads is kept. Predicted peak "
+        f"{plan.told}; of each run only what it reads is kept. Predicted peak "
         f"{format_bytes(plan.predicted.peak_bytes)}. On the network they are coloured, and say so."
     )
 

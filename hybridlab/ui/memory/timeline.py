@@ -56,7 +56,7 @@ def timeline_section(
         )
         return
     plain = None
-    if plan.recompute:
+    if plan.does_something:
         other = _asked(work, after, found.plain, "plain", _PATIENCE_S)
         plain = None if other is None or other.problems else other.value
         if other is None:

@@ -39,10 +39,15 @@ def plan_panel(text: str, task: Mapping[str, Any], settings: Mapping[str, Any]) 
 def _told(plan: Plan, text: str, task: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Say what the plan promises, and where it does not fit."""
     st.markdown(
-        f"{len(plan.recomputed)} of {len(plan.components)} components are computed again in backward: "
+        f"{plan.told}: "
         f"{format_bytes(plan.predicted.peak_bytes)} at the peak instead of {format_bytes(plan.plain.peak_bytes)}, "
         f"{format_seconds(plan.predicted.step_ms / 1e3)} a step instead of "
-        f"{format_seconds(plan.plain.step_ms / 1e3)} (predicted). What is learnt stays the same, bit for bit."
+        f"{format_seconds(plan.plain.step_ms / 1e3)} (predicted). "
+        + (
+            "What is learnt stays the same, bit for bit."
+            if plan.exact
+            else "What is learnt changes."
+        )
     )
     architecture = state.parsed(text)[0]
     if architecture is None:

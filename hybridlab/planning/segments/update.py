@@ -8,27 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from hybridlab.architecture.infer import Inference
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.spec import Architecture
-from hybridlab.planning.plain_step import Ints
+from hybridlab.planning.segments.record import Made
 from hybridlab.planning.tracing import PackRecorder
 from hybridlab.trace.attribution import Attribution
 from hybridlab.trace.exact import Recipe
 from hybridlab.trace.recorder import BUFFERS, GRADIENTS, STATE, WEIGHTS
 from hybridlab.trace.step import TrainingStep
 
-Made = tuple[Ints, Ints, Ints, int]
-"""Bytes of storages, when they are born and when they die (-1: never), and the ticks that it takes."""
 
-
-def skeleton(
-    architecture: Architecture, inference: Inference, mode: FakeTensorMode
-) -> GraphModel:
+def skeleton(architecture: Architecture, inference: Inference, mode: FakeTensorMode) -> GraphModel:
     """Build a model whose weights are fake ones that nobody has filled; called in the fake mode."""
-    with torch.device("meta"), torch._C._DisableTorchDispatch():
-        model = GraphModel(architecture, inference, None)
     known: dict[int, Tensor] = {}
 
     def faked(tensor: Tensor) -> Tensor:
@@ -42,11 +36,14 @@ def skeleton(
             known[id(tensor)] = fake
         return known[id(tensor)]
 
-    for module in model.modules():
-        for held in (module._parameters, module._buffers):
-            for name, tensor in held.items():
-                if tensor is not None:
-                    held[name] = faked(tensor)  # type: ignore[assignment]
+    with _disable_current_modes():
+        with torch.device("meta"):
+            model = GraphModel(architecture, inference, None)
+        for module in model.modules():
+            for held in (module._parameters, module._buffers):
+                for name, tensor in held.items():
+                    if tensor is not None:
+                        held[name] = faked(tensor)  # type: ignore[assignment]
     return model
 
 
@@ -59,7 +56,7 @@ class Update:
         optimiser = recipe.optimiser(model)
         self.step = TrainingStep(model, (), None, optimiser, recipe.before_update)
         self.step.prepare_state()
-        self.there = [(WEIGHTS, weight) for weight in model.parameters()]
+        self.there: list[tuple[str, Tensor]] = [(WEIGHTS, weight) for weight in model.parameters()]
         self.there += [(BUFFERS, buffer) for buffer in model.buffers()]
         for state in optimiser.state.values() if optimiser is not None else ():
             self.there += [(STATE, one) for one in state.values() if isinstance(one, Tensor)]

@@ -2,14 +2,13 @@
 
 What autograd does between instructions is little and known: it hands gradients over, and adds up those of a value that
 several read. So an instruction is recorded with inputs, gradients and gradients that have come before it of the same
-shapes, strides and sharing as in the step, and everything that it does follows; ``compose`` puts the recordings together.
+shapes, strides and sharing as in the step, and everything that it does follows; ``compose`` puts recordings together.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,108 +16,28 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.architecture.program import Beside
-from hybridlab.planning.plain_step import Ints
+from hybridlab.planning.segments.record import (
+    AT_END,
+    IN_BACKWARD,
+    IN_FORWARD,
+    LEFT,
+    NEVER,
+    Asked,
+    Given,
+    Made,
+    Meta,
+    Part,
+    Reference,
+    Segment,
+    Until,
+    UnusualError,
+)
+from hybridlab.planning.segments.tensors import like, made, meta_of, several
 from hybridlab.planning.tracing import PackRecorder, State, held_by, versions
 from hybridlab.trace.attribution import Attribution
 from hybridlab.trace.recorder import BATCH, BUFFERS, OTHER, WEIGHTS
 
-LEFT, IN_FORWARD, IN_BACKWARD, AT_END, NEVER = range(5)
-"""Until when something is held: not beyond forward, until a tick of forward or backward, until backward has ended, on."""
-Until = tuple[int, int]
-"""One of these, and the tick after the part's start."""
-
-
-@dataclass(frozen=True)
-class Meta:
-    """A tensor without its values: ``bytes`` are those of its whole storage, of which it may be a part."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    offset: int
-    dtype: torch.dtype
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Given:
-    """A tensor that is given: those of one ``storage`` number lie in one storage, those of one ``tensor`` are one.
-
-    ``needs`` says whether a gradient is wanted of it; ``beside`` whether somebody else holds it too.
-    """
-
-    meta: Meta
-    storage: int
-    tensor: int
-    needs: bool = True
-    beside: bool = False
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What an instruction is given in backward: gradients of its outputs, and those that its inputs have already.
-
-    None: there is none. ``weights`` are the names of weights that have a gradient already.
-    """
-
-    outputs: tuple[Given | None, ...]
-    inputs: tuple[Given | None, ...]
-    weights: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Where a tensor lies: ``of`` the instruction's own storages ("ahead", "back"), its inputs or given gradients."""
-
-    of: str
-    number: int
-
-
-@dataclass(frozen=True)
-class Part:
-    """What happens in one direction: ticks that it takes, storages made in it, and operators in it.
-
-    ``until`` (2, storages) says until when each storage is held by the instruction itself.
-    """
-
-    ticks: int
-    bytes: Ints
-    born: Ints
-    until: Ints
-    row_ticks: Ints
-    row_flops: Ints
-    row_moved: Ints
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A recorded instruction.
-
-    ``outputs`` are its output and the losses that it asks for; ``kept`` is (tick, reference) of all that autograd keeps;
-    ``inputs_until`` by the storage number of inputs; ``gradients`` by input; ``gradients_until`` by the storage number
-    of gradients that were given; ``weights`` are new gradients of weights by name, None where an old one was added to.
-    """
-
-    answered: Asked | None
-    ahead: Part
-    back: Part | None
-    outputs: tuple[tuple[Reference, Meta, bool], ...]
-    same_as: int | None
-    kept: tuple[tuple[int, Reference], ...]
-    inputs_until: dict[int, Until]
-    gradients: tuple[tuple[Reference, Meta] | None, ...] = ()
-    gradients_until: dict[int, Until] = field(default_factory=dict)
-    weights: dict[str, Reference | None] = field(default_factory=dict)
-    weights_until: dict[str, Until] = field(default_factory=dict)
-    update: tuple[Ints, Ints, Ints, int] | None = None
-    there_bytes: int = 0
-    held: str = ""
-
-
 Run = Callable[[list[Tensor], Beside], Tensor]
-
-
-class UnusualError(Exception):
-    """Something of an instruction depends on what cannot be told of it alone; the whole step has to be traced."""
 
 
 def record_alone(
@@ -136,47 +55,6 @@ def record_alone(
         UnusualError: it cannot be told alone.
     """
     return _Alone(module, run, inputs, asked, there).segment()
-
-
-def meta_of(tensor: Tensor) -> Meta:
-    """Describe a tensor."""
-    return Meta(
-        tuple(tensor.shape),
-        tuple(tensor.stride()),
-        int(tensor.storage_offset()),
-        tensor.dtype,
-        tensor.untyped_storage().nbytes(),
-    )
-
-
-def made(meta: Meta, base: Tensor | None = None) -> Tensor:
-    """Return a tensor of a description, in the storage of ``base`` where there is one."""
-    if base is None:
-        whole = torch.empty_strided(meta.shape, meta.strides, dtype=meta.dtype)
-        if meta.offset == 0 and whole.untyped_storage().nbytes() == meta.bytes:
-            return whole
-        base = torch.empty(-(-meta.bytes // meta.dtype.itemsize), dtype=meta.dtype)
-        if base.untyped_storage().nbytes() != meta.bytes:
-            raise UnusualError("a storage of an odd size")
-    if base.dtype != meta.dtype:
-        raise UnusualError("a storage of two types")
-    return base.as_strided(meta.shape, meta.strides, meta.offset)
-
-
-def several(given: Sequence[Given | None]) -> list[Tensor | None]:
-    """Return tensors of descriptions, sharing what these share."""
-    bases: dict[int, Tensor] = {}
-    known: dict[int, Tensor] = {}
-    found: list[Tensor | None] = []
-    for one in given:
-        if one is None:
-            found.append(None)
-            continue
-        if one.tensor not in known:
-            known[one.tensor] = made(one.meta, bases.get(one.storage))
-            bases.setdefault(one.storage, known[one.tensor])
-        found.append(known[one.tensor])
-    return found
 
 
 class _Source(torch.autograd.Function):
@@ -242,7 +120,11 @@ class _Alone:
         with recorder.attribution, recorder:
             with recorder.phase("forward"):
                 values = [
-                    _Source.apply(anchor, [tensor], self._arriving(place)) if one.needs else tensor
+                    _Source.apply(  # type: ignore[no-untyped-call]
+                        anchor, [tensor], self._arriving(place)
+                    )
+                    if one.needs
+                    else tensor
                     for place, (one, tensor) in enumerate(zip(self.inputs, tensors, strict=True))
                 ]
                 del tensors
@@ -323,7 +205,7 @@ class _Alone:
         numbers = itertools.count()
         asked = self.asked or Asked(
             tuple(
-                Given(_like(one), number := next(numbers), number) if one.requires_grad else None
+                Given(like(one), number := next(numbers), number) if one.requires_grad else None
                 for one in outputs
             ),
             (None,) * len(self.inputs),
@@ -337,7 +219,10 @@ class _Alone:
         anchor = torch.empty((), requires_grad=True)
         others = list(dict.fromkeys(given for given, _ in pairs if given.beside))
         holders = [
-            _Source.apply(anchor, [made(g.meta)], lambda gradient: None) for g in others
+            _Source.apply(  # type: ignore[no-untyped-call]
+                anchor, [made(g.meta)], lambda gradient: None
+            )
+            for g in others
         ]
         wishes = [given for given, _ in pairs]
 
@@ -352,7 +237,9 @@ class _Alone:
             self.back_rows = len(self.recorder.rows["tick"])
             return [*found, *again]
 
-        root: Tensor = _Root.apply(give, *(tensor for _, tensor in pairs), *holders)
+        root: Tensor = _Root.apply(  # type: ignore[no-untyped-call]
+            give, *(tensor for _, tensor in pairs), *holders
+        )
         return root
 
     def _gradients(self) -> tuple[tuple[int, Meta] | None, ...]:
@@ -370,7 +257,7 @@ class _Alone:
             if parameter.grad is not None
         }
 
-    def _update(self) -> tuple[Ints, Ints, Ints, int] | None:
+    def _update(self) -> Made | None:
         """Let the component move what no gradient moves, and note what that makes."""
         body = getattr(self.module, "body", None)
         moves = getattr(body, "after_update", None)
@@ -397,7 +284,7 @@ class _Alone:
         held: str,
         gradients: tuple[tuple[int, Meta] | None, ...],
         weights: dict[str, int],
-        update: tuple[Ints, Ints, Ints, int] | None,
+        update: Made | None,
     ) -> Segment:
         table = self.recorder.table
         self.handed = {one[0] for one in gradients if one is not None}
@@ -478,11 +365,3 @@ class _Alone:
                 [rows["bytes_read"][r] + rows["bytes_written"][r] for r in mine], dtype=np.int64
             ),
         )
-
-
-def _like(tensor: Tensor) -> Meta:
-    """Describe the gradient that a tensor gets most often: laid out as it is, but in one piece."""
-    if tensor.dim() == 0:
-        return Meta((), (), 0, tensor.dtype, tensor.element_size())
-    strides = tuple(torch.empty(tensor.shape, dtype=tensor.dtype).stride())
-    return Meta(tuple(tensor.shape), strides, 0, tensor.dtype, tensor.numel() * tensor.element_size())
