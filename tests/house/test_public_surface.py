@@ -53,7 +53,9 @@ VERBS = {
     "app": {"--port", "--address", "--json"},
     "components": {"--json"},
     "data": {"--json"},
-    "data add": {"--label", "--input", "--as", "--shape", "--dry-run", "--json"},
+    "data add": {
+        *("--label", "--input", "--as", "--shape", "--answers", "--unit", "--dry-run", "--json")
+    },
     "data list": {"--json"},
     "data remove": {"--json"},
     "demo": {"--seed", "--json"},

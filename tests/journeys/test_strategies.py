@@ -111,6 +111,7 @@ def test_stages_a_teacher_and_several_tasks(page: Page, shoot_both: Any) -> None
     curve = page.get_by_role("img", name=re.compile("^Training loss: .*all of it from step 30"))
     expect(curve).to_be_visible()
     expect(page.get_by_text("Ended because").first).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^Learning rate: "))).to_be_visible()
     centred(page, curve)
     shoot_both(page, "strategies-2-borders")
 
@@ -163,6 +164,7 @@ def test_stages_a_teacher_and_several_tasks(page: Page, shoot_both: Any) -> None
     expect(page.get_by_text("there is no run on it alone to compare with").first).to_be_visible()
     expect(page.get_by_text("shared by 2").first).to_be_visible()
     expect(page.get_by_text("only digits_parity").first).to_be_visible()
+    expect(page.get_by_role("button", name="Train each task alone")).to_be_visible()
     shoot_both(page, "strategies-7-shared")
 
     # The data themselves.
@@ -171,4 +173,21 @@ def test_stages_a_teacher_and_several_tasks(page: Page, shoot_both: Any) -> None
     expect(page.get_by_text("Training sample 1, and its answer")).to_be_visible()
     centred(page, page.get_by_text("Training sample 1, and its answer"))
     shoot_both(page, "strategies-8-data")
+
+    # A file of one's own, whose answers are numbers; its unit goes with them.
+    pick(page, "Task", "Your own data, numbers")
+    rows = "\n".join(f"{i % 7},{i * 3 % 11},{i * 1.5}" for i in range(80))
+    fish = {
+        "name": "fish.csv",
+        "mimeType": "text/csv",
+        "buffer": f"long,high,weight\n{rows}".encode(),
+    }
+    page.locator("input[type=file]").set_input_files([fish])
+    pick(page, "Answer", "weight")
+    expect(page.get_by_role("radio", name="numbers")).to_be_checked()
+    fill(page, "Counted in", "g")
+    centred(page, page.get_by_label(re.compile("^Counted in")))
+    shoot_both(page, "strategies-9-numbers")
+    page.get_by_role("button", name="Keep it and learn from it").click()
+    expect(page.get_by_text("Metric: test mean abs error in g.")).to_be_visible()
     expect(page.get_by_test_id("stException")).to_have_count(0)

@@ -96,7 +96,8 @@ def test_classes_keep_the_id_they_had_before_there_were_numbers() -> None:
     ("answer", "words"),
     [
         (np.ones(40) * 1.5, "the same number everywhere"),
-        (1e9 + np.arange(40) * 0.01, "too little for numbers of 32 bits"),
+        (1e9 + np.arange(40) * 0.01, "does not fit into numbers of 32 bits"),
+        (np.arange(40) * 1e300, "does not fit into numbers of 32 bits"),
         (np.full(40, np.nan), "too few complete samples"),
         (np.array(["a", "b"] * 20), "'y' holds text"),
     ],

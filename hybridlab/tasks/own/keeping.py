@@ -20,7 +20,8 @@ from hybridlab.runs.home import home, unwritable
 from hybridlab.runs.record import Run
 from hybridlab.runs.store import open_store
 from hybridlab.tasks.own.reading import MAX_BYTES, MAX_VALUES, bad
-from hybridlab.tasks.own.schema import Guess, Samples, Schema, guess, samples
+from hybridlab.tasks.own.samples import Samples, samples
+from hybridlab.tasks.own.schema import Guess, Schema, guess
 from hybridlab.tasks.splits import TEN, same_samples, split_by_group
 
 SPLITS = ("train", "val", "test")

@@ -17,7 +17,7 @@ from hybridlab.training.group_spec import (
     Suggestion,
 )
 from hybridlab.ui import shell, state
-from hybridlab.ui.train.rows import Rows, begun, took
+from hybridlab.ui.train.rows import Rows, begun, took, written
 from hybridlab.validation import problems_from
 
 _COLUMNS = (
@@ -190,11 +190,7 @@ def _taken(edited: pd.DataFrame) -> list[dict[str, Any]]:
     defaults = _defaults_by_column()
     found = []
     for row in edited.to_dict("records"):
-        given = {
-            str(name): int(value) if name in _WHOLE else value
-            for name, value in row.items()
-            if not (value is None or (not isinstance(value, str) and pd.isna(value)) or value == "")
-        }
+        given = written(row, _WHOLE)
         if given.get("name"):
             found.append(
                 {k: v for k, v in _paired(given).items() if k in _PAIRS or v != defaults.get(k)}

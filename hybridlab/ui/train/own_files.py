@@ -112,7 +112,9 @@ def _corrected(guess: Guess, key: str) -> dict[str, Any]:
         return {"form": "text"}
     names = [str(column["name"]) for column in guess.columns]
     st.caption(f"Taken as {schema.form}, {guess.rows:,} samples; correct what is wrong.")
-    st.dataframe(list(guess.columns), hide_index=True)
+    st.dataframe(
+        list(guess.columns), hide_index=True, column_config={"answers": "as answers, taken as"}
+    )
     label = st.selectbox("Answer", names, index=names.index(schema.label), key=f"{key}.label")
     guessed = next((str(c["answers"]) for c in guess.columns if c["name"] == label), "")
     answers = _as(label, guessed, key)
@@ -126,7 +128,7 @@ def _corrected(guess: Guess, key: str) -> dict[str, Any]:
     numbers = [
         str(c["name"]) for c in guess.columns if c["kind"] == "number" and c["name"] != label
     ]
-    before = [name for name in schema.inputs if name in numbers]
+    before = [name for name in numbers if name in (*schema.inputs, schema.label)]
     inputs = st.multiselect(
         "Read, in this order", numbers, default=before, key=f"{key}.{label}.inputs"
     )

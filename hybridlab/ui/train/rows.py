@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from hybridlab.ui import state
@@ -33,6 +34,15 @@ def took(name: str, rows: Rows) -> None:
     """Note that these rows, which are in the settings now, came from the table itself."""
     if (kept := _kept(name)) is not None:
         state.put(f"rows.{name}", (kept[0], list(rows)))
+
+
+def written(row: Mapping[Any, Any], whole: Sequence[str]) -> dict[str, Any]:
+    """Return what a row of a table holds by its column, without empty cells; those of ``whole`` as whole numbers."""
+    return {
+        str(name): int(value) if name in whole else value
+        for name, value in row.items()
+        if not (value is None or (not isinstance(value, str) and pd.isna(value)) or value == "")
+    }
 
 
 def _kept(name: str) -> tuple[list[Any], list[Any]] | None:

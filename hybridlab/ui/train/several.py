@@ -115,7 +115,7 @@ def _how(now: dict[str, Any], change: Callable[[str, Any], None]) -> None:
         change("tasks", changed)
 
     chosen = {name: now.get(name, known[name].default) for name in _SHOWN}
-    names = [*_SHOWN, *(name for value in chosen.values() for name in _OF.get(value, ())), "main"]
+    names = [*_SHOWN, *(name for value in chosen.values() for name in _OF.get(value, ()))]
     forms.parameters([known[name] for name in names], now, "train.several.how", put, columns=2)
     words, paper = BALANCINGS[str(chosen["balancing"])]
     source = f" [Paper]({paper})." if paper else ""

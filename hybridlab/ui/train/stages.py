@@ -20,7 +20,7 @@ from hybridlab.training.stage_spec import StageSpec, Until, misfits, stage_names
 from hybridlab.ui import shell, state
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.schema import fields
-from hybridlab.ui.train.rows import Rows, begun, took
+from hybridlab.ui.train.rows import Rows, begun, took, written
 from hybridlab.validation import problems_from
 
 _CONDITIONS = ("steps", "train_accuracy", "train_loss", "metric")
@@ -200,11 +200,7 @@ def _taken(
     found: list[dict[str, Any]] = []
     problems: list[Problem] = []
     for row in edited.to_dict("records"):
-        given = {
-            str(name): int(value) if name in _WHOLE else value
-            for name, value in row.items()
-            if not (value is None or (not isinstance(value, str) and pd.isna(value)) or value == "")
-        }
+        given = written(row, _WHOLE)
         if not given.get("name"):
             continue
         before = hidden.get(str(given["name"]), {})

@@ -140,7 +140,7 @@ def test_imported_weights_stand_beside_finished_runs_and_teach(opened, runs, pub
     choose(opened, "Teacher", str(weights))
     who = {"architecture": str(design), "weights": str(weights)}
     assert {k: v for k, v in teacher(opened).items() if k in ("run", *who)} == who
-    (room,) = [n for n in opened.at.number_input if n.label == "Room to keep what the teacher says"]
+    (room,) = [n for n in opened.at.number_input if n.label.startswith("Room to keep")]
     opened.give(room, 8)
     (hidden,) = [toggle for toggle in opened.at.toggle if toggle.label == "Hidden states"]
     opened.give(hidden, True)
@@ -159,6 +159,8 @@ def test_a_file_of_weights_is_named_where_files_may_be_named(
     opened, published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     design, weights = published
+    monkeypatch.setattr(teachers, "paths_allowed", lambda: False)
+    opened.at.run()
     assert not [field for field in opened.at.text_input if field.label == "Weights"]
     assert "hybridlab import hf FOLDER" in opened.words()
     monkeypatch.setattr(teachers, "paths_allowed", lambda: True)

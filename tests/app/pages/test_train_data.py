@@ -110,6 +110,8 @@ def test_answers_that_are_numbers_are_guessed_corrected_and_told_in_their_unit(
     answer = next(s for s in visitor.at.selectbox if s.label == "Answer")
     visitor.give(answer, "weight")
     assert answers().value == "numbers", "the guess goes with the column"
+    read = next(m for m in visitor.at.multiselect if m.label == "Read, in this order")
+    assert read.value == ["long", "kind"], "what was guessed to be the answer is read then"
     visitor.give(next(t for t in visitor.at.text_input if t.label == "Counted in"), "g")
     visitor.press("own.keep")
     (made,) = keeping.kept()
