@@ -10,7 +10,7 @@ from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
 from hybridlab.ui import shell
 from hybridlab.ui.live.reader import reader
-from hybridlab.ui.memory.kind import KIND
+from hybridlab.ui.memory.kind import FUSE, KIND
 from hybridlab.ui.memory.work import Work, of_run
 from hybridlab.ui.runs.active import line
 from hybridlab.ui.runs.head import Words, head
@@ -38,12 +38,13 @@ def opened_run(run_id: str) -> Work | None:
         if st.button("Plan something", icon=":material/arrow_back:"):
             shell.go(shell.MEMORY)
         return None
-    if run.kind != KIND:
+    if run.kind not in (KIND, FUSE):
         shell.go(shell.TRAIN, run=run_id)
     batch = dict(run.spec.get("training") or {}).get("batch")
     head(run, _WORDS, [f"batch {batch}"] if batch else [])
     if run.state.active:
-        st.fragment(_progress, run_every=_EVERY_S)(run.id, run.state)
+        if run.kind == KIND:  # what fuses is followed in its own section
+            st.fragment(_progress, run_every=_EVERY_S)(run.id, run.state)
     elif run.error:
         st.error(shell.escaped(run.error.partition("\n")[0]), icon=":material/error:")
     elif run.state is not RunState.DONE:

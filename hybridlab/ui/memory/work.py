@@ -14,6 +14,7 @@ from hybridlab.planning.record import Plan
 from hybridlab.runs.record import Run
 from hybridlab.ui import predictions, state
 from hybridlab.ui.memory import measured
+from hybridlab.ui.memory.kind import FUSE
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.ui.profile.start import step_settings
 from hybridlab.ui.train import setup
@@ -80,6 +81,8 @@ def of_run(run: Run) -> Work:
         )
     preset = run.spec.get("preset")
     text = str(run.spec.get("architecture", ""))
+    if run.kind == FUSE:
+        return Work(text, str(preset) if preset else None, task, _without_plan(settings), run)
     known = measured.read(run.id)
     plan = Plan.read(run.spec.get("plan") or {}) if known is None else known.plan
     return Work(text, str(preset) if preset else None, task, _without_plan(settings), run, plan)
