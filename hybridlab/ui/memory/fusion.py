@@ -18,7 +18,7 @@ from hybridlab.ui import predictions, shell
 from hybridlab.ui.again import page_again
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.memory.kind import FUSE, FUSED_FILE
-from hybridlab.ui.memory.work import Work
+from hybridlab.ui.memory.work import Work, without_plan
 from hybridlab.ui.profile.figure import file_name, show_table
 from hybridlab.ui.profile.opened import figures
 from hybridlab.units import format_bytes, format_seconds
@@ -83,7 +83,8 @@ def _newest(work: Work, purpose: str) -> Run | None:
     def same(run: Run) -> bool:
         spec = run.spec
         mine = spec.get("architecture") == work.text and spec.get("for") == purpose
-        return mine and work.settings in (spec.get("asked"), spec.get("training"))
+        asked = (spec.get("asked"), without_plan(spec.get("training") or {}))
+        return mine and dict(work.settings) in asked
 
     runs: list[Run] = open_store().list(kind=FUSE, limit=_MOST)
     return next((run for run in runs if same(run)), None)
