@@ -113,6 +113,20 @@ class Fused:
         self._forget()
 
 
+def fuse(model: GraphModel, fusion: Fusion) -> Fused:
+    """Let a model train fused from now on.
+
+    Raises:
+        RunError: the fusion is for inference, was made for another architecture, or names what cannot be fused.
+    """
+    if not fusion.training:
+        fix = "write one with `hybridlab fuse --for training`"
+        raise RunError(Problem("fusion", "was made for inference", "for training", fix=fix))
+    made = Fused(model, fusion)
+    made.on()
+    return made
+
+
 def _of(fold: Fold) -> list[tuple[str, int]]:
     """Return each map of a fold with the place of its norm."""
     return [(name, at) for at, names in enumerate(fold.maps) for name in names]

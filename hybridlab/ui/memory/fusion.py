@@ -18,6 +18,7 @@ from hybridlab.ui import predictions, shell
 from hybridlab.ui.again import page_again
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.memory.kind import FUSE, FUSED_FILE
+from hybridlab.ui.memory.train import train_fused
 from hybridlab.ui.memory.work import Work, without_plan
 from hybridlab.ui.profile.figure import file_name, show_table
 from hybridlab.ui.profile.opened import figures
@@ -143,7 +144,16 @@ def _found(work: Work, run: Run) -> None:
         some = "; ".join(f"{one['path']} {one['why']}" for one in refused[:6])
         more = f"; and {len(refused) - 6} more" if len(refused) > 6 else ""
         st.caption(shell.escaped(f"Not fused: {some}{more}."))
-    if found["applied"]:
+    if not found["applied"]:
+        return
+    with st.container(horizontal=True):
+        if found["fusion"]["training"] and st.button(
+            "Train fused",
+            icon=":material/model_training:",
+            key=f"{work.key}.fusion.train",
+            help="Puts the fusion into the training's settings. What is learnt is the same but for rounding.",
+        ):
+            train_fused(work, found["fusion"])
         st.download_button(
             "Fusion (JSON)",
             json.dumps(found["fusion"], indent=2) + "\n",

@@ -1,6 +1,9 @@
-"""From a plan to the form of a new training that has it in its settings."""
+"""From a plan or a fusion to the form of a new training that has it in its settings."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from hybridlab.architecture import library
 from hybridlab.errors import HybridLabError
@@ -12,11 +15,20 @@ from hybridlab.ui.train.setup import DESIGN
 
 def train_with(work: Work, plan: Plan) -> None:
     """Open the form of a new training on this design and task, the plan in its settings; nothing is started."""
+    _train(work, {"plan": plan.as_dict()}, plan.batch)
+
+
+def train_fused(work: Work, fusion: Mapping[str, Any]) -> None:
+    """Open the form of a new training on this design and task, the fusion in its settings; nothing is started."""
+    _train(work, {"fusion": dict(fusion)}, int(work.settings["batch"]) if work.run else 0)
+
+
+def _train(work: Work, more: Mapping[str, Any], batch: int) -> None:
     if work.run is not None:
         _choose(work)
     name = f"settings.{work.task['name']}"
-    now = {**state.keep(name, {}), **({"batch": plan.batch} if work.run is not None else {})}
-    state.put(name, {**now, "plan": plan.as_dict()})
+    now = {**state.keep(name, {}), **({"batch": batch} if work.run is not None else {})}
+    state.put(name, {**now, **more})
     shell.go(shell.TRAIN)
 
 

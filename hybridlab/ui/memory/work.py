@@ -89,5 +89,5 @@ def of_run(run: Run) -> Work:
 
 
 def without_plan(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without a plan that they have already: it is a step's own memory that is planned."""
-    return {name: value for name, value in settings.items() if name != "plan"}
+    """Return settings without a plan or a fusion that they have already: it is the step as it is that is looked at."""
+    return {name: value for name, value in settings.items() if name not in ("plan", "fusion")}
