@@ -7,6 +7,7 @@ from hybridlab.ui.runs.active import running_now
 from hybridlab.ui.train import rates, setup, teacher
 from hybridlab.ui.train.data_card import data_card
 from hybridlab.ui.train.estimate import estimate, estimate_panel, wait_for
+from hybridlab.ui.train.fusion import fusion_panel
 from hybridlab.ui.train.own_files import own_files
 from hybridlab.ui.train.plan import plan_panel
 from hybridlab.ui.train.remedy import name_field
@@ -29,6 +30,7 @@ def new_training() -> None:
     with right:
         if text:
             plan_panel(text, task, settings)
+            fusion_panel(text, task, settings)
             with st.container(border=True):
                 found = estimate(text, task, settings)
                 estimate_panel(found)

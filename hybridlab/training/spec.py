@@ -94,6 +94,11 @@ class TrainSpec(BaseModel):
         "memory; what is learnt stays the same, bit for bit. Empty: none.",
         None,
     )
+    fusion: dict[str, Any] | None = setting(
+        "What is fused, as `hybridlab fuse --for training --output` writes it: linear maps that read one tensor run as "
+        "one product; what is learnt is the same but for rounding. Empty: nothing.",
+        None,
+    )
     residual_init: Literal["default", "depth_scaled", "zero"] = setting(
         "How the last maps of residual branches start: as drawn; smaller by the root of the number of residuals, so "
         "that their sum keeps its size; or at zero, so that each block begins as nothing but its residual. What has no "
@@ -242,6 +247,8 @@ class TrainSpec(BaseModel):
             return "a teacher's layers stand beside the student's, which a stage lets grow; take out grow or teacher"
         if self.plan is not None and (self.stages or self.tasks or self.teacher):
             return "a plan is for the same step of one model each time; take out plan, or stages, tasks and teacher"
+        if self.fusion is not None and (self.stages or self.tasks or self.teacher):
+            return "a fusion is for the same step of one model each time; take out fusion, or stages, tasks and teacher"
         return ""
 
 

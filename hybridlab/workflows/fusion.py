@@ -29,7 +29,7 @@ def fuse_training(
 
     Args:
         architecture: without the task's input and head they are supplied.
-        settings: as ``TrainSpec`` has them; a plan in them is left out.
+        settings: as ``TrainSpec`` has them; a plan or a fusion in them is left out.
         training: whether it is the training step that is fused; else the pass forward in evaluation mode.
         rounds: how many turns are timed, fewer where they take long.
         on_part: hears before each part how many of how many are done.
@@ -39,7 +39,8 @@ def fuse_training(
         TaskError: the task is unknown or does not fit.
         DeviceError: there is no such device.
     """
-    task, spec = prepare({name: value for name, value in settings.items() if name != "plan"})
+    own = ("plan", "fusion")
+    task, spec = prepare({name: value for name, value in settings.items() if name not in own})
     _check(spec)
     completed = fit(architecture, task)
     model = build(completed, task.input_type(), seed=spec.seed)

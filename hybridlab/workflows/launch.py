@@ -8,6 +8,8 @@ from typing import Any
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.hardware.devices import choose
+from hybridlab.planning.fusion.apply import fuse
+from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Plan
 from hybridlab.runs.launcher import submit
@@ -29,7 +31,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         SpecError: the architecture or a setting is wrong.
         TaskError: the task is unknown, or does not fit the architecture.
         DeviceError: the device asked for is not here.
-        RunError: a plan of the settings is another architecture's or another kind of device's.
+        RunError: a plan or a fusion of the settings is another architecture's or another kind of device's.
     """
     architecture = loads(text)
     task, spec = prepare(settings)
@@ -43,6 +45,8 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     if spec.plan is not None:
         model = build(completed, task.input_type(), device="meta")
         apply(model, Plan.read(spec.plan), choose(spec.device))
+    if spec.fusion is not None:
+        fuse(build(completed, task.input_type(), device="meta"), Fusion.read(spec.fusion))
     spec = taught(spec, completed, task)
     return {
         "name": f"{architecture.name} on {task.name}",

@@ -14,6 +14,8 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.errors import RunError, StoreError
 from hybridlab.hardware.devices import choose
 from hybridlab.hardware.meters.here import instruments
+from hybridlab.planning.fusion.apply import fuse
+from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Plan
 from hybridlab.runs.context import RunContext, Stopped
@@ -62,6 +64,8 @@ def run(
     model = build(architecture, what.input_type(), seed=spec.seed)
     if spec.plan is not None:
         apply(model, Plan.read(spec.plan), choose(spec.device))
+    if spec.fusion is not None:
+        fuse(model, Fusion.read(spec.fusion))
     write_whole(context.folder / "architecture.yaml", grown_text(text, spec.stages))
     write_whole(
         context.folder / "training.json", json.dumps(spec.model_dump(mode="json"), indent=2) + "\n"

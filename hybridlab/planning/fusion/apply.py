@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from hybridlab.architecture.model import GraphModel
 from hybridlab.errors import Problem, RunError
 from hybridlab.planning.fusion.maps import FusedLinear, Shared, Together, join, part
-from hybridlab.planning.fusion.norms import bare, bare_kind, foldable
+from hybridlab.planning.fusion.norms import bare_form, bare_kind, foldable
 from hybridlab.planning.fusion.record import Fold, Fusion
 
 
@@ -33,14 +34,18 @@ class Fused:
         products += [(name,) for name in before if not any(name in one for one in products)]
         self.products = [
             Together(
-                [modules[name] for name in names],  # type: ignore[misc]
+                [modules[name] for name in names],
                 [before.get(name) for name in names],
                 training=fusion.training,
             )
             for names in products
         ]
         self._bare = [
-            ([modules[name] for name in fold.norms], Shared(len(fold.norms)))
+            (
+                [modules[name] for name in fold.norms],
+                bare_form(modules[fold.norms[0]]),
+                Shared(len(fold.norms)),
+            )
             for fold in fusion.folds
         ]
         self._hooks: list[Any] = []
@@ -56,9 +61,9 @@ class Fused:
         if any(isinstance(one, FusedLinear) for one in self.model.modules()):
             fix = "turn it off first"
             raise RunError(Problem("fusion", "another one is applied to this model", fix=fix))
-        for norms, shared in self._bare:
+        for norms, form, shared in self._bare:
             for place, norm in enumerate(norms):
-                norm.__dict__["forward"] = functools.partial(_bare_once, norm, shared, place)
+                norm.__dict__["forward"] = functools.partial(_once, form, shared, place)
         for together in self.products:
             join(together)
             if not self.fusion.training:
@@ -74,7 +79,7 @@ class Fused:
             hook.remove()
         self._hooks.clear()
         self._forget()
-        for norms, _ in self._bare:
+        for norms, _, _ in self._bare:
             for norm in norms:
                 norm.__dict__.pop("forward", None)
         for together in self.products:
@@ -85,7 +90,7 @@ class Fused:
         return sum(one.wasted for one in self._all())
 
     def _all(self) -> list[Shared]:
-        return [one.shared for one in self.products] + [shared for _, shared in self._bare]
+        return [one.shared for one in self.products] + [shared for *_, shared in self._bare]
 
     def _forget(self) -> None:
         for one in self._all():
@@ -106,6 +111,20 @@ class Fused:
 
     def _end(self, model: nn.Module, inputs: Any, output: Any) -> None:
         self._forget()
+
+
+def fuse(model: GraphModel, fusion: Fusion) -> Fused:
+    """Let a model train fused from now on.
+
+    Raises:
+        RunError: the fusion is for inference, was made for another architecture, or names what cannot be fused.
+    """
+    if not fusion.training:
+        fix = "write one with `hybridlab fuse --for training`"
+        raise RunError(Problem("fusion", "was made for inference", "for training", fix=fix))
+    made = Fused(model, fusion)
+    made.on()
+    return made
 
 
 def _of(fold: Fold) -> list[tuple[str, int]]:
@@ -158,9 +177,9 @@ def _check(model: GraphModel, fusion: Fusion) -> None:
         raise RunError(problems)
 
 
-def _bare_once(norm: nn.Module, shared: Shared, place: int, x: Tensor) -> Tensor:
+def _once(form: Callable[[Tensor], Tensor], shared: Shared, place: int, x: Tensor) -> Tensor:
+    """Compute a bare norm, or take what was computed for another place that reads the same tensor."""
+    if len(shared) == 1:
+        return form(x)
     ready = shared.take(place, x)
-    if ready is not None:
-        return ready
-    made = bare(norm, x)
-    return shared.put(place, x, [made] * len(shared))
+    return ready if ready is not None else shared.put(place, x, [form(x)] * len(shared))

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hybridlab.architecture.model import GraphModel, GroupModule, Slot
-from hybridlab.planning.fusion.norms import bare, bare_kind, foldable
+from hybridlab.planning.fusion.norms import bare_form, bare_kind, foldable
 from hybridlab.planning.fusion.record import Fold, Fusion
 
 
@@ -242,9 +242,9 @@ def _siblings(seen: _Seen, refused: list[Refused]) -> list[tuple[str, ...]]:
     for path, x, version in seen.reads:
         by_tensor.setdefault((id(x), version), []).append(path)
     of: dict[str, set[tuple[str, ...]]] = {}
-    for names in by_tensor.values():
-        for name in names:
-            of.setdefault(name, set()).add(tuple(names))
+    for read in by_tensor.values():
+        for name in read:
+            of.setdefault(name, set()).add(tuple(read))
     groups: dict[tuple[str, ...], None] = {}
     for names in map(tuple, by_tensor.values()):
         if len(names) < 2 and names[0] not in seen.in_parts:
@@ -313,15 +313,15 @@ def _shared_bare(modules: dict[str, nn.Module], folds: Sequence[Fold]) -> Iterat
     """Let norms of one tensor give one and the same output, so that it shows who reads it."""
     last: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def once(norm: nn.Module, group: int, x: Tensor) -> Tensor:
+    def once(form: Callable[[Tensor], Tensor], group: int, x: Tensor) -> Tensor:
         if group not in last or last[group][0] is not x:
-            last[group] = x, bare(norm, x)
+            last[group] = x, form(x)
         return last[group][1]
 
     norms = [(modules[name], group) for group, fold in enumerate(folds) for name in fold.norms]
     try:
         for norm, group in norms:
-            norm.__dict__["forward"] = functools.partial(once, norm, group)
+            norm.__dict__["forward"] = functools.partial(once, bare_form(norm), group)
         yield
     finally:
         for norm, _ in norms:

@@ -59,7 +59,11 @@ class Shared:
 
 
 def _state(x: Tensor) -> tuple[int, bool]:
-    return 0 if x.is_inference() else x._version, torch.is_grad_enabled()
+    return _version(x), torch.is_grad_enabled()
+
+
+def _version(x: Tensor) -> int:
+    return 0 if x.is_inference() else x._version
 
 
 class Together:
@@ -78,6 +82,8 @@ class Together:
         self.training = training
         self.sizes = [one.out_features for one in maps]
         self.shared = Shared(len(self.maps))
+        owners = [one for one in (*self.maps, *self.norms) if one is not None]
+        self._places = [(one._parameters, name) for one in owners for name in one._parameters]
         self._stamp: list[tuple[int, int, int]] = []
         self._made: tuple[Tensor, Tensor | None] | None = None
 
@@ -99,8 +105,8 @@ class Together:
         """Return the weights (sum of out, in), one below the other, and the biases (sum of out) or None."""
         if self.training:
             return self._joined()
-        held = [t for one in (*self.maps, *self.norms) if one is not None for t in _own(one)]
-        stamp = [(id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in held]
+        held = [tensor for own, name in self._places if (tensor := own[name]) is not None]
+        stamp = [(id(one), one.data_ptr(), _version(one)) for one in held]
         if self._made is None or stamp != self._stamp:
             with torch.no_grad():
                 self._made, self._stamp = self._joined(), stamp
@@ -141,10 +147,6 @@ def part(together: Together) -> None:
         one.__class__ = nn.Linear
         for name in ("_together", "_place"):
             one.__dict__.pop(name, None)
-
-
-def _own(module: nn.Module) -> list[Tensor]:
-    return [one for one in module._parameters.values() if one is not None]
 
 
 def _folded(linear: nn.Linear, norm: nn.Module | None) -> tuple[Tensor, Tensor | None]:

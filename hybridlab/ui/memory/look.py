@@ -13,6 +13,7 @@ from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.again import page_again
 from hybridlab.ui.memory.budget import budget, take
 from hybridlab.ui.memory.fit import fit_section
+from hybridlab.ui.memory.fusion import fusion_section
 from hybridlab.ui.memory.measured import Measured, last_measured, measured_plans
 from hybridlab.ui.memory.plan import plan_section
 from hybridlab.ui.memory.timeline import timeline_section
@@ -72,6 +73,7 @@ def _drawn(work: Work, found: TradeOff, after: str) -> None:
         timeline_section(work, found, plan, after, budget_bytes)
     plan_section(work, plan, found)
     fit_section(work)
+    fusion_section(work)
 
 
 def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured], under_way: bool) -> None:

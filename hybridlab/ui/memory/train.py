@@ -1,6 +1,9 @@
-"""From a plan to the form of a new training that has it in its settings."""
+"""From a plan or a fusion to the form of a new training that has it in its settings."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from hybridlab.planning.record import Plan
 from hybridlab.ui import shell, state
@@ -10,13 +13,22 @@ from hybridlab.ui.train.source import choose
 
 def train_with(work: Work, plan: Plan) -> None:
     """Open the form of a new training on this design and task, the plan in its settings; nothing is started."""
+    _train(work, {"plan": plan.as_dict()}, plan.batch)
+
+
+def train_fused(work: Work, fusion: Mapping[str, Any]) -> None:
+    """Open the form of a new training on this design and task, the fusion in its settings; nothing is started."""
+    _train(work, {"fusion": dict(fusion)}, int(work.settings["batch"]) if work.run else 0)
+
+
+def _train(work: Work, more: Mapping[str, Any], batch: int) -> None:
     if work.run is not None:
         choose(
             work.text,
             work.preset,
             f"the plan of {work.name}",
-            {**work.settings, "task": work.task["name"], "batch": plan.batch},
+            {**work.settings, "task": work.task["name"], "batch": batch},
         )
     name = f"settings.{work.task['name']}"
-    state.put(name, {**state.keep(name, {}), "plan": plan.as_dict()})
+    state.put(name, {**state.keep(name, {}), **more})
     shell.go(shell.TRAIN)

@@ -14,6 +14,7 @@ from hybridlab.planning.record import Plan
 from hybridlab.runs.record import Run
 from hybridlab.ui import predictions, state
 from hybridlab.ui.memory import measured
+from hybridlab.ui.memory.kind import FUSE
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.ui.profile.start import step_settings
 from hybridlab.ui.train import setup
@@ -62,7 +63,7 @@ def design_form() -> Work | None:
         settings = step_settings(task, "memory")
     if not text:
         return None
-    return Work(text, preset, task, _without_plan(settings))
+    return Work(text, preset, task, without_plan(settings))
 
 
 def of_run(run: Run) -> Work:
@@ -80,11 +81,13 @@ def of_run(run: Run) -> Work:
         )
     preset = run.spec.get("preset")
     text = str(run.spec.get("architecture", ""))
+    if run.kind == FUSE:
+        return Work(text, str(preset) if preset else None, task, without_plan(settings), run)
     known = measured.read(run.id)
     plan = Plan.read(run.spec.get("plan") or {}) if known is None else known.plan
-    return Work(text, str(preset) if preset else None, task, _without_plan(settings), run, plan)
+    return Work(text, str(preset) if preset else None, task, without_plan(settings), run, plan)
 
 
-def _without_plan(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without a plan that they have already: it is a step's own memory that is planned."""
-    return {name: value for name, value in settings.items() if name != "plan"}
+def without_plan(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without a plan or a fusion that they have already: it is the step as it is that is looked at."""
+    return {name: value for name, value in settings.items() if name not in ("plan", "fusion")}

@@ -40,7 +40,7 @@ _WORDS = Words(
 
 def opened_run(run_id: str) -> Opened | None:
     """Return what a profile run became; while it is on its way, or where it failed, that is shown and None returned."""
-    run = opened.opened(run_id, KIND, _WORDS, "Profile something")
+    run = opened.opened(run_id, (KIND,), _WORDS, "Profile something")
     if run is None:
         return None
     if run.state is not RunState.DONE:

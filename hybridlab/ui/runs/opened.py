@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import streamlit as st
 
@@ -21,10 +21,10 @@ Told = Callable[[Run], tuple[float, str]]
 """Says of a run under way which share of it is done, and in words what its worker is at."""
 
 
-def opened(run_id: str, kind: str, words: Words, instead: str) -> Run | None:
+def opened(run_id: str, kinds: Collection[str], words: Words, instead: str) -> Run | None:
     """Show the head of the run of an address and return it; None where there is none, which is told.
 
-    ``instead`` is the button that leads from there to what the page is for. A run of another kind is shown on Train.
+    ``instead`` is the button that leads from there to what the page is for. A run of other kinds is shown on Train.
     """
     try:
         run = reader(run_id).look()
@@ -33,7 +33,7 @@ def opened(run_id: str, kind: str, words: Words, instead: str) -> Run | None:
         if st.button(instead, icon=":material/arrow_back:"):
             shell.go(words.page)
         return None
-    if run.kind != kind:
+    if run.kind not in kinds:
         shell.go(shell.TRAIN, run=run_id)
     batch = dict(run.spec.get("training") or {}).get("batch")
     head(run, words, [f"batch {batch}"] if batch else [])

@@ -174,3 +174,42 @@ def test_a_measurement_that_failed_says_why(visitor: Any, runs: Any) -> None:
     visitor.open("3_Runs")
     visitor.press("run.open")
     assert "no memory is left" in [error.value for error in visitor.at.error]
+
+
+def test_what_fuses_is_measured_and_shown(planned: Any, runs: Any) -> None:
+    planned.press("memory.fusion.start")
+    (run,) = runs.store.list(kind="fuse")
+    assert run.spec["for"] == "inference" and run.spec["training"]["batch"] == BATCH
+    assert any("Queued" in bar.proto.text for bar in planned.at.get("progress"))
+    middle = {"low": 0.8, "high": 0.9, "n": 21, "confidence": 0.97}
+    work = {"operators": 200, "moved_bytes": 2**20, "peak_bytes": 2**19}
+    row = {"places": 2, "error": 1e-7}
+    kept = {"name": "a + b as one product", "kept": True, "why": "is faster"}
+    slow = {"name": "c as one product", "kept": False, "why": "is not measured faster"}
+    content = {
+        "fusion": {"fingerprint": "x", "training": False, "products": [["a", "b"]], "folds": []},
+        "judged": [{**row, **kept, "ratio": {"value": 0.85, **middle}}, {**row, **slow, "ratio": None}],
+        "refused": [{"path": "root.moe.norm", "why": "is read by view, not by linear maps alone"}],
+        "plain": work, "fused": {**work, "operators": 150}, "why": "is faster",
+        "plain_ms": {"value": 2.0, **middle}, "fused_ms": {"value": 1.7, **middle},
+        "ratio": {"value": 0.85, **middle}, "error": 2e-7, "tolerance": 1e-4,
+        "applied": True, "busy": True, "others_cores": 1.5, "beside": 0,
+    }  # fmt: skip
+    run_folder(run.id).mkdir(parents=True, exist_ok=True)
+    (run_folder(run.id) / "fusion.json").write_text(json.dumps(content))
+    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
+    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
+    planned.open("5_Memory")
+    at = planned.until(lambda at: any(metric.label == "Operators" for metric in at.metric))
+    shown = {metric.label: (metric.value, metric.delta) for metric in at.metric}
+    assert shown["Operators"] == ("150", "200 as it is")
+    assert any("15.0 % less time" in box.value for box in at.success)
+    assert any("no timings" in box.value for box in at.warning)
+    (table,) = [frame.value for frame in at.dataframe if "verdict" in frame.value]
+    assert list(table["verdict"]) == ["kept", "is not measured faster"]
+    assert "is read by view" in planned.words()
+
+    content |= {"applied": False, "why": "nothing that can be fused is measured faster"}
+    (run_folder(run.id) / "fusion.json").write_text(json.dumps(content))
+    planned.open("5_Memory", run=run.id)
+    planned.until(lambda at: any("Nothing is fused" in box.value for box in at.info))
