@@ -148,36 +148,17 @@ def profile(
         TaskError: it does not fit the task.
         HybridLabError: ``batch`` does not fit what is profiled.
     """
-    from hybridlab.workflows.profile import profile_any
+    from hybridlab.workflows.profile_inputs import profile_with_inputs
 
-    design = load(subject) if isinstance(subject, str) else subject
-    where = Path(folder) if folder is not None else None
-    inputs = bool(by_input or by_size or lengths or batches)
-    if inputs and (task is None or not isinstance(design, Architecture)):
-        raise RunError(
-            Problem(
-                "task",
-                "is missing",
-                "a task and an architecture: classes and sizes are of its inputs",
-            )
-        )
-    found = profile_any(
-        design, batch, task=task, steps=steps, length=length, loss=loss, folder=where
-    )
-    if not inputs:
-        return found
-    from hybridlab.workflows.profile_inputs import with_inputs
-
-    assert isinstance(design, Architecture)
-    settings = {"task": task, **({"batch": batch} if batch is not None else {})}
-    return with_inputs(
-        found,
-        design,
-        settings,
-        by_input=by_input,
-        by_size=by_size,
-        lengths=lengths,
-        batches=batches,
+    return profile_with_inputs(
+        load(subject) if isinstance(subject, str) else subject,
+        batch,
+        {"by_input": by_input, "by_size": by_size, "lengths": lengths, "batches": batches},
+        task=task,
+        steps=steps,
+        length=length,
+        loss=loss,
+        folder=Path(folder) if folder is not None else None,
     )
 
 

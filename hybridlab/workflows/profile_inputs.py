@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from hybridlab.architecture.spec import Architecture
+from hybridlab.errors import Problem, RunError
 from hybridlab.profiling.classes import ByClass, measure_classes
 from hybridlab.profiling.record import Profile
 from hybridlab.profiling.sizes import BySize, measure_sizes, usual_sizes
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.training.precision import numerics
-from hybridlab.workflows.profile import built
+from hybridlab.workflows.profile import built, profile_any
 
 
 def with_inputs(
@@ -41,6 +44,35 @@ def with_inputs(
         sizes = profile_sizes(architecture, settings, lengths=lengths, batches=batches)
         found = replace(found, by_size=sizes)
     return found
+
+
+def profile_with_inputs(
+    subject: Architecture | nn.Module,
+    batch: Any,
+    asked: Mapping[str, Any],
+    *,
+    task: str | None = None,
+    **options: Any,
+) -> Profile:
+    """Profile as ``profile_any`` does; ``asked`` is what ``with_inputs`` is to add, on the task's own inputs.
+
+    Raises:
+        RunError: inputs are asked for and there is no task, or no architecture to fit one.
+    """
+    inputs = any(map(bool, asked.values()))
+    if inputs and (task is None or not isinstance(subject, Architecture)):
+        raise RunError(
+            Problem(
+                "task",
+                "is missing",
+                "a task and an architecture: classes and sizes are of its inputs",
+            )
+        )
+    found = profile_any(subject, batch, task=task, **options)
+    if not inputs or not isinstance(subject, Architecture):
+        return found
+    settings = {"task": task, **({"batch": batch} if batch is not None else {})}
+    return with_inputs(found, subject, settings, **asked)
 
 
 def profile_classes(

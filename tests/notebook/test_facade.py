@@ -82,6 +82,11 @@ def test_a_run_that_cannot_start_says_why(home: Path) -> None:
         hl.train(TEXT, task="party")
 
 
+def test_sizes_of_input_need_a_task(home: Path) -> None:
+    with pytest.raises(hl.HybridLabError, match="a task and an architecture"):
+        hl.profile(TEXT, 2, by_size=True)
+
+
 def test_no_runs_are_an_empty_table(home: Path) -> None:
     assert list(hl.list_runs().columns) == ["id", "name", "state", "step"]
     assert hl.list_runs().empty

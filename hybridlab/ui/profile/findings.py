@@ -8,7 +8,6 @@ from typing import Any
 
 import streamlit as st
 
-from hybridlab.profiling.findings import DESIGN, PLAN
 from hybridlab.ui import shell
 from hybridlab.ui.profile import chosen
 from hybridlab.ui.profile.figure import show_table
@@ -20,6 +19,8 @@ _SIGNS = {
     "hint": (":material/lightbulb:", "blue", "hint"),
     "note": (":material/info:", "gray", "about the measurement"),
 }
+_DESIGN, _PLAN = "design", "memory"
+"""Pages that act on findings, by their names in the table."""
 _VIEWS = {
     "overview": "overview",
     "roofline": "roofline",
@@ -75,7 +76,7 @@ def _one(opened: Opened, place: int, row: Mapping[Hashable, Any]) -> None:
                     args=(opened, "overview", known[:1]),
                     help=", ".join(map(shell.escaped, components[:8])),
                 )
-            if row["page"] == PLAN and st.button(
+            if row["page"] == _PLAN and st.button(
                 "Plan it on Memory",
                 icon=":material/savings:",
                 key=f"{opened.key}.finding.{place}.memory",
@@ -84,7 +85,7 @@ def _one(opened: Opened, place: int, row: Mapping[Hashable, Any]) -> None:
                 chosen.plan(opened)
             if (
                 known
-                and row["page"] in (DESIGN, PLAN)
+                and row["page"] in (_DESIGN, _PLAN)
                 and st.button(
                     "Open in Design",
                     icon=":material/edit:",
