@@ -58,7 +58,7 @@ def test_nodes_are_marked_on_the_canvas(page: Page, shoot_both: Any) -> None:
     expect(canvas.locator('[aria-checked="true"]')).to_have_count(2)
     panel = page.locator(".st-key-node-search")
     panel.locator("summary").click()
-    expect(panel.get_by_text("Can be built")).to_be_visible()
+    expect(panel.get_by_text("can be built")).to_be_visible()
     expect(panel.get_by_role("textbox", name="Kv heads: values")).to_be_visible()
     shoot_both(page, "search_marks")
     mamba.click()
