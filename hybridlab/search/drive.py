@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, Trial
 
 from hybridlab.errors import Problem, StoreError
 from hybridlab.runs.verdict import is_out_of_memory
+from hybridlab.search.again import SEED
 from hybridlab.search.claims import end, give_back, holders, take, tally
 from hybridlab.search.database import together
 from hybridlab.search.halving import PRICES
@@ -70,7 +71,8 @@ class Here:
     def begin(self, trial: Trial, row_P: Codes) -> None:
         """Measure a design; memory that runs out becomes the reason why it has no values."""
         try:
-            outcome = self._landscape.measure(row_P, self._seed)
+            seed = int(trial.user_attrs.get(SEED, self._seed))
+            outcome = self._landscape.measure(row_P, seed)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -13,9 +13,11 @@ from hybridlab.errors import Problem, RunError
 from hybridlab.runs import processes
 from hybridlab.runs.home import unwritable
 from hybridlab.runs.pool import child_environment, module_command
+from hybridlab.search.again import try_again
 from hybridlab.search.leases import Leases, machine
-from hybridlab.search.places import check_name, place_of, searches_folder
+from hybridlab.search.places import check_name, opened, place_of, searches_folder
 from hybridlab.search.spec import search_of
+from hybridlab.search.study import close
 
 _LAST_BYTES = 2_000
 
@@ -52,6 +54,21 @@ def resume_search(study: str, *, workers: int = 1) -> None:
     """
     _there(study)
     _spawn(study, workers=workers)
+
+
+def repeat_trial(study: str, number: int, times: int, *, workers: int = 1) -> None:
+    """Try a trial's design so many times more, with other seeds, so that it shows what its values vary by chance.
+
+    Raises:
+        RunError: there is no such study or trial, or the trial has no values.
+        StoreError: the study's storage cannot be written.
+    """
+    found = opened(study, _there(study))
+    try:
+        try_again(found, number, times)
+    finally:
+        close(found)
+    resume_search(study, workers=workers)
 
 
 def stop_search(study: str) -> int:

@@ -11,6 +11,7 @@ from hybridlab.runs.launcher import cancel, ensure_supervisor, resume, submit
 from hybridlab.runs.record import ACTIVE, Run, RunState
 from hybridlab.runs.slots import core_count
 from hybridlab.runs.store import open_store
+from hybridlab.search.again import SEED
 from hybridlab.search.claims import MOST_ATTEMPTS
 from hybridlab.search.landscape import Outcome
 from hybridlab.search.record import ARCHITECTURE, RUN
@@ -68,7 +69,7 @@ class RunSeats:
             run = submit(
                 KIND,
                 self._name(trial.number),
-                self._record(trial.number, text),
+                self._record(trial.number, text, trial.user_attrs.get(SEED)),
                 threads=self._threads,
                 device=landscape.training.device,
             )
@@ -139,19 +140,20 @@ class RunSeats:
     def _name(self, number: int) -> str:
         return f"{self._study} trial {number}"
 
-    def _record(self, number: int, text: str) -> dict[str, Any]:
+    def _record(self, number: int, text: str, seed: int | None = None) -> dict[str, Any]:
+        """Return what a run is to do; a design that is tried again with a ``seed`` is compared with nobody."""
         training = self._landscape.training.model_dump(mode="json")
         if self._rungs:  # validation falls on every rung, which are its multiples
             training["eval_every"] = self._rungs[0]
         return {
             "architecture": text,
-            "training": {**training, "seed": self._seed},
+            "training": {**training, "seed": self._seed if seed is None else int(seed)},
             "preset": None,
             "search": {
                 "study": self._study,
                 "trial": number,
                 "metric": self._landscape.metric,
                 "eta": self._eta,
-                "rungs": list(self._rungs),
+                "rungs": list(self._rungs) if seed is None else [],
             },
         }

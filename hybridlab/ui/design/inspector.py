@@ -41,6 +41,7 @@ def inspector(known: Look, *, with_actions: bool) -> None:
     if node.is_group:
         st.markdown(f"**Group {shell.escaped(node.id)}**")
     _problems(path, known)
+    _in_search(path)  # above the form, which is long for some
     if node.is_group:
         _group(path, node)
     else:
@@ -49,7 +50,6 @@ def inspector(known: Look, *, with_actions: bool) -> None:
     if wiring.open:  # what nobody sees is not drawn: each edit draws the page
         with wiring:
             _wiring(path, node)
-    _in_search(path)
     block_list(path, node)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from hybridlab.architecture.document import write_yaml
-from hybridlab.errors import HybridLabError
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.search.marking import in_words, keys_of
 from hybridlab.ui.search.marks import node_marks, widths
 from hybridlab.ui.search.source import DESIGN, SOURCE, content_of_design
-from hybridlab.ui.search.space import size, wait_for_space
+from hybridlab.ui.search.space import size_line, wait_for_space
 
 _WAIT_S = 0.1
 
@@ -21,6 +20,7 @@ def in_search(design: state.Design, path: str | None) -> None:
     if architecture is None:
         st.caption("Once the text can be read, it can be marked what may vary.")
         return
+    about = st.container()
     if path is None:
         widths(architecture, design.history)
         marked = in_words(architecture, design.history)
@@ -34,11 +34,13 @@ def in_search(design: state.Design, path: str | None) -> None:
                 node_marks(ids, node, design.history)
             else:
                 st.caption("Nothing can vary here: this component is not in the palette.")
-    try:
-        content = content_of_design(design.text, design.history)
-    except HybridLabError as error:
-        shell.problems(error.problems)
-        return
+    with about, shell.told():
+        _space(design)
+
+
+def _space(design: state.Design) -> None:
+    """Say what the space of all marks comes to, and lead to its search."""
+    content = content_of_design(design.text, design.history)
     if content is None:
         return
     text = write_yaml(content)
@@ -48,7 +50,7 @@ def in_search(design: state.Design, path: str | None) -> None:
     elif answer.problems:
         shell.problems(answer.problems)
     else:
-        size(answer.value)
+        size_line(answer.value)
     if st.button(
         "Set up the search",
         icon=":material/arrow_forward:",

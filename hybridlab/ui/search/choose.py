@@ -108,7 +108,7 @@ def _one_error(study: StudyState) -> None:
     if errors is None:
         st.caption(
             "No design was tried twice, so nothing tells how much a value varies by chance: the one-standard-error "
-            "rule, and which points cannot be told apart, need repeats."
+            "rule, and which points cannot be told apart, need repeats of a point."
         )
         return
     if not errors[0].any():

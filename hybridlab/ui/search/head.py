@@ -10,11 +10,9 @@ from hybridlab.runs.slots import core_count
 from hybridlab.search.state import StudyState
 from hybridlab.ui import shell, state
 from hybridlab.ui.again import page_again
-from hybridlab.ui.search.opened import CHANGES_S, begun, come, coming, look
+from hybridlab.ui.search.opened import CHANGES_S, NOTICE, begun, come, coming, look
 from hybridlab.ui.search.studies import back, earlier
 from hybridlab.workflows.start_search import last_words, start_search, stop_search
-
-_NOTICE = "search.notice"
 
 
 def head(name: str, study: StudyState | None) -> None:
@@ -27,8 +25,8 @@ def head(name: str, study: StudyState | None) -> None:
         st.title(shell.escaped(name), anchor=False, width="stretch")
         _badge(study, awaited)
     empty: list[Problem] = []
-    shell.problems(state.keep(_NOTICE, empty))
-    state.put(_NOTICE, [])
+    shell.problems(state.keep(NOTICE, empty))
+    state.put(NOTICE, [])
     if study is not None:
         _tally(study)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -118,16 +116,16 @@ def _go_on(name: str, study: StudyState, count: int, workers: int) -> None:
         text = write_yaml({**file, "sampler": study.about.sampler})
         start_search(text, study=name, trials=study.ended + count, workers=workers)
     except HybridLabError as error:
-        state.put(_NOTICE, list(error.problems))
+        state.put(NOTICE, list(error.problems))
 
 
 def _stop(name: str) -> None:
     try:
         if not stop_search(name):
             words = "no process of this machine works on it; stop it where it was started"
-            state.put(_NOTICE, [Problem(name, words, severity="hint")])
+            state.put(NOTICE, [Problem(name, words, severity="hint")])
     except HybridLabError as error:
-        state.put(_NOTICE, list(error.problems))
+        state.put(NOTICE, list(error.problems))
 
 
 def _words(words: str, *, missing: bool) -> None:

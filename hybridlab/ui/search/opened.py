@@ -17,6 +17,8 @@ CHANGES_S = 1.5
 _COMING_S = 60.0
 """A process that was started has shown itself by then, on a slow machine too."""
 _BEGUN = "search.begun"
+NOTICE = "search.notice"
+"""What is to be told at the head of a study when the page is drawn again."""
 
 
 def look(name: str) -> StudyState:

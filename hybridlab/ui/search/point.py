@@ -10,6 +10,7 @@ from hybridlab.architecture.compare import compare
 from hybridlab.architecture.document import dump
 from hybridlab.errors import HybridLabError
 from hybridlab.runs.home import home_id
+from hybridlab.runs.slots import core_count
 from hybridlab.search.closed_form import ClosedForm
 from hybridlab.search.landscape import ClosedFormLandscape, Objective
 from hybridlab.search.record import TrialRow
@@ -21,10 +22,13 @@ from hybridlab.ui.labels import distinct
 from hybridlab.ui.search.chosen import chosen, take
 from hybridlab.ui.search.compared import compare_button, side_by_side
 from hybridlab.ui.search.curves import curves
+from hybridlab.ui.search.opened import NOTICE, begun, coming
 from hybridlab.ui.train import setup
 from hybridlab.views.diagram import diagram_info
 from hybridlab.views.search_axes import title_of, written
+from hybridlab.workflows.start_search import repeat_trial
 
+_REPEATS = 3
 _LONGER = 4
 """A design from a search is trained so many times as long as its trial was."""
 
@@ -143,6 +147,7 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
                 _hand_over(study, text, origin)
                 shell.go(shell.PROFILE)
         compare_button(study, row)
+        _again(study, row)
         here = row.run and row.home in ("", home_id())
         if here and st.button("Its run", icon=":material/monitoring:", key="search.point.run"):
             shell.go(shell.TRAIN, run=row.run)
@@ -157,6 +162,31 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
                 type="tertiary",
                 on_click="ignore",
             )
+
+
+def _again(study: StudyState, row: TrialRow) -> None:
+    """Offer to repeat what a training measured, with other seeds; a formula's values do not vary."""
+    if row.state != "complete" or not any(
+        not one.predicted and not one.formula for one in study.objectives
+    ):
+        return
+    st.button(
+        f"Repeat × {_REPEATS}",
+        icon=":material/repeat:",
+        key="search.point.again",
+        disabled=study.living > 0 or coming(study.name),
+        on_click=partial(_repeat, study.name, row.number),
+        help="Trains this design again with other seeds, so that it shows what its values vary by chance, here and "
+        "for all points. Not while the search goes on.",
+    )
+
+
+def _repeat(study: str, number: int) -> None:
+    try:
+        begun(study)
+        repeat_trial(study, number, _REPEATS, workers=min(_REPEATS, core_count()))
+    except HybridLabError as error:
+        state.put(NOTICE, list(error.problems))
 
 
 def _hand_over(study: StudyState, text: str, origin: str) -> None:

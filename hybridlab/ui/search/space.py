@@ -57,6 +57,16 @@ def size(told: Mapping[str, Any]) -> None:
     )
 
 
+def size_line(told: Mapping[str, Any]) -> None:
+    """Say the same in a line, where there is little room."""
+    choices = sum(len(choice["values"]) > 1 for choice in told["choices"])
+    sampled, built = int(told["sampled"]), int(told["built"])
+    st.markdown(
+        f"**{format_count(told['size'])} designs** by {choices} choices; {built / max(1, sampled):.0%} of {sampled:,} "
+        "drawn at random can be built."
+    )
+
+
 def wait_for_space(text: str) -> None:
     """Draw the page again as soon as a search's text has been looked at."""
     st.fragment(_wait, run_every=0.5)(text)
