@@ -99,7 +99,8 @@ def _greedy(model: Any, prompt: torch.Tensor) -> torch.Tensor:
     """Write on with the likeliest token, the whole text read each time: the truth that our caches are held to.
 
     In transformers 5.23 ``generate`` with its own caches leaves that truth for Mamba-2 (5 of the 6 configs here), and
-    raises for one config of Bamba, one of RWKV and both of xLSTM; for all others it writes the same.
+    raises for one config of Bamba, one of RWKV and both of xLSTM; for all others it writes the same (tried with weights
+    as they start).
     """
     text = prompt
     for _ in range(WRITTEN):
