@@ -55,7 +55,7 @@ def kernel_for(name: Name, *tensors: Tensor) -> Callable[..., Tensor] | None:
 
     The first tensor is the sequence; ``ssd`` takes rates of decay (H) in place of the decays themselves.
     """
-    # Fake tensors and those of function transforms are subclasses; kernels need real memory.
+    # Fake tensors are subclasses; kernels need real memory.
     first = tensors[0]
     if not first.is_cuda or type(first) is not Tensor or torch.compiler.is_compiling():
         return None
