@@ -115,9 +115,10 @@ class FileShelf(_Shelf):
         start = self._bytes
         whole = -(-size // _PAGE) * _PAGE
         try:
-            os.posix_fallocate(
-                self._file, start, whole
-            )  # a full disk is told here, not by a signal
+            if hasattr(os, "posix_fallocate"):  # a full disk is told here, not by a signal
+                os.posix_fallocate(self._file, start, whole)
+            else:
+                os.ftruncate(self._file, start + whole)
             mapped = mmap.mmap(self._file, size, offset=start)
         except OSError as error:
             raise RunError(

@@ -185,7 +185,7 @@ def plan_step(
     """
     check_planned(spec)
     roofline = this_cpu(torch.get_num_threads())
-    inference = infer(completed, task.input_type())
+    inference = infer(completed, task.input_type(), batch=spec.batch, length=task.length)
     if inference.errors:
         raise SpecError(inference.errors)
     data = task.train_batch(0, spec.batch, spec.seed)
@@ -268,9 +268,5 @@ def _runs(plan: Plan) -> list[list[str]]:
 
 
 def _point(plan: Plan, figures: Figures, source: str) -> dict[str, Any]:
-    return {
-        "plan": _runs(plan),
-        "offload": list(plan.offload),
-        **figures.model_dump(),
-        "source": source,
-    }
+    away = {"offload": list(plan.offload)} if plan.offload else {}
+    return {"plan": _runs(plan), **away, **figures.model_dump(), "source": source}

@@ -52,7 +52,10 @@ def test_a_preset_is_planned_and_measured(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_table_says_what_json_says(cli: Cli) -> None:
-    said = cli("plan", "mamba2_mini", "--task", "mqar", "--batch", "4", "--budget", "100%")
+    said = cli(
+        "plan", "mamba2_mini", "--task", "mqar", "--batch", "4", "--budget", "100%",
+        "--offload", "same",
+    )  # fmt: skip
     assert said.code == 0
     assert "plans that no other beats" in said.out and "with the plan" in said.out
 
@@ -76,6 +79,7 @@ def test_what_fits_a_card_is_found(cli: Cli) -> None:
         ([], "budget"),
         (["--budget", "50%", "--fit", "T4"], "budget"),
         (["--fit", "T4", "--apply"], "fit"),
+        (["--fit", "T4", "--offload", "same"], "fit"),
         (["--fit", "a toaster"], "fit"),
     ],
 )

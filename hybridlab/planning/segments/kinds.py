@@ -55,7 +55,7 @@ class Kind:
         return Instruction("", "", self.form, module, self.order, 0)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=512)
 def recorded(kind: Kind, inputs: tuple[Given, ...], asked: Asked | None) -> Segment:
     """Record an instruction alone, or return what is remembered of it; called among fake tensors.
 
