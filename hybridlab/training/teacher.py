@@ -20,6 +20,8 @@ from hybridlab.runs.home import home, run_folder
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit
 from hybridlab.tasks.registry import task as make_task
+from hybridlab.training.defaults import task_of
+from hybridlab.training.spec import make
 from hybridlab.training.teacher_spec import LATEST, TeacherSpec
 from hybridlab.training.weights import load_weights, read_tensors
 
@@ -140,7 +142,7 @@ def _finished() -> list[Path]:
 
 
 def _of_run(run: str) -> tuple[Architecture, Path]:
-    """Return a finished run's architecture, with the input and the head of its own task, and its weights."""
+    """Return a finished run's architecture, with the input and the heads of its own task or tasks, and its weights."""
     try:
         folder = run_folder(run)
     except HybridLabError as error:
@@ -159,7 +161,10 @@ def _of_run(run: str) -> tuple[Architecture, Path]:
     try:
         text = (folder / ARCHITECTURE).read_text(encoding="utf-8")
         training = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
-        own = make_task(str(training["task"]), **dict(training.get("task_params") or {}))
+        params = dict(training.get("task_params") or {})
+        several = training.get("tasks")
+        # The head of the first of several tasks is what such a run answers, and its other heads teach nobody.
+        own = task_of(make(training)) if several else make_task(str(training["task"]), **params)
         return fit(loads(text), own), folder / WEIGHTS
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SpecError(Problem("teacher.run", f"its folder cannot be read: {error}")) from None

@@ -19,6 +19,7 @@ from hybridlab.architecture.importers.huggingface import read_file
 from hybridlab.cli import run
 from hybridlab.errors import HybridLabError
 from hybridlab.tasks.registry import task
+from hybridlab.training.imported import imported
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
 from hybridlab.workflows.weighted import weighted
@@ -112,6 +113,8 @@ def test_the_command_line_brings_weights_along(
     design, own = tmp_path / "llama.yaml", tmp_path / "llama.safetensors"
     code, said = cli("import", "hf", folder, "-o", design, "--weights", own)
     assert code == 0 and said["architecture"] == str(design)
+    offered = [one for one in imported() if one.weights == str(own)]
+    assert [one.architecture for one in offered] == [str(design)], "it may teach on the Train page"
     for name, weights in (("again", own), ("straight", folder)):
         out = tmp_path / name
         code, said = cli("export", "hf", design, "--weights", weights, "-o", out)

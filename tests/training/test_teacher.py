@@ -8,14 +8,20 @@ from typing import Any
 
 import pytest
 
+from hybridlab.architecture.model import build
 from hybridlab.errors import SpecError
 from hybridlab.runs.home import run_folder
 from hybridlab.tasks.base import Task
-from hybridlab.tasks.registry import task
+from hybridlab.tasks.registry import fit, task
+from hybridlab.training.defaults import task_of
+from hybridlab.training.evaluation import evaluate
 from hybridlab.training.loop import train
+from hybridlab.training.precision import numerics
 from hybridlab.training.spec import TrainSpec
-from hybridlab.training.teacher import newest, settled
+from hybridlab.training.teacher import find_teacher, newest, settled
 from hybridlab.training.teacher_spec import TeacherSpec
+from hybridlab.training.weights import load_weights, read_tensors
+from hybridlab.workflows.distill import outcome
 from tests.training.conftest import Finished, Tiny
 
 Settings = Callable[..., TrainSpec]
@@ -107,3 +113,24 @@ def test_weights_in_a_file_teach_too(
     wrong = {**files, "architecture": "lstm_mini"}
     with pytest.raises(SpecError, match="another architecture"):
         train(tiny(parity), parity, _spec(settings, parity, **wrong), folder=tmp_path / "x")
+
+
+def test_a_run_on_several_tasks_teaches_its_first(
+    tiny: Tiny, settings: Settings, finished: Finished, tmp_path: Path
+) -> None:
+    tasks = {"of": [{"task": "digits_sequence"}, {"task": "digits_parity"}], "sampling": "joint"}
+    several = task_of(settings(task="digits_sequence", task_params={}, tasks=tasks))
+    what = several.first
+    run = finished(several, task=what.name, task_params={}, tasks=tasks)
+    student, spec = tiny(what), _spec(settings, what, run=run, hidden={})
+    told = train(student, what, spec, folder=tmp_path / "run")
+    found = outcome(student, what, spec, told.metrics)
+    weights = read_tensors(run_folder(run) / "weights.safetensors")
+    own = build(
+        fit(find_teacher(spec.teacher, what).architecture, several), what.input_type(), seed=1
+    )
+    load_weights(own, weights, tmp_path)
+    own.leaving = False
+    alone = evaluate(own.eval(), what, what.test_splits, numerics(spec), 64)
+    assert found["teacher"]["metrics"] == pytest.approx(alone)
+    assert found["saved"]["flops_per_sample"] != 0

@@ -122,6 +122,27 @@ def test_a_running_run_shows_progress_time_left_and_its_points(visitor, runs) ->
     assert ":blue-badge[:material/play_circle: running]" in visitor.words()
 
 
+def test_going_back_by_itself_is_allowed_on_the_page_and_told(visitor, runs) -> None:
+    at = visitor.open("2_Train")
+    for name in ("rollbacks", "rollback_rate"):
+        assert held(at.number_input, f"train.digits_sequence.{name}").label
+    visitor.give(held(at.number_input, "train.digits_sequence.rollbacks"), 2)
+    visitor.give(held(visitor.at.toggle, "train.digits_sequence.deterministic"), True)
+    visitor.until(estimated)
+    visitor.press("Start training")
+    (run,) = runs.store.list()
+    training = run.spec["training"]
+    assert (training["rollbacks"], training["deterministic"]) == (2, True)
+    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
+    told = {"rollbacks": 1.0, "rate_factor": 0.5, "loss_spike": 3.2}
+    points = [Point(4, name, value, 1.0) for name, value in told.items()]
+    runs.store.leases.beat(Lease(run.id, "token"), points, step=4, steps=10)
+    visitor.until(lambda at: len(at.warning) == 2)
+    back, spike = (warning.value for warning in visitor.at.warning)
+    assert "once of at most 2" in back and "times 0.5" in back
+    assert "3.2 times what it was" in spike
+
+
 def test_a_finished_run_shows_its_result_beside_what_needs_no_learning(visitor, runs) -> None:
     run = runs.ended("mine", metrics={"test_accuracy_96": 0.875, "test_accuracy": 0.9}, text=TEXT)
     (run_folder(run.id) / "log.txt").write_text("all went well\n")
