@@ -163,7 +163,7 @@ def test_a_fusion_of_another_design_is_told_on_the_train_page(opened: Any) -> No
     opened.at.session_state["hybridlab"]["settings.parity"] = {"fusion": fusion.as_dict()}
     opened.open("2_Train")
     assert any("measured for another architecture" in error.value for error in opened.at.error)
-    assert "2 linear maps run as 1 products" in opened.words()
+    assert "2 linear maps run as 1 product." in opened.words()
     opened.press("train.fusion.remove")
     assert not opened.at.error and "linear maps run" not in opened.words()
 
