@@ -37,8 +37,9 @@ def fusion_panel(text: str, task: Mapping[str, Any], settings: Mapping[str, Any]
 
 def _told(fusion: Fusion, text: str, task: Mapping[str, Any]) -> None:
     maps = sum(len(names) for names in fusion.products)
+    products = "product" if len(fusion.products) == 1 else "products"
     st.markdown(
-        f"{maps} linear maps run as {len(fusion.products)} products. Weights keep their names, so what is saved is as "
+        f"{maps} linear maps run as {len(fusion.products)} {products}. Weights keep their names, so what is saved is as "
         "without it; what is learnt is the same but for rounding."
     )
     architecture = state.parsed(text)[0]

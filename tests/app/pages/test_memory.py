@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hybridlab.architecture import library
+from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.record import Figures, Plan
 from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.leases import Lease
@@ -155,6 +156,16 @@ def test_a_plan_of_another_design_is_told_on_the_train_page(opened: Any) -> None
     opened.at.session_state["hybridlab"]["settings.parity"] = {"plan": {"version": 7}}
     opened.open("2_Train")
     assert any("plan" in error.value for error in opened.at.error)
+
+
+def test_a_fusion_of_another_design_is_told_on_the_train_page(opened: Any) -> None:
+    fusion = Fusion(fingerprint="x", training=True, products=(("a", "b"),))
+    opened.at.session_state["hybridlab"]["settings.parity"] = {"fusion": fusion.as_dict()}
+    opened.open("2_Train")
+    assert any("measured for another architecture" in error.value for error in opened.at.error)
+    assert "2 linear maps run as 1 product." in opened.words()
+    opened.press("train.fusion.remove")
+    assert not opened.at.error and "linear maps run" not in opened.words()
 
 
 @pytest.mark.parametrize("bad", ["nosuchrun000", "../../etc"])
