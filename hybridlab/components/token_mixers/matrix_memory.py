@@ -62,8 +62,12 @@ def recall(
 
 def kernel_of(tensor: Tensor) -> str:
     """Return what ``recall`` runs for such a tensor: ``fla`` or ``plain``."""
-    # Fake tensors and those of function transforms are subclasses; kernels need real memory.
-    real = type(tensor) is Tensor and not torch.compiler.is_compiling()
+    # Kernels need real memory: fake tensors are a subclass, those of function transforms are not.
+    real = (
+        type(tensor) is Tensor
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
     return "fla" if real and tensor.is_cuda and not fla_kernels.missing() else "plain"
 
 

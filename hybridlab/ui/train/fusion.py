@@ -39,8 +39,8 @@ def _told(fusion: Fusion, text: str, task: Mapping[str, Any]) -> None:
     maps = sum(len(names) for names in fusion.products)
     products = "product" if len(fusion.products) == 1 else "products"
     st.markdown(
-        f"{maps} linear maps run as {len(fusion.products)} {products}. Weights keep their names, so what is saved is as "
-        "without it; what is learnt is the same but for rounding."
+        f"{maps} linear maps run as {len(fusion.products)} {products}. Weights keep their names, so what is saved is "
+        "as without it; what is learnt is the same but for rounding."
     )
     architecture = state.parsed(text)[0]
     if architecture is None:
