@@ -29,8 +29,11 @@ from tests.faults.test_search_kills import FILE, finished
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'hybridlab[cluster]'")
 
-KILLS = int(os.environ.get("HYBRIDLAB_RAY_KILLS", "2"))
-"""How many kills there are, of which the last and every fifth one are of the driver; ``make faults`` kills 50 times."""
+KILLS = int(os.environ.get("HYBRIDLAB_RAY_KILLS", "0"))
+"""How many kills there are, of which the last and every fifth one are of the driver; ``make faults`` kills 50 times.
+
+``make test`` leaves them out: Ray gives its own processes 30 seconds to start, which beside other tests may be too few.
+"""
 STUDY = "killed"
 FOREVER = 100_000
 
@@ -109,6 +112,7 @@ class Search:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not KILLS, reason="kills on Ray run by make faults: HYBRIDLAB_RAY_KILLS is 0")
 @pytest.mark.timeout(3000)
 @pytest.mark.xdist_group("ray")
 def test_workers_and_drivers_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
