@@ -201,7 +201,12 @@ def blocks(count: int, state: int = 16) -> Architecture:
 
 def speed(count: int) -> dict[str, float]:
     """Time curves for so many blocks, as wall clock and processor: the first, the same again, edits, a whole trace."""
-    asked = {"batch": 8, "length": 64, "roofline": this_cpu(1), "calibration": Calibration()}
+    asked: dict[str, Any] = {
+        "batch": 8,
+        "length": 64,
+        "roofline": this_cpu(1),
+        "calibration": Calibration(),
+    }
 
     def once(architecture: Architecture) -> tuple[float, float]:
         began = time.perf_counter(), time.process_time()
