@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.emitter import Emitter
 from ruamel.yaml.error import YAMLError
 
 from hybridlab.architecture import recent
@@ -368,8 +369,19 @@ class _Yaml(YAML):
         return []
 
 
+class _Emitter(Emitter):
+    """Puts in quotes what ruamel would write plainly within brackets and then not read again, such as ``?0``."""
+
+    def analyze_scalar(self, scalar: Any) -> Any:
+        analysis = super().analyze_scalar(scalar)
+        if scalar.startswith("?"):
+            analysis.allow_flow_plain = False
+        return analysis
+
+
 def _yaml() -> YAML:
     yaml = _Yaml(typ="rt")
+    yaml.Emitter = _Emitter
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)

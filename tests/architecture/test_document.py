@@ -199,6 +199,13 @@ def test_any_architecture_round_trips(architecture):
     assert again.fingerprint == architecture.fingerprint
 
 
+@pytest.mark.parametrize("value", ["?0", "?", ":0", "-0", "- a", "a ?b", "a: b", "#a", "a #b"])
+def test_a_word_that_yaml_could_take_for_something_else_round_trips(value):
+    node = Node(id="a", use="mlp", params={"word": value})
+    architecture = Architecture(name=value, width=8, nodes=(node,))
+    assert loads(dump(architecture)) == architecture
+
+
 @settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text):
