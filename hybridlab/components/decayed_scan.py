@@ -112,6 +112,12 @@ def lower_decays(rows_d: Tensor, columns_c: Tensor, diagonal: int = 0) -> Tensor
     return exponents_dc.add_(hidden_dc).exp_()
 
 
+def add_product(to: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Return ``to + left @ right`` over all sequences and chunks (N, n, ...), in one step."""
+    added = torch.baddbmm(to.flatten(0, 1), left.flatten(0, 1), right.flatten(0, 1))
+    return added.view(to.shape)
+
+
 def decayed_step(
     state_BHKV: Tensor, q_BHK: Tensor, k_BHK: Tensor, v_BHV: Tensor, log_decay_BHK: Tensor
 ) -> tuple[Tensor, Tensor]:

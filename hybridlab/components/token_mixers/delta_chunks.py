@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hybridlab.components.decayed_scan import add_product
 from hybridlab.components.token_mixers.decayed_scores import (
     decayed_scores,
     decayed_scores_backward,
@@ -67,64 +68,90 @@ class _Delta(torch.autograd.Function):
 
 def _delta_forward(
     q: Tensor, k: Tensor, v: Tensor, total: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
     """Return the output, and what backward needs."""
-    decays = head_decays(total)
-    scores = decayed_scores(torch.stack((q, k), dim=-2), k, total, decays)
-    weights, overlaps = scores.unbind(-2)
-    inverse = unit_lower_inverse((overlaps * beta.unsqueeze(-1)).tril_(-1))
+    decays, beta_Nnc1 = head_decays(total), beta.unsqueeze(-1)
+    weights, overlaps = _scores(q, k, total, decays)
+    inverse = unit_lower_inverse((overlaps * beta_Nnc1).tril_(-1))
     from_start = total.exp()
-    parts = inverse @ torch.cat((k * from_start, v), dim=-1).mul_(beta.unsqueeze(-1))
+    reads, values = inverse @ (k * from_start * beta_Nnc1), inverse @ (v * beta_Nnc1)
     last = total[..., -1:, :]
-    written, kept = k * (last - total).exp(), last.exp().transpose(-1, -2)
     if v.shape[1] > 1:
-        corrected, before = _forward_over_chunks(parts, written, kept)
+        written, kept = k * (last - total).exp(), last.exp().mT
+        corrected, before = _forward_over_chunks(reads, values, written, kept)
         o = weights @ corrected
         o = o + (q * from_start) @ before
     else:
-        corrected, before = parts[..., k.shape[-1] :], None
+        corrected, before = values, None
         o = weights @ corrected
-    return o, decays, scores, inverse, parts, corrected, before
+    return o, decays, weights, overlaps, inverse, reads, values, corrected, before
+
+
+def _scores(q: Tensor, k: Tensor, total: Tensor, decays: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return what queries and keys weigh earlier keys with, (N, n, c, c) each.
+
+    Where a head has one decay they are two products: side by side they would lie in one tensor of twice the size, which
+    for long sequences is more than the allocator keeps, and be read in strides.
+    """
+    if decays is not None:
+        return (q @ k.mT).mul_(decays), (k @ k.mT).mul_(decays)
+    weights, overlaps = decayed_scores(torch.stack((q, k), dim=-2), k, total, None).unbind(-2)
+    return weights, overlaps
+
+
+def _scores_backward(
+    grad_weights: Tensor,
+    grad_overlaps: Tensor,
+    q: Tensor,
+    k: Tensor,
+    total: Tensor,
+    decays: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of the queries, of the keys that read, and of the keys that are read."""
+    if decays is not None:
+        grad_weights, grad_overlaps = grad_weights * decays, grad_overlaps * decays
+        grad_columns = add_product(grad_weights.mT @ q, grad_overlaps.mT, k)
+        return grad_weights @ k, grad_overlaps @ k, grad_columns
+    grad = torch.stack((grad_weights, grad_overlaps), dim=-2)
+    grad_rows, grad_columns = decayed_scores_backward(
+        grad, torch.stack((q, k), dim=-2), k, total, None
+    )
+    grad_q, grad_k = grad_rows.unbind(-2)
+    return grad_q, grad_k, grad_columns
 
 
 def _delta_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    q, k, v, total, beta, decays, scores, inverse, parts, corrected, before = ctx.saved_tensors
-    weights, overlaps = scores.unbind(-2)
+    q, k, v, total, beta, decays, *kept = ctx.saved_tensors
+    weights, overlaps, inverse, reads, values, corrected, before = kept
     last = total[..., -1:, :]
     from_start, to_end = total.exp(), (last - total).exp()
     beta_Nnc1 = beta.unsqueeze(-1)
 
-    grad_corrected = weights.transpose(-1, -2) @ grad
-    grad_weights = grad @ corrected.transpose(-1, -2)
+    grad_corrected = weights.mT @ grad
+    grad_weights = grad @ corrected.mT
     after = None
     if before is not None:
-        grad_before = (q * from_start).transpose(-1, -2) @ grad
+        grad_before = (q * from_start).mT @ grad
         grad_corrected, after = _backward_over_chunks(
-            grad_corrected, grad_before, parts, k * to_end, last.exp().transpose(-1, -2)
+            grad_corrected, grad_before, reads, k * to_end, last.exp().mT
         )
-        grad_reads = (grad_corrected @ before.transpose(-1, -2)).neg_()
+        grad_reads = (grad_corrected @ before.mT).neg_()
     else:
         grad_reads = torch.zeros_like(k)
 
-    solved = inverse.transpose(-1, -2) @ torch.cat((grad_reads, grad_corrected), dim=-1)
-    grad_system = (solved @ parts.transpose(-1, -2)).neg_().tril_(-1)
-    of_k, of_v = torch.split(solved, [k.shape[-1], v.shape[-1]], dim=-1)
-    reads = k * from_start
-    grad_beta = (of_k * reads).sum(-1) + (of_v * v).sum(-1) + (grad_system * overlaps).sum(-1)
+    of_k, of_v = inverse.mT @ grad_reads, inverse.mT @ grad_corrected
+    grad_system = add_product(of_k @ reads.mT, of_v, values.mT).neg_().tril_(-1)
+    k_start = k * from_start
+    grad_beta = (of_k * k_start).sum(-1) + (of_v * v).sum(-1) + (grad_system * overlaps).sum(-1)
     grad_v = of_v * beta_Nnc1
 
-    grad_rows, grad_columns = decayed_scores_backward(
-        torch.stack((grad_weights, grad_system.mul_(beta_Nnc1)), dim=-2),
-        torch.stack((q, k), dim=-2),
-        k,
-        total,
-        decays,
+    grad_q, grad_k, grad_columns = _scores_backward(
+        grad_weights, grad_system.mul_(beta_Nnc1), q, k, total, decays
     )
-    grad_q, grad_k = grad_rows.unbind(-2)
     grad_k = torch.addcmul(grad_k, of_k * beta_Nnc1, from_start)
     if before is not None and after is not None:
-        grad_q = torch.addcmul(grad_q, grad @ before.transpose(-1, -2), from_start)
-        grad_columns += (corrected @ after.transpose(-1, -2)).mul_(to_end)
+        grad_q = torch.addcmul(grad_q, grad @ before.mT, from_start)
+        grad_columns += (corrected @ after.mT).mul_(to_end)
     grad_total = None
     if ctx.needs_input_grad[3]:
         grad_total = torch.addcmul(q * grad_q, k, grad_k - grad_columns)
@@ -148,33 +175,30 @@ def unit_lower_inverse(strict_cc: Tensor) -> Tensor:
 
 
 def _forward_over_chunks(
-    parts_NncX: Tensor, written_NncK: Tensor, kept_NnK1: Tensor
+    reads_NncK: Tensor, values_NncV: Tensor, written_NncK: Tensor, kept_NnK1: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the corrected values u = U - W S (N, n, c, V) and the state S before each chunk (N, n, K, V)."""
     chunks, keys = written_NncK.shape[1], written_NncK.shape[-1]
-    values = parts_NncX.shape[-1] - keys
-    state_NKV = parts_NncX.new_zeros(parts_NncX.shape[0], keys, values)
+    state_NKV = values_NncV.new_zeros(values_NncV.shape[0], keys, values_NncV.shape[-1])
     corrected, before = [], []
-    for parts_NcX, written_NcK, kept_NK1 in zip(
-        parts_NncX.unbind(1),
+    for reads_NcK, values_NcV, written_NcK, kept_NK1 in zip(
+        reads_NncK.unbind(1),
+        values_NncV.unbind(1),
         written_NncK.unbind(1),
         kept_NnK1.expand(-1, chunks, -1, -1).unbind(1),
         strict=True,
     ):
-        reads_NcK, values_NcV = torch.split(parts_NcX, [keys, values], dim=-1)
         corrected_NcV = torch.baddbmm(values_NcV, reads_NcK, state_NKV, alpha=-1)
         before.append(state_NKV)
         corrected.append(corrected_NcV)
-        state_NKV = torch.baddbmm(
-            state_NKV * kept_NK1, written_NcK.transpose(-1, -2), corrected_NcV
-        )
+        state_NKV = torch.baddbmm(state_NKV * kept_NK1, written_NcK.mT, corrected_NcV)
     return torch.stack(corrected, 1), torch.stack(before, 1)
 
 
 def _backward_over_chunks(
     grad_corrected_NncV: Tensor,
     grad_before_NnKV: Tensor,
-    parts_NncX: Tensor,
+    reads_NncK: Tensor,
     written_NncK: Tensor,
     kept_NnK1: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -182,16 +206,16 @@ def _backward_over_chunks(
 
     What comes in are the parts of those gradients that do not pass through later states.
     """
-    chunks, keys = written_NncK.shape[1], written_NncK.shape[-1]
+    chunks = written_NncK.shape[1]
     after_NKV = torch.zeros_like(grad_before_NnKV[:, 0])
     grads, afters = [], []
-    for grad_NcV, grad_before_NKV, parts_NcX, written_NcK, kept_NK1 in zip(
+    for grad_NcV, grad_before_NKV, reads_NcK, written_NcK, kept_NK1 in zip(
         *(
             reversed(part.unbind(1))
             for part in (
                 grad_corrected_NncV,
                 grad_before_NnKV,
-                parts_NncX,
+                reads_NncK,
                 written_NncK,
                 kept_NnK1.expand(-1, chunks, -1, -1),
             )
@@ -202,9 +226,6 @@ def _backward_over_chunks(
         grads.append(grad_NcV)
         afters.append(after_NKV)
         after_NKV = torch.baddbmm(
-            torch.addcmul(grad_before_NKV, after_NKV, kept_NK1),
-            parts_NcX[..., :keys].transpose(-1, -2),
-            grad_NcV,
-            alpha=-1,
+            torch.addcmul(grad_before_NKV, after_NKV, kept_NK1), reads_NcK.mT, grad_NcV, alpha=-1
         )
     return torch.stack(grads[::-1], 1), torch.stack(afters[::-1], 1)

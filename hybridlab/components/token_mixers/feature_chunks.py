@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hybridlab.components.decayed_scan import states_after, states_before
+from hybridlab.components.decayed_scan import add_product, states_after, states_before
 from hybridlab.components.token_mixers.decayed_scores import (
     Local,
     by_eights,
@@ -58,7 +58,7 @@ def _forward(
         return weights @ v, weights, None
     reads, writes = _from_start(local), _to_end(local, total)
     before = states_before(_scaled(local.keys, writes).mT @ v, total[..., -1, :])
-    o = _add_product(weights @ v, _scaled(local.rows.squeeze(-2), reads), before)
+    o = add_product(weights @ v, _scaled(local.rows.squeeze(-2), reads), before)
     return o, weights, before
 
 
@@ -72,7 +72,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         reads, writes = _from_start(local), _to_end(local, total)
         grad_before = _scaled(local.rows.squeeze(-2), reads).mT @ grad
         after = states_after(grad_before, total[..., -1, :])
-        grad_v = _add_product(grad_v, _scaled(local.keys, writes), after)
+        grad_v = add_product(grad_v, _scaled(local.keys, writes), after)
         by_eights(grad_q).addcmul_(by_eights(grad @ before.mT), reads)
         by_eights(grad_k).addcmul_(by_eights(v @ after.mT), writes)
     grad_total = None
@@ -97,9 +97,3 @@ def _to_end(local: Local, total: Tensor) -> Tensor:
 def _scaled(x_NncK: Tensor, decays: Tensor) -> Tensor:
     """Return positions times the number of their block of eight (N, n, c, K)."""
     return (by_eights(x_NncK) * decays).flatten(-3, -2)
-
-
-def _add_product(to: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Return ``to + left @ right`` over all chunks, in one step."""
-    added = torch.baddbmm(to.flatten(0, 1), left.flatten(0, 1), right.flatten(0, 1))
-    return added.view(to.shape)

@@ -15,7 +15,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hybridlab.components.decayed_scan import lower_decays, states_after, states_before
+from hybridlab.components.decayed_scan import (
+    add_product,
+    lower_decays,
+    states_after,
+    states_before,
+)
 from hybridlab.components.token_mixers.feature_chunks import feature_chunks
 
 
@@ -138,9 +143,9 @@ class _Undecayed(torch.autograd.Function):
             grad_v = weights.mT @ grad
             if before is not None:
                 after = handed_back(q.mT @ grad, grad.new_zeros(1, 1, 1))
-                grad_q = _add_product(grad_q, grad, before.mT)
-                grad_k = _add_product(grad_k, v, after.mT)
-                grad_v = _add_product(grad_v, k, after)
+                grad_q = add_product(grad_q, grad, before.mT)
+                grad_k = add_product(grad_k, v, after.mT)
+                grad_v = add_product(grad_v, k, after)
         return grad_q, grad_k, grad_v
 
 
@@ -151,15 +156,9 @@ def _undecayed_forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor,
     if v.shape[1] == 1:
         return o, weights, None
     before = _summed(k.mT @ v)
-    return _add_product(o, q, before), weights, before
+    return add_product(o, q, before), weights, before
 
 
 def _summed(updates_NnKV: Tensor) -> Tensor:
     """Return the sum of the updates before each chunk (N, n, K, V)."""
     return carried(updates_NnKV, updates_NnKV.new_zeros(1, 1, 1))
-
-
-def _add_product(to: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Return ``to + left @ right`` over all chunks, in one step."""
-    added = torch.baddbmm(to.flatten(0, 1), left.flatten(0, 1), right.flatten(0, 1))
-    return added.view(to.shape)
