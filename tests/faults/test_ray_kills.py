@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import ray  # noqa: F401  (not left out where it is missing: it belongs to the extra dev)
 from optuna.trial import FrozenTrial, TrialState
 
 from hybridlab.runs import processes
@@ -26,8 +27,6 @@ from hybridlab.search.places import opened
 from hybridlab.search.study import REASON, close
 from hybridlab.workflows.search import begin_search, work_on
 from tests.faults.test_search_kills import FILE, finished
-
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'hybridlab[cluster]'")
 
 KILLS = int(os.environ.get("HYBRIDLAB_RAY_KILLS", "0"))
 """How many kills there are, of which the last and every fifth one are of the driver; ``make faults`` kills 50 times.
