@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hybridlab.components.base import BuildContext, Component
 from hybridlab.components.registry import palette
-from hybridlab.components.token_mixers import fla_kernels
+from hybridlab.components.token_mixers import fla_kernels, matrix_memory
 from hybridlab.components.token_mixers.delta_chunks import delta_chunks, unit_lower_inverse
 from hybridlab.components.token_mixers.gla_chunks import gla_chunks
 from hybridlab.components.token_mixers.matrix_memory import (
@@ -69,7 +69,10 @@ def _run(form: Callable[..., Tensor], given: dict[str, Tensor | None]) -> dict[s
 @pytest.mark.parametrize("shape", DECAY_SHAPES)
 @pytest.mark.parametrize("delta", [False, True])
 def test_a_memory_at_any_decay(kind: str, chunk: int, shape: str, delta: bool) -> None:
-    given = _drawn(shape, kind, delta)
+    _check_memory(_drawn(shape, kind, delta), chunk)
+
+
+def _check_memory(given: dict[str, Tensor | None], chunk: int) -> None:
     got = _run(lambda *parts: recall(*parts, chunk=chunk), given)
     wide = {name: None if x is None else x.double() for name, x in given.items()}
     for what, want in _run(recall_loop, wide).items():
@@ -88,7 +91,22 @@ def test_gradients_written_by_hand(size: int, chunks: int) -> None:
     total = draw(size).detach().sub(0.5).cumsum(-2).requires_grad_()
     assert torch.autograd.gradcheck(gla_chunks, (q, k, v, total), fast_mode=True)
     assert torch.autograd.gradcheck(gla_chunks, (q, k, v, None), fast_mode=True)
-    assert torch.autograd.gradcheck(delta_chunks, (q, k, v, total, beta), fast_mode=True)
+    state = torch.rand(1, 4, 3, dtype=torch.float64).sub(0.5).requires_grad_()
+    for before in (None, state):
+        assert torch.autograd.gradcheck(
+            delta_chunks, (q, k, v, total, beta, before), fast_mode=True
+        )
+
+
+@pytest.mark.parametrize("kind", ["keeps or forgets", "every size"])
+@pytest.mark.parametrize("shape", DECAY_SHAPES)
+@pytest.mark.parametrize("segment", [16, 64])
+def test_segments_hand_on_the_state(
+    shape: str, kind: str, segment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long sequence is taken segment after segment: outputs and gradients are those of the loop."""
+    monkeypatch.setattr(matrix_memory, "SEGMENT", segment)
+    _check_memory(_drawn(shape, kind), chunk=16)
 
 
 @pytest.mark.parametrize("size", [4, 8, 64, 128])

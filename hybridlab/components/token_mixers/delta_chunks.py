@@ -30,8 +30,13 @@ from hybridlab.components.token_mixers.gla_chunks import add_to_last
 
 
 def delta_chunks(
-    q_NncK: Tensor, k_NncK: Tensor, v_NncV: Tensor, total_NncK: Tensor, beta_Nnc: Tensor
-) -> Tensor:
+    q_NncK: Tensor,
+    k_NncK: Tensor,
+    v_NncV: Tensor,
+    total_NncK: Tensor,
+    beta_Nnc: Tensor,
+    state_NKV: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Compute o_t = q_t S_t with S_t = S' + beta_t k_t (v_t - k_t S') and S' = diag(exp(a_t)) S_(t-1), in chunks.
 
     Args:
@@ -40,51 +45,69 @@ def delta_chunks(
         v_NncV: values (N, n, c, V).
         total_NncK: running sum of a within each chunk, (N or 1, n or 1, c, K or 1).
         beta_Nnc: how much of what the key reads is replaced, (N, n, c).
+        state_NKV: the state before the first chunk (N, K, V); None: nothing was written.
 
     Returns:
-        (N, n, c, V).
+        (N, n, c, V), and the state after the last chunk (N, K, V).
     """
+    given = (q_NncK, k_NncK, v_NncV, total_NncK, beta_Nnc, state_NKV)
     if torch.compiler.is_compiling():  # a compiler differentiates the parts itself
-        return _delta_forward(q_NncK, k_NncK, v_NncV, total_NncK, beta_Nnc)[0]
-    o_NncV: Tensor = _Delta.apply(q_NncK, k_NncK, v_NncV, total_NncK, beta_Nnc)  # type: ignore[no-untyped-call]
-    return o_NncV
+        return _delta_forward(*given)[:2]
+    o_NncV, left_NKV = _Delta.apply(*given)  # type: ignore[no-untyped-call]
+    return o_NncV, left_NKV
 
 
 class _Delta(torch.autograd.Function):
     """X = (W, U) solves (I + A) X = R with R = beta (exp(c) k, v), so that dR = (I + A)^(-T) dX and dA = - dR X^T."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, total: Tensor, beta: Tensor) -> Tensor:
-        o, *kept = _delta_forward(q, k, v, total, beta)
-        ctx.save_for_backward(q, k, v, total, beta, *kept)
-        return o
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        total: Tensor,
+        beta: Tensor,
+        state: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        o, left, *kept = _delta_forward(q, k, v, total, beta, state)
+        ctx.save_for_backward(q, k, v, total, beta, left, *kept)
+        ctx.set_materialize_grads(False)
+        return o, left
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_left: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            grad = torch.zeros_like(ctx.saved_tensors[2])
         with torch.autocast(grad.device.type, enabled=False):
-            return _delta_backward(ctx, grad)
+            return _delta_backward(ctx, grad, grad_left)
 
 
 def _delta_forward(
-    q: Tensor, k: Tensor, v: Tensor, total: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    """Return the output, and what backward needs."""
+    q: Tensor, k: Tensor, v: Tensor, total: Tensor, beta: Tensor, state: Tensor | None
+) -> tuple[
+    Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None
+]:
+    """Return the output, the state left, and what backward needs."""
     decays, beta_Nnc1 = head_decays(total), beta.unsqueeze(-1)
     weights, overlaps = _scores(q, k, total, decays)
     inverse = unit_lower_inverse((overlaps * beta_Nnc1).tril_(-1))
     from_start = total.exp()
     reads, values = inverse @ (k * from_start * beta_Nnc1), inverse @ (v * beta_Nnc1)
     last = total[..., -1:, :]
-    if v.shape[1] > 1:
-        written, kept = k * (last - total).exp(), last.exp().mT
-        corrected, before = _forward_over_chunks(reads, values, written, kept)
+    written, kept = k * (last - total).exp(), last.exp().mT
+    if v.shape[1] > 1 or state is not None:
+        corrected, before, left = _forward_over_chunks(reads, values, written, kept, state)
         o = weights @ corrected
         o = o + (q * from_start) @ before
     else:
         corrected, before = values, None
+        left = (written.mT @ values)[:, 0]
         o = weights @ corrected
-    return o, decays, weights, overlaps, inverse, reads, values, corrected, before
+    return o, left, decays, weights, overlaps, inverse, reads, values, corrected, before
 
 
 def _scores(q: Tensor, k: Tensor, total: Tensor, decays: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -120,8 +143,8 @@ def _scores_backward(
     return grad_q, grad_k, grad_columns
 
 
-def _delta_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    q, k, v, total, beta, decays, *kept = ctx.saved_tensors
+def _delta_backward(ctx: Any, grad: Tensor, grad_left: Tensor | None) -> tuple[Tensor | None, ...]:
+    q, k, v, total, beta, left, decays, *kept = ctx.saved_tensors
     weights, overlaps, inverse, reads, values, corrected, before = kept
     last = total[..., -1:, :]
     from_start, to_end = total.exp(), (last - total).exp()
@@ -129,15 +152,18 @@ def _delta_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
     grad_corrected = weights.mT @ grad
     grad_weights = grad @ corrected.mT
-    after = None
+    after, grad_state = None, None
     if before is not None:
         grad_before = (q * from_start).mT @ grad
-        grad_corrected, after = _backward_over_chunks(
-            grad_corrected, grad_before, reads, k * to_end, last.exp().mT
+        grad_corrected, after, grad_state = _backward_over_chunks(
+            grad_corrected, grad_before, reads, k * to_end, last.exp().mT, grad_left
         )
         grad_reads = (grad_corrected @ before.mT).neg_()
     else:
         grad_reads = torch.zeros_like(k)
+        if grad_left is not None:
+            after = grad_left.unsqueeze(1)
+            grad_corrected = grad_corrected + (k * to_end) @ after
 
     of_k, of_v = inverse.mT @ grad_reads, inverse.mT @ grad_corrected
     grad_system = add_product(of_k @ reads.mT, of_v, values.mT).neg_().tril_(-1)
@@ -149,15 +175,19 @@ def _delta_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_weights, grad_system.mul_(beta_Nnc1), q, k, total, decays
     )
     grad_k = torch.addcmul(grad_k, of_k * beta_Nnc1, from_start)
-    if before is not None and after is not None:
+    if before is not None:
         grad_q = torch.addcmul(grad_q, grad @ before.mT, from_start)
+    if after is not None:
         grad_columns += (corrected @ after.mT).mul_(to_end)
     grad_total = None
     if ctx.needs_input_grad[3]:
         grad_total = torch.addcmul(q * grad_q, k, grad_k - grad_columns)
         add_to_last(grad_total, before, after)
+        if grad_left is not None:
+            grad_total[:, -1, -1] += (left * grad_left).sum(-1)
         grad_total = grad_total.sum_to_size(total.shape)
-    return grad_q, grad_k + grad_columns, grad_v, grad_total, grad_beta
+    grad_state = grad_state if ctx.needs_input_grad[5] else None
+    return grad_q, grad_k + grad_columns, grad_v, grad_total, grad_beta, grad_state
 
 
 def unit_lower_inverse(strict_cc: Tensor) -> Tensor:
@@ -175,11 +205,16 @@ def unit_lower_inverse(strict_cc: Tensor) -> Tensor:
 
 
 def _forward_over_chunks(
-    reads_NncK: Tensor, values_NncV: Tensor, written_NncK: Tensor, kept_NnK1: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the corrected values u = U - W S (N, n, c, V) and the state S before each chunk (N, n, K, V)."""
+    reads_NncK: Tensor,
+    values_NncV: Tensor,
+    written_NncK: Tensor,
+    kept_NnK1: Tensor,
+    state_NKV: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the corrected values u = U - W S (N, n, c, V), the states S before each chunk (N, n, K, V), the last S."""
     chunks, keys = written_NncK.shape[1], written_NncK.shape[-1]
-    state_NKV = values_NncV.new_zeros(values_NncV.shape[0], keys, values_NncV.shape[-1])
+    if state_NKV is None:
+        state_NKV = values_NncV.new_zeros(values_NncV.shape[0], keys, values_NncV.shape[-1])
     corrected, before = [], []
     for reads_NcK, values_NcV, written_NcK, kept_NK1 in zip(
         reads_NncK.unbind(1),
@@ -192,7 +227,7 @@ def _forward_over_chunks(
         before.append(state_NKV)
         corrected.append(corrected_NcV)
         state_NKV = torch.baddbmm(state_NKV * kept_NK1, written_NcK.mT, corrected_NcV)
-    return torch.stack(corrected, 1), torch.stack(before, 1)
+    return torch.stack(corrected, 1), torch.stack(before, 1), state_NKV
 
 
 def _backward_over_chunks(
@@ -201,13 +236,15 @@ def _backward_over_chunks(
     reads_NncK: Tensor,
     written_NncK: Tensor,
     kept_NnK1: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Return the gradients of the corrected values (N, n, c, V) and of the state after each chunk (N, n, K, V).
+    after_NKV: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of the corrected values (N, n, c, V), the states after chunks (N, n, K, V), the first state.
 
     What comes in are the parts of those gradients that do not pass through later states.
     """
     chunks = written_NncK.shape[1]
-    after_NKV = torch.zeros_like(grad_before_NnKV[:, 0])
+    if after_NKV is None:
+        after_NKV = torch.zeros_like(grad_before_NnKV[:, 0])
     grads, afters = [], []
     for grad_NcV, grad_before_NKV, reads_NcK, written_NcK, kept_NK1 in zip(
         *(
@@ -228,4 +265,4 @@ def _backward_over_chunks(
         after_NKV = torch.baddbmm(
             torch.addcmul(grad_before_NKV, after_NKV, kept_NK1), reads_NcK.mT, grad_NcV, alpha=-1
         )
-    return torch.stack(grads[::-1], 1), torch.stack(afters[::-1], 1)
+    return torch.stack(grads[::-1], 1), torch.stack(afters[::-1], 1), after_NKV

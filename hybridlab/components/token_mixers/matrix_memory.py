@@ -8,6 +8,8 @@ they are installed (``kernel_of``), elsewhere plain PyTorch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -20,6 +22,10 @@ from hybridlab.components.root_mean_square import rms_norm
 from hybridlab.components.token_mixers import decayed_scores, fla_kernels
 from hybridlab.components.token_mixers.delta_chunks import delta_chunks
 from hybridlab.components.token_mixers.gla_chunks import gla_chunks
+
+SEGMENT = 1024
+"""Positions that the delta rule takes at once. Its chunks wait for each other anyway, and what a segment makes on the
+way is small enough to be used again by the next one: taken whole, long sequences cost more a position."""
 
 
 def recall(
@@ -48,16 +54,51 @@ def recall(
     length, heads = q_BLHK.shape[1:3]
     chunk = max(decayed_scores.BLOCK, _power_of_two(min(chunk, length)))
     with torch.autocast(v_BLHV.device.type, enabled=False):
+        if beta_BLH is not None:
+            return _replaced(q_BLHK, k_BLHK, v_BLHV, log_decay, beta_BLH, chunk, wide)[:, :length]
         q_NncK, k_NncK, v_NncV = (_cut(part.to(wide), chunk) for part in (q_BLHK, k_BLHK, v_BLHV))
-        total_NncK = _totals(log_decay, q_BLHK, chunk, wide)
-        if beta_BLH is None:
-            total = None if log_decay is None else total_NncK
-            o_NncV = gla_chunks(q_NncK, k_NncK, v_NncV, total)
-        else:
-            beta_Nnc1 = _cut(beta_BLH.to(wide).unsqueeze(-1), chunk)
-            o_NncV = delta_chunks(q_NncK, k_NncK, v_NncV, total_NncK, beta_Nnc1.squeeze(-1))
-        o_BHLV = torch.unflatten(o_NncV.flatten(1, 2), 0, (-1, heads))
-        return o_BHLV.transpose(1, 2)[:, :length]
+        total = None if log_decay is None else _totals(log_decay, q_BLHK, chunk, wide)
+        return _joined(gla_chunks(q_NncK, k_NncK, v_NncV, total), heads)[:, :length]
+
+
+def _replaced(
+    q_BLHK: Tensor,
+    k_BLHK: Tensor,
+    v_BLHV: Tensor,
+    log_decay: Tensor | None,
+    beta_BLH: Tensor,
+    chunk: int,
+    wide: torch.dtype,
+) -> Tensor:
+    """Return ``recall`` with the delta rule, segment after segment, with the zeros that fill the last chunk."""
+    segment = max(SEGMENT, chunk)
+    decays: Iterable[Tensor | None] = repeat(log_decay)  # of no length: one for all segments
+    if log_decay is not None and log_decay.dim() > 1:
+        decays = _split(log_decay, segment)
+    segments = zip(
+        *(_split(part, segment) for part in (q_BLHK, k_BLHK, v_BLHV, beta_BLH.unsqueeze(-1))),
+        decays,
+        strict=False,
+    )
+    state_NKV, outputs = None, []
+    for q, k, v, beta, decay in segments:
+        q_NncK, k_NncK, v_NncV, beta_Nnc1 = (_cut(part.to(wide), chunk) for part in (q, k, v, beta))
+        total_NncK = _totals(decay, q, chunk, wide)
+        o_NncV, state_NKV = delta_chunks(
+            q_NncK, k_NncK, v_NncV, total_NncK, beta_Nnc1.squeeze(-1), state_NKV
+        )
+        outputs.append(_joined(o_NncV, q.shape[2]))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+
+
+def _split(x_BLHK: Tensor, segment: int) -> tuple[Tensor, ...]:
+    """Cut (B, L, H, K) into segments of the length; what fits into one is left as it is."""
+    return (x_BLHK,) if x_BLHK.shape[1] <= segment else torch.split(x_BLHK, segment, 1)
+
+
+def _joined(o_NncV: Tensor, heads: int) -> Tensor:
+    """Return chunks (B x H, n, c, V) as (B, L, H, V)."""
+    return torch.unflatten(o_NncV.flatten(1, 2), 0, (-1, heads)).transpose(1, 2)
 
 
 def kernel_of(tensor: Tensor) -> str:
