@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hybridlab.components import depthwise
 from hybridlab.components.base import Component
-from hybridlab.components.depthwise import DepthwiseConv
+from hybridlab.components.depthwise import DepthwiseConv, depthwise_conv
 from hybridlab.components.registry import palette
 from hybridlab.components.root_mean_square import rms_norm
 from hybridlab.components.rotary import rotate
@@ -60,6 +61,39 @@ def test_depthwise_convolution(kernel: int, causal: bool, length: int) -> None:
     conv = DepthwiseConv(3, kernel, causal=causal).double()
     x = torch.randn(2, length, 3, dtype=torch.float64)
     torch.testing.assert_close(conv(x), conv.reference(x))
+
+
+@pytest.fixture
+def own_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write the gradient of the taps by hand for any number of inputs, in segments of few."""
+    monkeypatch.setattr(depthwise, "OWN_FROM", 0)
+    monkeypatch.setattr(depthwise, "SEGMENT_NUMBERS", 24)
+
+
+@pytest.mark.usefixtures("own_gradients")
+@pytest.mark.parametrize("kernel", [1, 4, 7])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("length", [1, 5, 20])
+def test_gradients_of_a_depthwise_convolution(kernel: int, causal: bool, length: int) -> None:
+    conv = DepthwiseConv(3, kernel, causal=causal).double()
+    x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
+    leaves, direction = (x, *conv.parameters()), torch.randn(2, length, 3, dtype=torch.float64)
+    got = torch.autograd.grad(conv(x), leaves, direction)
+    for one, want in zip(
+        got, torch.autograd.grad(conv.reference(x), leaves, direction), strict=True
+    ):
+        torch.testing.assert_close(one, want)
+
+
+@pytest.mark.usefixtures("own_gradients")
+def test_depthwise_convolution_differentiates_twice_and_by_functions() -> None:
+    conv = DepthwiseConv(3, 4).double()
+    x = torch.randn(2, 9, 3, dtype=torch.float64, requires_grad=True)
+    given = (x, conv.taps, conv.bias)
+    assert torch.autograd.gradgradcheck(lambda *parts: depthwise_conv(*parts, 3), given)
+    each = torch.func.vmap(torch.func.grad(lambda row: conv(row[None]).square().sum()))(x.detach())
+    conv(x).square().sum().backward()
+    torch.testing.assert_close(each, x.grad)
 
 
 def test_rotation_depends_on_distance_alone() -> None:
