@@ -112,6 +112,11 @@ def python_file(text: str, shapes: Shapes, owner: str, wait_s: float) -> Answer 
     return _ask("python_file", text, shapes, owner, wait_s)
 
 
+def component_page(name: str, wait_s: float = 0.0) -> Answer | None:
+    """Ask for a component's page: title, sections in Markdown, data flow; None while there is no answer yet."""
+    return pool().ask("component_page", {"name": name}, wait_s=wait_s)
+
+
 def data_card(task: str, params: Mapping[str, Any], wait_s: float = 0.0) -> Answer | None:
     """Ask for a task's data card: examples as text, sizes, source, baselines; None while there is no answer yet."""
     return pool().ask("data_card", {"task": task, "task_params": dict(params)}, wait_s=wait_s)

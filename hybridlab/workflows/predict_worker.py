@@ -180,6 +180,13 @@ def _python_file(args: Args) -> Any:
     return source_of(completed, chosen.input_type() if chosen else None)
 
 
+def _component_page(args: Args) -> Any:
+    """Return a component's page, in parts, with its data flow."""
+    from hybridlab.workflows.component_page import component_page
+
+    return component_page(str(args["name"]))
+
+
 def _data_card(args: Args) -> Any:
     """Return a task's data card, with examples as text."""
     from hybridlab.tasks.data_card import data_card
@@ -289,6 +296,7 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "import": _import,
     "families": _families,
     "python_file": _python_file,
+    "component_page": _component_page,
     "data_card": _data_card,
     "trade_off": _trade_off,
     "plan_timeline": _plan_timeline,

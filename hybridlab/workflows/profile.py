@@ -25,6 +25,7 @@ from hybridlab.tasks.base import Batch, Task
 from hybridlab.tasks.registry import fit
 from hybridlab.trace.costs import costs
 from hybridlab.trace.exact import Recipe, predict_module, predict_stream
+from hybridlab.trace.kernels import device_us
 from hybridlab.trace.machine import this_cpu
 from hybridlab.trace.predict import Prediction, predict
 from hybridlab.trace.step import Loss, TrainingStep, default_loss, default_optimiser
@@ -324,6 +325,7 @@ def _profile(
         predicted=stream,
         memory=measured.memory,
         joined=measured.joined,
+        kernels_joined=measured.kernels_joined,
         device=str(device),
         threads=torch.get_num_threads(),
         torch_version=torch.__version__,
@@ -338,8 +340,8 @@ def host_only(device: torch.device) -> tuple[str, ...]:
     if device.type == "cpu":
         return ()
     return (
-        f"times of components are the host's, which starts the work of {device}; its kernels by component are in this "
-        "profile's trace, which the Profile page and `hybridlab trace show` read",
+        f"times of components are the host's, which starts the work of {device}; what ran on it stands beside its "
+        "operator, and all of it is in this profile's trace, which the Profile page and `hybridlab trace show` read",
     )
 
 
@@ -350,6 +352,7 @@ def _components(
     work = {row["component"]: row for row in _rows(costs(measured.stream))}
     forecast = {cost.path: cost.ms for cost in prediction.components} if prediction else {}
     joules = measured.energy.shared_joules
+    device_ms = _device_ms(measured.stream)
     found = []
     for path in dict.fromkeys([*work, *(path for path, _ in measured.swept.ns)]):
         if path == UNATTRIBUTED:
@@ -373,9 +376,19 @@ def _components(
                 predicted_ms=forecast.get(path),
                 joules=None if joules is None else share * joules,
                 grad_norm=measured.grad_norms.get(path),
+                device_ms=device_ms.get(path, 0.0) if device_ms else None,
             )
         )
     return tuple(found)
+
+
+def _device_ms(stream: OpStream) -> dict[str, float]:
+    """Return the ms on a device of what each component started; empty where nothing ran on one."""
+    found: dict[str, float] = {}
+    for path, us in zip(stream.strings("component"), device_us(stream).tolist(), strict=True):
+        if us == us:
+            found[path] = found.get(path, 0.0) + us / 1e3
+    return found
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:

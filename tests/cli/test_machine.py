@@ -45,7 +45,7 @@ def test_the_doctor_tells_what_it_is_on_and_what_was_checked(cli: Cli, home: Pat
     again = cli("doctor", "--json")
     assert again.json["ceilings"]["measured_at"] == said.json["ceilings"]["measured_at"]
     assert time.perf_counter() - started < said.json["ceilings"]["seconds"] + 5
-    assert set(said.json["gpu_kernels"]) == {"mamba-ssm", "causal-conv1d"}
+    assert set(said.json["gpu_kernels"]) == {"mamba-ssm", "causal-conv1d", "fla, RWKV-7"}
     told = cli("doctor").out
     assert f"{len(palette())} of {len(palette())} components" in told
     assert said.json["gpu_kernels"]["mamba-ssm"] in " ".join(told.split())
