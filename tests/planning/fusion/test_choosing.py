@@ -8,7 +8,7 @@ import torch
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.errors import RunError
-from hybridlab.planning.fusion import measure
+from hybridlab.planning import turns
 from hybridlab.planning.fusion.apply import Fused
 from hybridlab.planning.fusion.maps import FusedLinear
 from hybridlab.planning.fusion.measure import choose_fusion
@@ -33,7 +33,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch, fused_ms: float) -> None:
         fused = norms or any(isinstance(one, FusedLinear) for one in step.model.modules())
         return (fused_ms if fused else 1.0) + 1e-6 * next(drift)
 
-    monkeypatch.setattr(measure, "_run_ms", run_ms)
+    monkeypatch.setattr(turns, "run_ms", run_ms)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -71,14 +71,14 @@ def test_what_is_no_faster_together_is_not_applied(monkeypatch: pytest.MonkeyPat
         alone = len(variants) > 1
         return [[1.0] * rounds, *([[0.9 if alone else 1.0] * rounds] * len(variants))]
 
-    monkeypatch.setattr(measure, "_in_turns", in_turns)
+    monkeypatch.setattr(turns, "in_turns", in_turns)
     found = choose_fusion(step_of(training=False), rounds=7)
     assert not found.applied and "not measured faster together" in found.why
 
 
 def test_what_gives_something_else_is_not_even_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     clocks(monkeypatch, 0.8)
-    monkeypatch.setitem(measure.TOLERANCE, torch.float32, -1.0)
+    monkeypatch.setitem(turns.TOLERANCE, torch.float32, -1.0)
     found = choose_fusion(step_of(training=False), rounds=7)
     assert not found.applied and found.judged
     assert all("of the largest value" in one.why and one.ratio is None for one in found.judged)
