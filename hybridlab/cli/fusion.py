@@ -45,7 +45,8 @@ def fuse(
 ) -> None:
     """Fuse linear maps that read one tensor, and for inference norms into the maps behind them, where that is faster.
 
-    Everything is run as it is and fused, in turn, on this machine; what is not measured faster is left as it is.
+    Tables of turns are made once. Everything is run as it is and fused, in turn, on this machine; what is not measured
+    faster is left as it is.
     """
     from hybridlab.architecture.library import open_architecture
     from hybridlab.workflows.fusion import fuse_training

@@ -25,7 +25,8 @@ class Fusion(Saved):
     """What is fused in the model of an architecture, by the paths of its modules.
 
     Each of ``products`` holds linear maps that read one tensor; one map alone stands there where a component uses it
-    in parts. Folds are for inference only.
+    in parts. Folds are for inference only. With ``tables`` each table of turns, by which rotary queries and keys turn,
+    is made once for all that need the same.
     """
 
     called: ClassVar[str] = "fusion"
@@ -36,3 +37,9 @@ class Fusion(Saved):
     training: bool = False
     products: tuple[tuple[str, ...], ...] = ()
     folds: tuple[Fold, ...] = ()
+    tables: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is fused."""
+        return not (self.products or self.folds or self.tables)

@@ -21,9 +21,10 @@ FUSION = Choice(
     name="fusion",
     title="What fuses",
     icon=":material/merge:",
-    caption="Linear maps that read the same tensor can run as one product; for passes forward, norms' scales can go "
-    "into the maps behind them. Each is held against the network as it is, in turn, and kept only where it is "
-    "measured faster. Every map keeps its own weights under their names: what is saved or trained is the same.",
+    caption="Linear maps that read the same tensor can run as one product; turns of queries and keys can share a "
+    "table; for passes forward, norms' scales can go into the maps behind them. Each alone and sets of them are held "
+    "against the network as it is, in turn; the fastest set is kept where it is faster once more. Every map keeps its "
+    "own weights under their names: what is saved or trained is the same.",
     button="Measure what fuses",
     done="fused",
     after="fused",
@@ -32,7 +33,7 @@ FUSION = Choice(
     doing=(
         "Watching who reads which tensor",
         "Timing each in turn with the network as it is",
-        "Timing what was faster, all together",
+        "Timing the fastest set once more",
         "Counting operators and bytes",
     ),
     verb="fuse",

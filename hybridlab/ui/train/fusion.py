@@ -36,9 +36,14 @@ def fusion_panel(text: str, task: Mapping[str, Any], settings: Mapping[str, Any]
 
 
 def _told(fusion: Fusion) -> None:
-    maps = sum(len(names) for names in fusion.products)
-    products = "product" if len(fusion.products) == 1 else "products"
-    st.markdown(
-        f"{maps} linear maps run as {len(fusion.products)} {products}. Weights keep their names, so what is saved is "
-        "as without it; what is learnt is the same but for rounding."
+    said = []
+    if fusion.products:
+        maps = sum(len(names) for names in fusion.products)
+        products = "product" if len(fusion.products) == 1 else "products"
+        said.append(f"{maps} linear maps run as {len(fusion.products)} {products}.")
+    if fusion.tables:
+        said.append("Each table of turns by positions is made once.")
+    said.append(
+        "Weights keep their names, so what is saved is as without it; what is learnt is the same but for rounding."
     )
+    st.markdown(" ".join(said))

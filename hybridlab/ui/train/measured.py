@@ -13,7 +13,7 @@ from hybridlab.ui.train import setup
 
 
 def made_for(fingerprint: str, text: str, task: Mapping[str, Any]) -> bool:
-    """Say whether this design on this task has a fingerprint, or there is no design yet; tell the user where it has not."""
+    """Say whether this design on this task has a fingerprint; tell where not. True where there is no design."""
     architecture = state.parsed(text)[0]
     if architecture is None:
         return True
