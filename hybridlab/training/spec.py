@@ -99,6 +99,11 @@ class TrainSpec(BaseModel):
         "one product; what is learnt is the same but for rounding. Empty: nothing.",
         None,
     )
+    tuning: dict[str, Any] | None = setting(
+        "What components do in another way, as `hybridlab tune --for training --output` writes it: chunks of scans, "
+        "layouts of convolutions; what is learnt is the same but for rounding. Empty: all as designed.",
+        None,
+    )
     residual_init: Literal["default", "depth_scaled", "zero"] = setting(
         "How the last maps of residual branches start: as drawn; smaller by the root of the number of residuals, so "
         "that their sum keeps its size; or at zero, so that each block begins as nothing but its residual. What has no "
@@ -249,6 +254,8 @@ class TrainSpec(BaseModel):
             return "a plan is for the same step of one model each time; take out plan, or stages, tasks and teacher"
         if self.fusion is not None and (self.stages or self.tasks or self.teacher):
             return "a fusion is for the same step of one model each time; take out fusion, or stages, tasks and teacher"
+        if self.tuning is not None and (self.stages or self.tasks or self.teacher):
+            return "a tuning is for the same step of one model each time; take out tuning, or stages, tasks and teacher"
         return ""
 
 

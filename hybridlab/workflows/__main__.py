@@ -24,6 +24,7 @@ VERBS: dict[str, worker.Verb | str] = {
     "profile": "hybridlab.workflows.profile_run:run",
     "search": "hybridlab.workflows.trial:run",
     "train": "hybridlab.workflows.train:run",
+    "tune": "hybridlab.workflows.tuning_run:run",
 }
 
 

@@ -12,6 +12,8 @@ from hybridlab.planning.fusion.apply import fuse
 from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Plan
+from hybridlab.planning.tuning.apply import tune
+from hybridlab.planning.tuning.record import Tuning
 from hybridlab.runs.launcher import submit
 from hybridlab.runs.record import Run
 from hybridlab.tasks.registry import fit
@@ -31,7 +33,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         SpecError: the architecture or a setting is wrong.
         TaskError: the task is unknown, or does not fit the architecture.
         DeviceError: the device asked for is not here.
-        RunError: a plan or a fusion of the settings is another architecture's or another kind of device's.
+        RunError: a plan, a fusion or a tuning of the settings is another architecture's or another kind of device's.
     """
     architecture = loads(text)
     task, spec = prepare(settings)
@@ -47,6 +49,9 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         apply(model, Plan.read(spec.plan), choose(spec.device))
     if spec.fusion is not None:
         fuse(build(completed, task.input_type(), device="meta"), Fusion.read(spec.fusion))
+    if spec.tuning is not None:
+        model = build(completed, task.input_type(), device="meta")
+        tune(model, Tuning.read(spec.tuning))
     spec = taught(spec, completed, task)
     return {
         "name": f"{architecture.name} on {task.name}",

@@ -18,6 +18,8 @@ from hybridlab.planning.fusion.apply import fuse
 from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Plan
+from hybridlab.planning.tuning.apply import tune
+from hybridlab.planning.tuning.record import Tuning
 from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.tasks.registry import fit, task
 from hybridlab.training.curriculum import STAGE
@@ -66,6 +68,8 @@ def run(
         apply(model, Plan.read(spec.plan), choose(spec.device))
     if spec.fusion is not None:
         fuse(model, Fusion.read(spec.fusion))
+    if spec.tuning is not None:
+        tune(model, Tuning.read(spec.tuning))
     write_whole(context.folder / "architecture.yaml", grown_text(text, spec.stages))
     write_whole(
         context.folder / "training.json", json.dumps(spec.model_dump(mode="json"), indent=2) + "\n"

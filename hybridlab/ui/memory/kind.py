@@ -1,4 +1,4 @@
-"""How measurements of plans, and of fusion, are known among runs."""
+"""How measurements of plans, of fusion and of tuning are known among runs."""
 
 KIND = "plan"
 FILE = "plan.json"
@@ -6,3 +6,8 @@ FILE = "plan.json"
 FUSE = "fuse"
 FUSED_FILE = "fusion.json"
 """What a run of kind ``fuse`` leaves in its folder: what fused, what did not and why."""
+TUNE = "tune"
+TUNED_FILE = "tuning.json"
+"""What a run of kind ``tune`` leaves in its folder: what is faster in another way, what was tried."""
+CHOICES = (FUSE, TUNE)
+"""Measurements of what makes a step faster; each has a section of its own on the page."""

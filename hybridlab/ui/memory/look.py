@@ -17,6 +17,7 @@ from hybridlab.ui.memory.fusion import fusion_section
 from hybridlab.ui.memory.measured import Measured, last_measured, measured_plans
 from hybridlab.ui.memory.plan import plan_section
 from hybridlab.ui.memory.timeline import timeline_section
+from hybridlab.ui.memory.tuning import tuning_section
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import figure, widget_key
 from hybridlab.ui.worker_pool import Answer
@@ -74,6 +75,7 @@ def _drawn(work: Work, found: TradeOff, after: str) -> None:
     plan_section(work, plan, found)
     fit_section(work)
     fusion_section(work)
+    tuning_section(work)
 
 
 def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured], under_way: bool) -> None:

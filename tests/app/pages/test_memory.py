@@ -14,6 +14,7 @@ from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
 from hybridlab.ui.memory import fit, look, timeline
+from hybridlab.ui.memory.tuning import border_table, tuning_table
 from tests.app.held import in_session
 
 PRESET = "lstm_attention_mini"
@@ -224,3 +225,58 @@ def test_what_fuses_is_measured_and_shown(planned: Any, runs: Any) -> None:
     (run_folder(run.id) / "fusion.json").write_text(json.dumps(content))
     planned.open("5_Memory", run=run.id)
     planned.until(lambda at: any("Nothing is fused" in box.value for box in at.info))
+
+
+def test_ways_are_measured_shown_and_trained_with(planned: Any, runs: Any) -> None:
+    planned.press("memory.tuning.start")
+    (run,) = runs.store.list(kind="tune")
+    assert run.spec["for"] == "inference"
+    middle = {"low": 0.8, "high": 0.9, "n": 21, "confidence": 0.97}
+    work = {"operators": 200, "moved_bytes": 2**20, "peak_bytes": 2**19}
+    ratio = {"value": 0.85, **middle}
+    tried = [
+        {"value": 16, "error": 1e-7, "why": "", "ratio": {"value": 1.3, "low": 1.2, "high": 1.4}},
+        {"value": 32, "error": 1e-7, "why": "", "ratio": ratio},
+    ]
+    one = {"component": "mamba2 of 4 x 48 x 64", "places": ["a", "b"], "kept": True, "ratio": ratio}
+    chunk = {"knob": "chunk", "designed": 64, "value": 32, "why": "is faster", "tried": tried}
+    before = {"knob": "convolution", "designed": "image", "value": "shifts", "tried": []}
+    border = {"writer": "a", "reader": "a", "copied_bytes": 2**20, "cast_bytes": 0, "ms": 0.5}
+    content = {
+        "tuning": {"fingerprint": "x", "training": True, "chunk": {"a": 32, "b": 32},
+                   "convolution": {"a": "shifts"}},
+        "judged": [one | chunk, one | before | {"why": "was measured faster before"}],
+        "plain": work, "tuned": {**work, "operators": 250}, "why": "is faster",
+        "plain_borders": [border], "tuned_borders": [{**border, "ms": 0.25}],
+        "plain_ms": {"value": 2.0, **middle}, "tuned_ms": {"value": 1.7, **middle},
+        "ratio": ratio, "error": 2e-7, "tolerance": 1e-4,
+        "applied": True, "busy": False, "others_cores": 0.0, "beside": 0,
+    }  # fmt: skip
+    run_folder(run.id).mkdir(parents=True, exist_ok=True)
+    (run_folder(run.id) / "tuning.json").write_text(json.dumps(content))
+    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
+    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
+    planned.open("5_Memory", run=run.id)
+    at = planned.until(lambda at: any(metric.label == "Operators" for metric in at.metric))
+    shown = {metric.label: (metric.value, metric.delta) for metric in at.metric}
+    assert shown["Operators"] == ("250", "200 as designed")
+    assert any("Tuned, it takes 15.0 % less time" in box.value for box in at.success)
+    (table,) = [frame.value for frame in at.dataframe if "designed" in frame.value]
+    assert list(table["verdict"]) == [
+        "is not measured faster",
+        "fastest: 0.850 once more",
+        "was measured faster before",
+    ]
+    (table,) = [frame.value for frame in at.dataframe if "time, tuned" in frame.value]
+    assert list(table["time, tuned"]) == ["250 µs"] and list(table["copied, tuned"]) == ["1 MiB"]
+    planned.press(f"memory.{run.id}.tuning.train")
+    assert in_session(planned.at, "settings.parity")["tuning"]["chunk"] == {"a": 32, "b": 32}
+    assert "A in chunks of 32, b in chunks of 32" in planned.words()
+    assert any("another architecture" in error.value for error in planned.at.error)
+    planned.press("train.tuning.remove")
+    assert "tuning" not in in_session(planned.at, "settings.parity")
+
+
+def test_what_has_no_ways_has_no_table() -> None:
+    found = {"judged": [], "plain_borders": [], "tuned_borders": [], "applied": False}
+    assert tuning_table(found).empty and border_table(found).empty
