@@ -1,4 +1,4 @@
-"""How measurements of plans, and of fusion, are known among runs."""
+"""How measurements of plans, of fusion and of compiled steps are known among runs."""
 
 KIND = "plan"
 FILE = "plan.json"
@@ -6,3 +6,6 @@ FILE = "plan.json"
 FUSE = "fuse"
 FUSED_FILE = "fusion.json"
 """What a run of kind ``fuse`` leaves in its folder: what fused, what did not and why."""
+COMPILE = "compile"
+COMPILED_FILE = "compiled.json"
+"""What a run of kind ``compile`` leaves in its folder: the step under PyTorch's own budget, compiled."""
