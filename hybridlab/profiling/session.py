@@ -153,16 +153,24 @@ def _once(step: TrainingStep, device: torch.device) -> Callable[[], None]:
 
 
 def profiled(
-    step: TrainingStep, steps: int, device: torch.device, folder: Path | None, *, first: bool = True
+    step: TrainingStep,
+    steps: int,
+    device: torch.device,
+    folder: Path | None,
+    *,
+    first: bool = True,
+    follow: bool = True,
 ) -> tuple[Swept, list[tuple[int, int]], Path | None]:
     """Return times by component and the memory events of the last step; the profiler's own first steps do not count.
 
-    ``first`` collects garbage before, so that what others left behind is not freed while memory is watched.
+    ``first`` collects garbage before, so that what others left behind is not freed while memory is watched. Without
+    ``follow`` no component is marked: hooks would have a compiled model compiled anew.
     """
     activities = [ProfilerActivity.CPU]
     if device.type != "cpu":
         activities.append(getattr(ProfilerActivity, device.type.upper()))
-    with Attribution(components_of(step.model), _mark) as attribution:
+    components = components_of(step.model) if follow else {}
+    with Attribution(components, _mark) as attribution:
         with torch.profiler.profile(activities=activities, profile_memory=True):
             step.run(attribution)
         if first:

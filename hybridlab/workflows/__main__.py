@@ -18,6 +18,7 @@ from hybridlab.errors import HybridLabError
 from hybridlab.runs import worker
 
 VERBS: dict[str, worker.Verb | str] = {
+    "compile": "hybridlab.workflows.compiled_run:run",
     "fuse": "hybridlab.workflows.fusion_run:run",
     "lr_find": "hybridlab.workflows.rates:run",
     "plan": "hybridlab.workflows.plan_run:run",

@@ -8,12 +8,6 @@ from typing import Any
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.hardware.devices import choose
-from hybridlab.planning.fusion.apply import fuse
-from hybridlab.planning.fusion.record import Fusion
-from hybridlab.planning.recompute import apply
-from hybridlab.planning.record import Plan
-from hybridlab.planning.tuning.apply import tune
-from hybridlab.planning.tuning.record import Tuning
 from hybridlab.runs.launcher import submit
 from hybridlab.runs.record import Run
 from hybridlab.tasks.registry import fit
@@ -21,6 +15,7 @@ from hybridlab.training.defaults import prepare
 from hybridlab.training.groups import assigned
 from hybridlab.training.stage_checks import check_stages
 from hybridlab.training.start import start, starts_otherwise
+from hybridlab.workflows.as_trained import as_trained
 from hybridlab.workflows.distill import taught
 
 
@@ -44,14 +39,8 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         assigned(model, spec.groups)
         start(model, spec)
         check_stages(model, task, spec)
-    if spec.plan is not None:
-        model = build(completed, task.input_type(), device="meta")
-        apply(model, Plan.read(spec.plan), choose(spec.device))
-    if spec.fusion is not None:
-        fuse(build(completed, task.input_type(), device="meta"), Fusion.read(spec.fusion))
-    if spec.tuning is not None:
-        model = build(completed, task.input_type(), device="meta")
-        tune(model, Tuning.read(spec.tuning))
+    if spec.plan is not None or spec.fusion is not None or spec.tuning is not None:
+        as_trained(build(completed, task.input_type(), device="meta"), spec)
     spec = taught(spec, completed, task)
     return {
         "name": f"{architecture.name} on {task.name}",

@@ -14,6 +14,7 @@ from hybridlab.architecture.model import build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, SpecError
 from hybridlab.hardware.published import PUBLISHED, published
+from hybridlab.planning.compared import Compared
 from hybridlab.planning.fit import Axis, Fit, fitting
 from hybridlab.planning.measure import measure_plan
 from hybridlab.planning.planner import Offload, Planner, planner
@@ -38,6 +39,10 @@ class Planned:
     chosen: Plan
     points: tuple[Plan, ...]
     plain_measured: Figures | None = None
+    compared: Compared | None = None
+    """What PyTorch's own budget takes, where it was measured beside."""
+    not_compared: str = ""
+    """Why it could not be measured, where that was asked for."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON; ``plain`` is measured where the plan is, else predicted."""
@@ -47,6 +52,7 @@ class Planned:
             points.append(_point(chosen, measured, "measured"))
             plain = chosen.model_copy(update={"recompute": (), "offload": ()})
             points.append(_point(plain, self.plain_measured, "measured"))
+        points += self._compiled_points()
         return {
             "points": points,
             "chosen": {
@@ -58,7 +64,28 @@ class Planned:
             "plain": (self.plain_measured or chosen.plain).model_dump(),
             "plain_predicted": chosen.plain.model_dump(),
             "plan": chosen.as_dict(),
+            **self._compiled(),
         }
+
+    def _compiled(self) -> dict[str, Any]:
+        """Return what came of compiled steps, where they were asked for."""
+        if self.compared is not None:
+            return {"compiled": {**self.compared.as_dict(), "refused": ""}}
+        return {"compiled": {"refused": self.not_compared}} if self.not_compared else {}
+
+    def _compiled_points(self) -> list[dict[str, Any]]:
+        """Return the measured points of compiled steps, which have PyTorch's budget where others have a plan."""
+        found = self.compared.found if self.compared is not None else ()
+        return [
+            {
+                "plan": [],
+                "budget": one.share,
+                **one.measured.model_dump(),
+                "source": "measured, compiled",
+            }
+            for one in found
+            if one.measured is not None
+        ]
 
 
 def plan_training(
@@ -94,7 +121,11 @@ def plan_training(
 
 
 def planner_of(
-    architecture: Architecture, settings: Mapping[str, Any], *, measure: bool = True
+    architecture: Architecture,
+    settings: Mapping[str, Any],
+    *,
+    measure: bool = True,
+    offload: Offload | None = None,
 ) -> Planner:
     """Trace and solve the step of a training with these settings, as ``TrainSpec`` has them; see ``plan_step``.
 
@@ -104,7 +135,7 @@ def planner_of(
         DeviceError: there is no such device.
     """
     task, spec = prepare({name: value for name, value in settings.items() if name != "plan"})
-    return plan_step(fit(architecture, task), task, spec, measure=measure)
+    return plan_step(fit(architecture, task), task, spec, measure=measure, offload=offload)
 
 
 def fit_training(
@@ -215,7 +246,7 @@ def plan_step(
 
 
 def check_planned(spec: TrainSpec) -> None:
-    """Refuse settings whose steps are not all the same step of one model, in float32.
+    """Refuse settings whose steps are not all the same step of one model, as it is and in float32.
 
     Raises:
         SpecError: it names all of them.
@@ -243,6 +274,14 @@ def check_planned(spec: TrainSpec) -> None:
                 "teacher",
                 "is not planned: the teacher runs beside the model in each step",
                 fix="plan a training without a teacher",
+            )
+        )
+    if spec.fusion is not None:
+        problems.append(
+            Problem(
+                "fusion",
+                "is not planned: plans know the step as it is, and not what fused maps keep",
+                fix="plan without it; a training may have both",
             )
         )
     if numerics(spec).dtype is not None:

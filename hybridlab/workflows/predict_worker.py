@@ -220,17 +220,18 @@ def _fit(args: Args) -> Any:
     return found.as_dict()
 
 
-def _step_asked(args: Args) -> tuple[str, str, str]:
+def _step_asked(args: Args) -> tuple[str, str, str, str]:
     settings = json.dumps(args["settings"], sort_keys=True)
-    return str(args["text"]), settings, str(args.get("after", ""))
+    return str(args["text"]), settings, str(args.get("after", "")), str(args.get("offload", ""))
 
 
 @functools.lru_cache(maxsize=4)
-def _planner(text: str, settings: str, after: str) -> Any:
+def _planner(text: str, settings: str, after: str, offload: str) -> Any:
     """Trace and solve a step by what is known of this machine; the last few are kept."""
     from hybridlab.workflows.plan import planner_of
 
-    return planner_of(loads(text), json.loads(settings), measure=False)
+    given: Any = offload or None
+    return planner_of(loads(text), json.loads(settings), measure=False, offload=given)
 
 
 def _survey_search(args: Args) -> Any:

@@ -36,6 +36,7 @@ from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import numerics
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.weights import load_weights, read_tensors
+from hybridlab.workflows.as_trained import arranged, as_trained, told
 
 
 def profile_training(
@@ -87,12 +88,13 @@ def profile_settings(
     completed = fit(architecture, chosen)
     where = numerics(spec)
     model = built(completed, chosen, spec, weights)
+    as_trained(model, spec)
     step = training_step(model, chosen, spec)
     predicted = None
     stream = None
-    notes: tuple[str, ...] = ()
+    notes = told(spec)
     if spec.tasks is not None:
-        notes = (f"of several tasks, the loss is that of {spec.task} alone; all heads run",)
+        notes += (f"of several tasks, the loss is that of {spec.task} alone; all heads run",)
     if where.dtype is None:
         on_stage("predict")
         try:
@@ -102,6 +104,7 @@ def profile_settings(
                 batch=spec.batch,
                 length=chosen.length,
                 recipe=recipe(chosen, spec, step.kept),
+                arrange=arranged(spec),
                 device=str(where.device),
             )
         except DataDependentOutputException as error:  # Adafactor's update, for one

@@ -119,6 +119,7 @@ VERBS = {
         "--of",
         "--offload",
         "--apply",
+        "--compare-compiled",
         "--batch",
         "--seed",
         "--device",
