@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridlab.architecture.document import loads
-from hybridlab.architecture.model import build
+from hybridlab.architecture.model import GraphModel, build
+from hybridlab.errors import SpecError
 from hybridlab.hardware.devices import choose
 from hybridlab.planning.fusion.apply import fuse
 from hybridlab.planning.fusion.record import Fusion
@@ -14,9 +15,12 @@ from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Plan
 from hybridlab.runs.launcher import submit
 from hybridlab.runs.record import Run
+from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
-from hybridlab.training.groups import assigned
+from hybridlab.training.frozen_cache import refusals
+from hybridlab.training.groups import Member, assigned
+from hybridlab.training.spec import TrainSpec
 from hybridlab.training.stage_checks import check_stages
 from hybridlab.training.start import start, starts_otherwise
 from hybridlab.workflows.distill import taught
@@ -39,9 +43,11 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     choose(spec.device)
     if spec.groups or spec.stages or starts_otherwise(spec):
         model = build(completed, task.input_type(), device="meta")
-        assigned(model, spec.groups)
+        found = assigned(model, spec.groups)
         start(model, spec)
         check_stages(model, task, spec)
+        if spec.cache_frozen:
+            _check_frozen(model, found, task, spec)
     if spec.plan is not None:
         model = build(completed, task.input_type(), device="meta")
         apply(model, Plan.read(spec.plan), choose(spec.device))
@@ -52,6 +58,21 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         "name": f"{architecture.name} on {task.name}",
         "training": spec.model_dump(mode="json"),
     }
+
+
+def _check_frozen(
+    model: GraphModel, found: Mapping[str, Sequence[Member]], task: Task, spec: TrainSpec
+) -> None:
+    """Freeze a model as its training will, and see that outputs at its beginning can be kept.
+
+    Raises:
+        SpecError: they cannot; it says why.
+    """
+    for group in spec.groups:
+        for one in found[group.name] if group.frozen else ():
+            one.parameter.requires_grad_(False)
+    if problems := refusals(model, task.fixed_inputs(), task.name):
+        raise SpecError(problems)
 
 
 def start_training(

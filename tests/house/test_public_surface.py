@@ -51,6 +51,20 @@ SIGNATURES = {
 }
 VERBS = {
     "app": {"--port", "--address", "--json"},
+    "caches": {
+        "--task",
+        "--positions",
+        "--batch",
+        "--measure",
+        "--seconds",
+        "--requests",
+        "--shared",
+        "--own",
+        "--keep",
+        "--seed",
+        "--device",
+        "--json",
+    },
     "components": {"--json"},
     "data": {"--json"},
     "data add": {

@@ -229,3 +229,9 @@ class Attention(Component):
         projected = (params.heads + 2 * (params.kv_heads or params.heads)) * size
         conv_bytes = max(0, params.conv - 1) * projected * FLOAT32_BYTES
         return (params.window or 0) * cls._cache_bytes(params, context) + conv_bytes
+
+    @classmethod
+    def state_bytes_after(cls, params: Params, context: BuildContext, positions: int) -> float:
+        """Return the cache as far as its window is filled."""
+        missing = max(0, (params.window or 0) - positions) * cls._cache_bytes(params, context)
+        return super().state_bytes_after(params, context, positions) - missing
