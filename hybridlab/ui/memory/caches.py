@@ -86,10 +86,11 @@ def _found(work: Work, found: Mapping[str, Any]) -> None:
             icon=":material/do_not_disturb_on:",
         )
         return
-    figure(work.opened, "caches", "Bytes of caches over positions", caches_plot(caches_info(found)))
+    plot = caches_plot(caches_info(found))
+    figure(work.opened, "cache bytes", "Bytes of caches over positions", plot)
     show_table(
         work.opened,
-        "caches table",
+        "cache bytes table",
         caches_table(found),
         columns={
             "a position adds (bytes)": st.column_config.NumberColumn(format="localized"),
