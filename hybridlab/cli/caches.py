@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,12 @@ def caches(
     batch: Annotated[
         int, typer.Option(min=1, max=1 << 16, help="Sequences read side by side.")
     ] = 1,
+    growth: Annotated[
+        Literal["exact", "doubling", "reserved"],
+        typer.Option(
+            help="How caches that grow get room: at each position, twice as much, all at once."
+        ),
+    ] = "exact",
     measure: Annotated[
         bool, typer.Option(help="Also read so many positions and measure; else only predict.")
     ] = True,
@@ -57,6 +63,7 @@ def caches(
         task,
         positions=_numbers(positions),
         batch=batch,
+        growth=growth,
         measure=measure,
         seed=seed,
         device=device,
@@ -129,6 +136,9 @@ def _print(found: CacheReport) -> None:
     )
     whole = _cells(found.predicted_bytes, found.measured_bytes)
     facts([(f"{at:,} positions", cell) for at, cell in zip(found.positions, whole, strict=True)])
+    if any(found.copied_bytes):
+        moved = _cells(found.copied_bytes, found.measured_copied_bytes)[-1]
+        facts([("moved for room", f"{moved} in all, as caches grow ({found.growth})")])
     if found.prefix is not None:
         _print_trial(found.prefix)
     last = next((size for size in reversed(found.resident_bytes) if size is not None), None)

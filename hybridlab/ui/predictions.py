@@ -154,6 +154,7 @@ def caches(
     settings: Mapping[str, Any],
     positions: Sequence[int],
     batch: int,
+    growth: str,
     owner: str,
     wait_s: float = 0.0,
 ) -> Answer | None:
@@ -163,6 +164,7 @@ def caches(
         "settings": dict(settings),
         "positions": list(positions),
         "batch": batch,
+        "growth": growth,
     }
     return _long("caches", args, owner, wait_s)
 

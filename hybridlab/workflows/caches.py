@@ -8,6 +8,7 @@ from typing import Any
 
 from hybridlab.architecture.model import build
 from hybridlab.architecture.spec import Architecture
+from hybridlab.components.growing import PolicyName
 from hybridlab.components.types import TensorKind, TensorType
 from hybridlab.hardware.devices import choose
 from hybridlab.planning.caches.measure import LIMIT_S, measure_caches
@@ -26,6 +27,7 @@ def caches_of(
     *,
     positions: Sequence[int] = POSITIONS,
     batch: int = 1,
+    growth: PolicyName = "exact",
     measure: bool = True,
     seed: int = 0,
     device: str = "cpu",
@@ -45,6 +47,7 @@ def caches_of(
         task_params: the task's parameters.
         positions: numbers of positions read.
         batch: sequences read side by side.
+        growth: how caches that grow get their room: anew at each position, twice as much when full, or all at once.
         measure: whether it is also run; else nothing is built.
         seed: decides weights and what is read.
         device: where it is run.
@@ -63,7 +66,9 @@ def caches_of(
     if task is not None:
         chosen = make_task(task, **(task_params or {}))
         architecture, input_type = fit(architecture, chosen), chosen.input_type()
-    report = predict_caches(architecture, input_type, positions=positions, batch=batch)
+    report = predict_caches(
+        architecture, input_type, positions=positions, batch=batch, growth=growth
+    )
     if not measure:
         return report
     refusing = [row.path for row in report.no_step]

@@ -224,6 +224,7 @@ def _caches(args: Args) -> Any:
         dict(settings.get("task_params") or {}),
         positions=list(args["positions"]),
         batch=int(args["batch"]),
+        growth=args["growth"],
         requests=8,
     ).as_dict()
 

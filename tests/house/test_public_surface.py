@@ -55,6 +55,7 @@ VERBS = {
         "--task",
         "--positions",
         "--batch",
+        "--growth",
         "--measure",
         "--seconds",
         "--requests",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.components.base import State
+from hybridlab.components.growing import growing
 from hybridlab.components.types import TensorKind
 from hybridlab.errors import StepError
 from hybridlab.planning.caches.record import CacheReport
@@ -44,20 +45,23 @@ def measure_caches(
     before = _resident(device)
     last, start = report.positions[-1], time.monotonic()
     ended = ""
-    for position, x in enumerate(read_positions(model, report.batch, last, seed), start=1):
-        try:
-            _, states = model.step(states, x)
-        except StepError as error:
-            if position == 1:
-                raise
-            ended = error.problems[0].sentence()
-            break
-        if position in report.positions:
-            resident[position] = max(0, _resident(device) - before)
-            each[position], totals[position] = _held(order, states)
-        if position < last and time.monotonic() - start > limit_s:
-            ended = f"the {limit_s:g} s for it were over"
-            break
+    copied: dict[int, int] = {}
+    with growing(report.growth, last) as growth:
+        for position, x in enumerate(read_positions(model, report.batch, last, seed), start=1):
+            try:
+                _, states = model.step(states, x)
+            except StepError as error:
+                if position == 1:
+                    raise
+                ended = error.problems[0].sentence()
+                break
+            if position in report.positions:
+                resident[position] = max(0, _resident(device) - before)
+                each[position], totals[position] = _held(order, states)
+                copied[position] = growth.copied_bytes
+            if position < last and time.monotonic() - start > limit_s:
+                ended = f"the {limit_s:g} s for it were over"
+                break
     rows = tuple(
         replace(
             row,
@@ -73,6 +77,7 @@ def measure_caches(
         rows=rows,
         measured_bytes=tuple(totals.get(at) for at in report.positions),
         resident_bytes=tuple(resident.get(at) for at in report.positions),
+        measured_copied_bytes=tuple(copied.get(at) for at in report.positions),
         ended=ended,
     )
 

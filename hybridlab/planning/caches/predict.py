@@ -12,6 +12,7 @@ from hybridlab.architecture.infer import infer
 from hybridlab.architecture.plan import SlotPlan
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.base import BuildContext
+from hybridlab.components.growing import Growth, PolicyName
 from hybridlab.components.types import TensorKind, TensorType
 from hybridlab.errors import Problem, SpecError, StepError
 from hybridlab.planning.caches.record import (
@@ -32,6 +33,7 @@ def predict_caches(
     *,
     positions: Sequence[int] = POSITIONS,
     batch: int = 1,
+    growth: PolicyName = "exact",
 ) -> CacheReport:
     """Return what every component keeps after each of ``positions``, in float32.
 
@@ -40,6 +42,7 @@ def predict_caches(
         input_type: what it reads; None as ``infer`` takes it.
         positions: numbers of positions read, in any order.
         batch: sequences read side by side.
+        growth: how caches that grow get their room; ``reserved`` takes room for the last of the positions.
 
     Raises:
         SpecError: the architecture has errors, or a number is out of range; it holds all of them.
@@ -49,14 +52,17 @@ def predict_caches(
     if inference.errors:
         raise SpecError(inference.errors)
     uses = runs_of(architecture, inference.slots)
+    policy = Growth(growth, places[-1])
     known: dict[tuple[str, str, BuildContext], tuple[int, str]] = {}
     rows = []
     for path, plan in inference.slots.items():
         key = plan.info.name, plan.params.model_dump_json(), plan.context
         if key not in known:
             known[key] = _tried(plan)
-        rows.append(_row(path, plan, uses[path], places, batch, *known[key]))
-    return CacheReport(places, batch, tuple(rows))
+        rows.append(_row(path, plan, uses[path], places, batch, policy, *known[key]))
+    moved = (policy.moved_rows(count) for count in places)
+    copied = tuple(round(count * sum(row.grows_bytes for row in rows)) for count in moved)
+    return CacheReport(places, batch, tuple(rows), growth=growth, copied_bytes=copied)
 
 
 def checked(positions: Iterable[int], batch: int) -> tuple[int, ...]:
@@ -86,6 +92,7 @@ def _row(
     uses: int,
     positions: tuple[int, ...],
     batch: int,
+    policy: Growth,
     counts_bytes: int,
     no_step: str,
 ) -> CacheRow:
@@ -99,7 +106,8 @@ def _row(
         return CacheRow(path, plan.info.name, "nothing", uses, 0.0, None, nothing, (), no_step)
     form, full_at = form_of(after)
     growing = uses * batch * cls.state_bytes_per_token(params, context)
-    predicted = tuple(round(after(count)) for count in positions)
+    room = policy.rows if form == "grows" else int
+    predicted = tuple(round(after(room(count))) for count in positions)
     return CacheRow(path, plan.info.name, form, uses, growing, full_at, predicted)
 
 

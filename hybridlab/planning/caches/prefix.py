@@ -216,14 +216,14 @@ def _probe(model: GraphModel) -> None:
     ]
     if problems:
         raise StepError(problems)
-    versions = [[part._version for part in state] for state in before]
+    copies = [[part.clone() for part in state] for state in before]
     model.step(before, token_1)
     problems = [
         Problem(
             path, "writes into the state that it is given, which then is lost for later requests"
         )
-        for path, state, version in zip(order, before, versions, strict=True)
-        if [part._version for part in state] != version
+        for path, state, copy in zip(order, before, copies, strict=True)
+        if not all(map(torch.equal, state, copy))
     ]
     if problems:
         raise StepError(problems)

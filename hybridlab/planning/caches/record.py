@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from hybridlab.components.growing import PolicyName
+
 Form = Literal["grows", "fills", "constant", "nothing"]
 """How a cache goes on: with every position, until its window is full, not at all, or there is none."""
 POSITIONS = (1, 64, 512, 4096)
@@ -95,6 +97,11 @@ class CacheReport:
     """Storages of all states together; memory that two states share counts once."""
     resident_bytes: tuple[int | None, ...] = ()
     """What the process, or the device's allocator, holds more than before the first position: a bound from above."""
+    growth: PolicyName = "exact"
+    """How caches that grow get their room."""
+    copied_bytes: tuple[int, ...] = ()
+    """Rows that reading so many positions moves to make room, predicted."""
+    measured_copied_bytes: tuple[int | None, ...] = ()
     left_out: str = ""
     """The head that reads whole sequences and was therefore not measured along with the rest."""
     ended: str = ""
@@ -123,6 +130,9 @@ class CacheReport:
             "predicted_bytes": list(self.predicted_bytes),
             "measured_bytes": list(self.measured_bytes),
             "resident_bytes": list(self.resident_bytes),
+            "growth": self.growth,
+            "copied_bytes": list(self.copied_bytes),
+            "measured_copied_bytes": list(self.measured_copied_bytes),
             "components": [asdict(row) for row in self.rows],
             "no_step": [{"path": row.path, "why": row.no_step} for row in self.no_step],
             "left_out": self.left_out,

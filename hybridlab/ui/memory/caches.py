@@ -18,6 +18,7 @@ from hybridlab.views.caches import caches_info, caches_plot, caches_table
 _PATIENCE_S = 0.1
 _EVERY_S = 0.5
 _LONGEST = (64, 256, 1024, 4096, 16_384)
+_GROWTH = {"exact": "at each position", "doubling": "twice as much", "reserved": "all at once"}
 
 
 def caches_section(work: Work) -> None:
@@ -27,30 +28,29 @@ def caches_section(work: Work) -> None:
             "A design that writes on from a prompt is read one position at a time, and keeps something in each "
             "component in between: keys and values, the state of a recurrence, the last inputs of a convolution."
         )
-        longest, batch = _asked_for(work)
+        now = _asked_for(work)
         name = f"{work.key}.caches.asked"
-        now = (longest, batch)
         if st.button(
             "Predict and measure", icon=":material/timer:", key=f"{work.key}.caches.start"
         ):
             state.put(name, now)
-        if state.keep(name, (0, 0)) != now:
+        if state.keep(name, (0, 0, "")) != now:
             st.caption(
                 "Reads so many positions with weights that are not trained; takes a minute at most."
             )
             return
-        answer = _ask(work, longest, batch, _PATIENCE_S)
+        answer = _ask(work, *now, _PATIENCE_S)
         if answer is None:
-            st.fragment(_wait, run_every=_EVERY_S)(work, longest, batch)
+            st.fragment(_wait, run_every=_EVERY_S)(work, *now)
         elif answer.problems:
             shell.problems(answer.problems)
         else:
             _found(work, answer.value)
 
 
-def _asked_for(work: Work) -> tuple[int, int]:
-    """Return the most positions, and how many sequences are read side by side."""
-    columns = st.columns([2, 1], gap="medium", vertical_alignment="bottom")
+def _asked_for(work: Work) -> tuple[int, int, str]:
+    """Return the most positions, how many sequences are read side by side, and how caches that grow get room."""
+    columns = st.columns([2, 1, 2], gap="medium", vertical_alignment="bottom")
     longest = columns[0].segmented_control(
         "Positions at most",
         _LONGEST,
@@ -62,17 +62,26 @@ def _asked_for(work: Work) -> tuple[int, int]:
     batch = columns[1].number_input(
         "Sequences side by side", 1, 1024, 1, key=f"{work.key}.caches.batch"
     )
-    return int(longest or 1024), int(batch)
+    growth = columns[2].segmented_control(
+        "Caches that grow get room",
+        list(_GROWTH),
+        default="exact",
+        required=True,
+        format_func=lambda name: _GROWTH[name],
+        key=f"{work.key}.caches.growth",
+        help="At each position all that was there is copied; twice as much or all at once copies less and holds more.",
+    )
+    return int(longest or 1024), int(batch), str(growth or "exact")
 
 
-def _ask(work: Work, longest: int, batch: int, wait_s: float) -> Answer | None:
+def _ask(work: Work, longest: int, batch: int, growth: str, wait_s: float) -> Answer | None:
     owner = f"{state.session_name()}.memory.caches"
     places = [count for count in (1, 4, 16, *_LONGEST) if count <= longest]
-    return predictions.caches(work.text, work.settings, places, batch, owner, wait_s)
+    return predictions.caches(work.text, work.settings, places, batch, growth, owner, wait_s)
 
 
-def _wait(work: Work, longest: int, batch: int) -> None:
-    if _ask(work, longest, batch, 0.0) is not None:
+def _wait(work: Work, longest: int, batch: int, growth: str) -> None:
+    if _ask(work, longest, batch, growth, 0.0) is not None:
         page_again()
     st.progress(0.0, text="Reading position after position …")
 
@@ -97,6 +106,8 @@ def _found(work: Work, found: Mapping[str, Any]) -> None:
         },
         title="What each component keeps, predicted and measured",
     )
+    if any(found["copied_bytes"]):
+        st.caption(_moved(found))
     resident = [size for size in found["resident_bytes"] if size is not None]
     st.caption(
         "Predicted from what each component says of itself, in float32; measured are the storages that its state "
@@ -109,6 +120,16 @@ def _found(work: Work, found: Mapping[str, Any]) -> None:
     )
     if found["prefix"]:
         _prefix(found["prefix"])
+
+
+def _moved(found: Mapping[str, Any]) -> str:
+    """Say what making room for the caches that grow copies."""
+    last, measured = found["positions"][-1], found["measured_copied_bytes"]
+    seen = next((size for size in reversed(measured) if size is not None), None)
+    text = f"Making room moves {format_bytes(found['copied_bytes'][-1])} while {last:,} positions are read (predicted)"
+    if seen is not None and measured[-1] is not None:
+        text += f"; measured {format_bytes(seen)}"
+    return text + "."
 
 
 def _told(found: Mapping[str, Any]) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from hybridlab.architecture.document import loads
+from hybridlab.architecture.generate import generate
 from hybridlab.architecture.library import open_architecture
 from hybridlab.architecture.model import build
+from hybridlab.components.growing import PolicyName, growing
 from hybridlab.components.types import TensorKind, TensorType
 from hybridlab.errors import SpecError
 from hybridlab.planning.caches.measure import measure_caches
 from hybridlab.planning.caches.predict import predict_caches
+from hybridlab.planning.caches.prefix import PrefixCache
 from hybridlab.planning.caches.record import CacheReport, form_of
 from hybridlab.workflows.caches import caches_of
 
@@ -124,3 +128,28 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     assert [problem.path for problem in caught.value.problems] == ["positions", "batch"]
     with pytest.raises(SpecError):
         predict_caches(loads(MIXED), TOKENS, positions=())
+
+
+@pytest.mark.parametrize("growth", ["exact", "doubling", "reserved"])
+def test_room_and_copies_are_as_predicted(growth: PolicyName) -> None:
+    found = caches_of(loads(MIXED), positions=(1, 17, 40), batch=2, growth=growth)
+    agrees(found)
+    assert found.copied_bytes == found.measured_copied_bytes
+    each = 2 * 2 * 16 * 4  # of keys and values for two sequences
+    rows = {"exact": (1, 17, 40), "doubling": (16, 32, 64), "reserved": (40, 40, 40)}[growth]
+    moved = {"exact": (0, 136, 780), "doubling": (0, 16, 48), "reserved": (0, 0, 0)}[growth]
+    (right,) = [row for row in found.rows if row.path == "right"]
+    assert right.measured_bytes == tuple(8 + count * each for count in rows)
+    assert found.copied_bytes == tuple(count * each for count in moved)
+
+
+def test_every_policy_writes_the_same_tokens() -> None:
+    model = build(loads(MIXED), TOKENS, seed=0).eval()
+    prompt = torch.randint(20, (2, 15), generator=torch.Generator().manual_seed(1))
+    want = generate(model, prompt, 8)
+    for policy in ("doubling", "reserved"):
+        with growing(policy, 20):
+            assert torch.equal(generate(model, prompt, 8), want)
+            cache = PrefixCache(model, 2**30, every=4)
+            cache.read(prompt[:1])
+            assert torch.equal(generate(model, prompt, 8, read=cache.read), want)
