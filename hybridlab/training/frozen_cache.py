@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -116,9 +116,12 @@ class FrozenCache:
         """The components whose outputs are kept, in running order."""
         return tuple(dict.fromkeys(one.path for one in self.beginning if one.form == "component"))
 
-    def fill(self) -> bool:
-        """Have the outputs for all samples at hand, from disk where they are there; say whether there is room."""
-        return self._now().fill(self._names)
+    def fill(self, before_each: Callable[[], object] = lambda: None) -> bool:
+        """Have the outputs for all samples at hand, from disk where they are there; say whether there is room.
+
+        ``before_each`` is called before each block, and may break it off: what is computed stays.
+        """
+        return self._now().fill(self._names, before_each)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[tuple[str, Exit]]]:
         """Run forward: the output, the losses that components ask for, and the exits by path."""

@@ -110,8 +110,13 @@ class Session:
         self.model.train()
         self.meter.pause()
         self.began = time.perf_counter() - self.progress.seconds
-        if self.frozen is not None and self.frozen.fill():
-            _log.info("kept for every sample: outputs of %s", ", ".join(self.frozen.paths))
+        try:
+            if self.frozen is not None and self.frozen.fill(self.heed):
+                paths = ", ".join(self.frozen.paths)
+                _log.info("kept for every sample: outputs of %s", paths)
+        except _Asked as asked:
+            self.save()
+            return asked.wish
         while self.progress.ended is None or self.progress.unscored:
             try:
                 self.heed()

@@ -81,11 +81,13 @@ class TeacherCache:
             for name in names
         }
 
-    def fill(self, names: frozenset[str]) -> bool:
+    def fill(self, names: frozenset[str], before_each: Callable[[], object] = lambda: None) -> bool:
         """Have the answers to all samples at hand; say whether there is room for them."""
+        before_each()
         if names != self._names:
             self._turn_to(names)
         for block in range(-(-len(self._inputs) // self._block) if self._fits else 0):
+            before_each()
             self._of_block(block)
         return self._fits
 

@@ -97,6 +97,21 @@ def test_a_training_that_is_broken_off_goes_on_from_what_is_kept(
     assert rest == {step: every[step] for step in (3, 4)}
 
 
+def test_a_wish_to_stop_is_heard_while_outputs_are_computed(
+    tiny: Tiny, spec: Callable[..., TrainSpec], digits: Task, tmp_path: Path
+) -> None:
+    model, heard = tiny(digits, *NODES), iter(["", "", "", "interrupt"])
+    result, found = losses(model, digits, spec(), tmp_path / "cut", should_stop=lambda: next(heard))
+    assert isinstance(model.running, FrozenCache)
+    assert result.stop_reason == "interrupt" and not found
+    assert 0 < model.running.computed < 1000
+    again = tiny(digits, *NODES)
+    result, found = losses(again, digits, spec(), tmp_path / "cut", resume=True)
+    assert result.state == "done" and len(found) == 4
+    assert isinstance(again.running, FrozenCache)
+    assert again.running.computed + model.running.computed == digits.train_size
+
+
 def test_other_weights_are_another_cache(
     tiny: Tiny, spec: Callable[..., TrainSpec], digits: Task, tmp_path: Path
 ) -> None:
