@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -122,8 +123,17 @@ def caches_plot(info: CachesInfo) -> go.Figure:
     figure.update_layout(**style.layout(info.title, height=400))
     figure.update_layout(margin={"t": 64})
     figure.update_xaxes(title_text="positions read", type="log", tickvals=list(info.positions))
-    figure.update_yaxes(title_text="caches (bytes)", type="log", exponentformat="SI")
+    figure.update_yaxes(title_text="caches (bytes)", type="log", **_ticks(info))
     return figure
+
+
+def _ticks(info: CachesInfo) -> dict[str, Any]:
+    """Return marks at powers of two, at most eight of them, written as bytes are."""
+    every = [count for one in info.series for count in one.predicted_bytes if count]
+    low, high = (int(math.log2(bound(every, default=1))) for bound in (min, max))
+    stride = max(1, -(-(high + 1 - low) // 7))
+    values = [2**power for power in range(low, high + 1 + stride, stride)]
+    return {"tickvals": values, "ticktext": [format_bytes(value) for value in values]}
 
 
 def _measured(rows: list[Mapping[str, Any]], count: int) -> tuple[int | None, ...]:
@@ -147,5 +157,5 @@ def _title(found: Mapping[str, Any], kept: list[Mapping[str, Any]]) -> str:
     """Say what the caches come to at the last position, and how that goes on."""
     last, size = found["positions"][-1], format_bytes(found["predicted_bytes"][-1])
     growing = sum(row["grows_bytes"] for row in kept)
-    how = f"each one more adds {format_bytes(growing)}" if growing else "and no more after that"
-    return f"{size} of caches after {last:,} positions; {how} (predicted)"
+    how = f"; each one more adds {format_bytes(growing)}" if growing else ", and no more after that"
+    return f"{size} of caches after {last:,} positions{how} (predicted)"

@@ -34,12 +34,13 @@ def test_all_caches_come_first_and_then_each_form() -> None:
     plot = caches_plot(info)
     assert [trace.name.rpartition(", ")[2] for trace in plot.data] == ["predicted", "measured"] * 3
     assert list(plot.data[1].x) == [1]
+    assert {"32 B", "8 KiB"} <= set(plot.layout.yaxis.ticktext)
 
 
 def test_one_form_is_one_line_and_what_is_not_measured_has_no_points() -> None:
     alone = {**FOUND, "components": [row("ssm", "constant", [50, 50])], "measured_bytes": []}
     info = caches_info({**alone, "predicted_bytes": [50, 50]})
-    assert "no more after that" in info.title
+    assert info.title == "50 B of caches after 64 positions, and no more after that (predicted)"
     assert [trace.name for trace in caches_plot(info).data] == ["all caches, predicted"]
 
 

@@ -135,6 +135,9 @@ def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: An
     assert "of caches after 256 positions" in titles(at)[3]
     (table,) = [frame.value for frame in at.dataframe if "cache" in frame.value]
     lstm = table[table["use"] == "lstm"].iloc[0]
+    shown = {metric.label: (metric.value, metric.delta) for metric in at.metric}
+    assert shown["Begun from a kept state"] == ("7 of 8", "96 of 128 positions alike")
+    assert "Making room moves" in planned.words()
     assert lstm["256 predicted (bytes)"] == lstm["256 measured (bytes)"] > 0
 
     planned.press(f"memory.{done.id}.train")
