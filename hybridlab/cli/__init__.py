@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from hybridlab.cli import (
+    caches,
     data,
     designs,
     fusion,
@@ -37,7 +38,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (machine, designs, models, training, rates, profile, plan, fusion, tune, search):
+for group in (
+    machine,
+    designs,
+    models,
+    training,
+    rates,
+    profile,
+    plan,
+    fusion,
+    tune,
+    caches,
+    search,
+):
     for name, verb in group.VERBS.items():
         app.command(name)(verb)
 app.add_typer(models.import_app, name="import")

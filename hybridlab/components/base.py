@@ -245,6 +245,12 @@ class Component(nn.Module):
         """Return bytes of the state that does not grow with length (float32), per sequence."""
         return 0.0
 
+    @classmethod
+    def state_bytes_after(cls, params: Any, context: BuildContext, positions: int) -> float:
+        """Return bytes of state after so many positions (float32), per sequence; less while a window still fills."""
+        growing = cls.state_bytes_per_token(params, context)
+        return cls.state_bytes(params, context) + positions * growing
+
 
 @dataclass(frozen=True)
 class ComponentInfo:

@@ -64,7 +64,7 @@ class DepthwiseConv(nn.Module):
             raise StepError("a centred convolution cannot run one position at a time")
         seen_BKD = torch.cat((before_BWD, x_BD.unsqueeze(1)), dim=1)
         y_BD = torch.einsum("bkd,dk->bd", seen_BKD, self.taps)
-        return y_BD if self.bias is None else y_BD + self.bias, seen_BKD[:, 1:]
+        return y_BD if self.bias is None else y_BD + self.bias, seen_BKD[:, 1:].clone()
 
     def reference(self, x_BLD: Tensor) -> Tensor:
         """Add up the taps position by position."""

@@ -19,6 +19,7 @@ from hybridlab.training import checkpoint, memory, random_state
 from hybridlab.training.component_metrics import ComponentMetrics
 from hybridlab.training.curriculum import STAGE, Curriculum
 from hybridlab.training.evaluation import better, reached
+from hybridlab.training.frozen_cache import FrozenCache, cache_frozen
 from hybridlab.training.groups import clip_all, optimiser, set_rates
 from hybridlab.training.meter import Meter, OnMetrics
 from hybridlab.training.non_finite import NotFiniteError, Place, locate
@@ -100,12 +101,22 @@ class Session:
             mine = self.objective if (largest, learnt) == (model, task) else None
             memory.foresee(largest, learnt, spec, self.numerics, mine)
         self.curriculum.begin()
+        self.frozen: FrozenCache | None = None
+        if spec.cache_frozen:
+            self.frozen = cache_frozen(model, task, spec, self.numerics, folder)
 
     def run(self, on_step: Callable[[int], None]) -> StopReason:
         """Update the weights until there is a reason to stop; return it."""
         self.model.train()
         self.meter.pause()
         self.began = time.perf_counter() - self.progress.seconds
+        try:
+            if self.frozen is not None and self.frozen.fill(self.heed):
+                paths = ", ".join(self.frozen.paths)
+                _log.info("kept for every sample: outputs of %s", paths)
+        except _Asked as asked:
+            self.save()
+            return asked.wish
         while self.progress.ended is None or self.progress.unscored:
             try:
                 self.heed()

@@ -104,6 +104,14 @@ class TrainSpec(BaseModel):
         "layouts of convolutions; what is learnt is the same but for rounding. Empty: all as designed.",
         None,
     )
+    cache_frozen: Annotated[int, Field(strict=True)] = setting(
+        "Most that outputs of frozen components at the network's beginning may take in memory and on disk; they are "
+        "then computed once for each sample, where samples come again. 0: computed anew at each step.",
+        0,
+        "MiB",
+        ge=0,
+        le=1_048_576,
+    )
     residual_init: Literal["default", "depth_scaled", "zero"] = setting(
         "How the last maps of residual branches start: as drawn; smaller by the root of the number of residuals, so "
         "that their sum keeps its size; or at zero, so that each block begins as nothing but its residual. What has no "
@@ -256,6 +264,14 @@ class TrainSpec(BaseModel):
             return "a fusion is for the same step of one model each time; take out fusion, or stages, tasks and teacher"
         if self.tuning is not None and (self.stages or self.tasks or self.teacher):
             return "a tuning is for the same step of one model each time; take out tuning, or stages, tasks and teacher"
+        beside = self.stages or self.tasks or self.teacher or self.plan or self.fusion
+        if self.cache_frozen and (beside or self.tuning):
+            return (
+                "outputs of frozen components are kept for the plain step of one model; take out cache_frozen, or "
+                "stages, tasks, teacher, plan, fusion and tuning"
+            )
+        if self.cache_frozen and not any(group.frozen for group in self.groups):
+            return "cache_frozen needs a group that is frozen; freeze one in groups, or take out cache_frozen"
         return ""
 
 

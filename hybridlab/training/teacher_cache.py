@@ -31,17 +31,29 @@ Ask = Callable[[Tensor, frozenset[str]], dict[str, Tensor]]
 
 
 class TeacherCache:
-    """Answers of a teacher to a fixed set of samples: at most so many bytes, or none at all."""
+    """Answers of a network that does not change to a fixed set of samples: at most so many bytes, or none at all."""
 
     def __init__(
-        self, folder: Path, key: str, inputs: Tensor, block: int, most_bytes: int, ask: Ask
+        self,
+        folder: Path,
+        key: str,
+        inputs: Tensor,
+        block: int,
+        most_bytes: int,
+        ask: Ask,
+        *,
+        home: str = FOLDER,
+        what: str = "the teacher's answers",
+        setting: str = "cache_mib",
     ) -> None:
         """Keep what ``ask`` says of ``inputs`` (n, ...), in files of ``block`` samples.
 
         ``key`` changes with whatever changes the answers: the teacher's weights, the task, the number format.
+        ``home`` is the folder in ``folder``; ``what`` is kept and the ``setting`` that bounds it are named to people.
         """
         about = f"{key} {block} {_digest({'inputs': inputs})}"
-        self._folder = folder / FOLDER
+        self._folder = folder / home
+        self._what, self._setting = what, setting
         self._key = hashlib.sha256(about.encode()).hexdigest()[:16]
         self._inputs, self._block, self._most, self._ask = inputs, block, most_bytes, ask
         self._place = {_bytes(row): place for place, row in enumerate(inputs)}
@@ -69,6 +81,16 @@ class TeacherCache:
             for name in names
         }
 
+    def fill(self, names: frozenset[str], before_each: Callable[[], object] = lambda: None) -> bool:
+        """Have the answers to all samples at hand; say whether there is room for them."""
+        before_each()
+        if names != self._names:
+            self._turn_to(names)
+        for block in range(-(-len(self._inputs) // self._block) if self._fits else 0):
+            before_each()
+            self._of_block(block)
+        return self._fits
+
     def _turn_to(self, names: frozenset[str]) -> None:
         """Let go of other names' answers, here and on disk, and see whether there is room for these."""
         self._names, self._kept = names, {}
@@ -82,7 +104,9 @@ class TeacherCache:
         if each * len(self._inputs) > self._most:
             self._fits, self._kept = False, {}
             shutil.rmtree(self._home(), ignore_errors=True)
-            _log.warning("the teacher's answers take more than cache_mib; it is asked at each step")
+            _log.warning(
+                "%s take more than %s; they are computed at each step", self._what, self._setting
+            )
 
     def _home(self) -> Path:
         names = hashlib.sha256(" ".join(sorted(self._names)).encode()).hexdigest()[:16]
@@ -120,7 +144,7 @@ class TeacherCache:
             write_weights(found, path, {_DIGEST: _digest(found)})
         except (OSError, RunError) as error:
             self._writes = False
-            _log.warning("what the teacher says is kept in memory alone: %s", error)
+            _log.warning("%s are kept in memory alone: %s", self._what, error)
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

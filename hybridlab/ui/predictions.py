@@ -6,7 +6,7 @@ import atexit
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,26 @@ def fitting(
     """Ask for the largest batch or length that fits an amount of memory or a card; None while unanswered."""
     args = {"text": text, "settings": dict(settings), "memory": memory, "axis": axis}
     return _long("fit", args, owner, wait_s)
+
+
+def caches(
+    text: str,
+    settings: Mapping[str, Any],
+    positions: Sequence[int],
+    batch: int,
+    growth: str,
+    owner: str,
+    wait_s: float = 0.0,
+) -> Answer | None:
+    """Ask what components keep between two positions, predicted and measured; None while unanswered."""
+    args = {
+        "text": text,
+        "settings": dict(settings),
+        "positions": list(positions),
+        "batch": batch,
+        "growth": growth,
+    }
+    return _long("caches", args, owner, wait_s)
 
 
 def _long(verb: str, args: Mapping[str, Any], owner: str, wait_s: float) -> Answer | None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridlab.architecture.document import loads
-from hybridlab.architecture.model import build
+from hybridlab.architecture.model import GraphModel, build
+from hybridlab.errors import SpecError
 from hybridlab.hardware.devices import choose
 from hybridlab.runs.launcher import submit
 from hybridlab.runs.record import Run
+from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
-from hybridlab.training.groups import assigned
+from hybridlab.training.frozen_cache import refusals
+from hybridlab.training.groups import Member, assigned
+from hybridlab.training.spec import TrainSpec
 from hybridlab.training.stage_checks import check_stages
 from hybridlab.training.start import start, starts_otherwise
 from hybridlab.workflows.as_trained import as_trained
@@ -36,9 +40,11 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     choose(spec.device)
     if spec.groups or spec.stages or starts_otherwise(spec):
         model = build(completed, task.input_type(), device="meta")
-        assigned(model, spec.groups)
+        found = assigned(model, spec.groups)
         start(model, spec)
         check_stages(model, task, spec)
+        if spec.cache_frozen:
+            _check_frozen(model, found, task, spec)
     if spec.plan is not None or spec.fusion is not None or spec.tuning is not None:
         as_trained(build(completed, task.input_type(), device="meta"), spec)
     spec = taught(spec, completed, task)
@@ -46,6 +52,21 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         "name": f"{architecture.name} on {task.name}",
         "training": spec.model_dump(mode="json"),
     }
+
+
+def _check_frozen(
+    model: GraphModel, found: Mapping[str, Sequence[Member]], task: Task, spec: TrainSpec
+) -> None:
+    """Freeze a model as its training will, and see that outputs at its beginning can be kept.
+
+    Raises:
+        SpecError: they cannot; it says why.
+    """
+    for group in spec.groups:
+        for one in found[group.name] if group.frozen else ():
+            one.parameter.requires_grad_(False)
+    if problems := refusals(model, task.fixed_inputs(), task.name):
+        raise SpecError(problems)
 
 
 def start_training(

@@ -220,6 +220,22 @@ def _fit(args: Args) -> Any:
     return found.as_dict()
 
 
+def _caches(args: Args) -> Any:
+    """Return what components keep between two positions, predicted and measured."""
+    from hybridlab.workflows.caches import caches_of
+
+    settings = dict(args["settings"])
+    return caches_of(
+        loads(str(args["text"])),
+        str(settings["task"]),
+        dict(settings.get("task_params") or {}),
+        positions=list(args["positions"]),
+        batch=int(args["batch"]),
+        growth=args["growth"],
+        requests=8,
+    ).as_dict()
+
+
 def _step_asked(args: Args) -> tuple[str, str, str, str]:
     settings = json.dumps(args["settings"], sort_keys=True)
     return str(args["text"]), settings, str(args.get("after", "")), str(args.get("offload", ""))
@@ -302,6 +318,7 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "trade_off": _trade_off,
     "plan_timeline": _plan_timeline,
     "fit": _fit,
+    "caches": _caches,
     "survey_search": _survey_search,
     "true_front": _true_front,
 }

@@ -36,7 +36,7 @@ CHANGE_RATE = {"downsample", "upsample"}
 def _steps(module: Component, inputs: list[Tensor]) -> tuple[Tensor, list[State]]:
     state, outputs, states = module.start(inputs[0].shape[0]), [], []
     for t in range(inputs[0].shape[1]):
-        output, state = module.step(state, *(x[:, t] for x in inputs))
+        output, state = module.step(state, *(x[:, t].clone() for x in inputs))
         outputs.append(output)
         states.append(state)
     return torch.stack(outputs, 1), states
@@ -55,12 +55,20 @@ def test_steps_give_what_forward_gives(
         return
     got, states = _steps(module, inputs)
     torch.testing.assert_close(got, module(*inputs), rtol=2e-4, atol=2e-5)
-    claimed = module.state_bytes(module.params, module.context)
-    claimed += LENGTH * module.state_bytes_per_token(module.params, module.context)
-    kept = sum(part.numel() for part in states[-1] if part.is_floating_point()) / 3
-    spare = 0 if module.info.kind is Kind.TOKEN_MIXER else claimed
-    assert kept * FLOAT32_BYTES <= claimed
-    assert kept * FLOAT32_BYTES >= claimed - spare, "it claims more state than it keeps"
+    for count, state in enumerate([module.start(3), *states]):
+        claimed = module.state_bytes_after(module.params, module.context, count)
+        parts = [part for part in state if part.is_floating_point()]
+        kept = sum(part.numel() for part in parts) / 3 * FLOAT32_BYTES
+        spare = 0 if module.info.kind is Kind.TOKEN_MIXER else claimed
+        assert kept <= claimed
+        assert kept >= claimed - spare, "it claims more state than it keeps"
+        held = {
+            part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts
+        }
+        assert sum(held.values()) / 3 <= kept, "its state holds on to memory that it does not need"
+    whole = module.state_bytes(module.params, module.context)
+    whole += LENGTH * module.state_bytes_per_token(module.params, module.context)
+    assert claimed <= whole
 
 
 @every_case

@@ -51,6 +51,21 @@ SIGNATURES = {
 }
 VERBS = {
     "app": {"--port", "--address", "--json"},
+    "caches": {
+        "--task",
+        "--positions",
+        "--batch",
+        "--growth",
+        "--measure",
+        "--seconds",
+        "--requests",
+        "--shared",
+        "--own",
+        "--keep",
+        "--seed",
+        "--device",
+        "--json",
+    },
     "components": {"--json"},
     "data": {"--json"},
     "data add": {

@@ -54,6 +54,13 @@ def test_half_of_the_memory_is_planned_measured_and_trained(
     expect(page.get_by_text(re.compile("^At the peak most of the memory"))).to_be_visible()
     page.get_by_role("radio", name="By component").click()
 
+    page.get_by_text("Caches", exact=True).click()
+    page.get_by_role("radio", name="256", exact=True).click()
+    page.get_by_role("button", name="Predict and measure").click()
+    expect(page.get_by_text(re.compile("of caches after 256 positions"))).to_be_visible()
+    expect(page.get_by_text(re.compile("classifier .* reads whole sequences"))).to_be_visible()
+    shoot_both(page, "memory_caches")
+
     page.get_by_role("button", name="Apply and measure").click()
     page.wait_for_url(re.compile(r"run="))
     off = page.get_by_text(re.compile(r"predicted is [+-][\d.]+ % off"))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hybridlab.components.base import FLOAT32_BYTES, BuildContext, Component, State, component
 from hybridlab.components.depthwise import DepthwiseConv
+from hybridlab.components.growing import appended
 from hybridlab.components.joined_maps import each_of
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.rotary import turned
@@ -127,11 +128,13 @@ class Attention(Component):
         parts = torch.split(projected_BP.unsqueeze(1), self._sizes, dim=-1)
         q_BH1K, k_BG1K, v_BG1K = self._heads(*parts)
         q_BH1K, k_BG1K = self._turn(q_BH1K, position), self._turn(k_BG1K, position)
-        kept = slice(1 - self.params.window if self.params.window else None, None)
-        if self.params.window == 1:
-            kept = slice(0, 0)
-        keys_BGSK = torch.cat((keys_BGSK[:, :, kept], k_BG1K), dim=2)
-        values_BGSK = torch.cat((values_BGSK[:, :, kept], v_BG1K), dim=2)
+        if window := self.params.window:
+            kept = slice(1 - window, None) if window > 1 else slice(0, 0)
+            keys_BGSK = torch.cat((keys_BGSK[:, :, kept], k_BG1K), dim=2)
+            values_BGSK = torch.cat((values_BGSK[:, :, kept], v_BG1K), dim=2)
+        else:
+            keys_BGSK = appended(keys_BGSK, k_BG1K, dim=2)
+            values_BGSK = appended(values_BGSK, v_BG1K, dim=2)
         y_BH1K = self._attend(attend, q_BH1K, keys_BGSK, values_BGSK, causal=False, window=None)
         y_B1D = self._out(y_BH1K, x_BD.unsqueeze(1))
         return y_B1D.squeeze(1), (position + 1, keys_BGSK, values_BGSK, *before)
@@ -229,3 +232,9 @@ class Attention(Component):
         projected = (params.heads + 2 * (params.kv_heads or params.heads)) * size
         conv_bytes = max(0, params.conv - 1) * projected * FLOAT32_BYTES
         return (params.window or 0) * cls._cache_bytes(params, context) + conv_bytes
+
+    @classmethod
+    def state_bytes_after(cls, params: Params, context: BuildContext, positions: int) -> float:
+        """Return the cache as far as its window is filled."""
+        missing = max(0, (params.window or 0) - positions) * cls._cache_bytes(params, context)
+        return super().state_bytes_after(params, context, positions) - missing

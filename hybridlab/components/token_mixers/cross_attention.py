@@ -17,6 +17,7 @@ from hybridlab.components.base import (
     field,
     must_divide,
 )
+from hybridlab.components.growing import appended
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.token_mixers.naive_attention import attend_row_by_row
 from hybridlab.components.token_mixers.softmax_attention import attend
@@ -114,8 +115,7 @@ class CrossAttention(Component):
         x_BD, other_BE = inputs_BD
         q_BH1K, k_BG1K, v_BG1K = self._heads(x_BD.unsqueeze(1), other_BE.unsqueeze(1))
         keys_BGSK, values_BGSK = (
-            torch.cat((cache, new), dim=2)
-            for cache, new in zip(state, (k_BG1K, v_BG1K), strict=True)
+            appended(cache, new, dim=2) for cache, new in zip(state, (k_BG1K, v_BG1K), strict=True)
         )
         y_BH1K = attend(q_BH1K, keys_BGSK, values_BGSK, causal=False)
         return self._out(y_BH1K).squeeze(1), (keys_BGSK, values_BGSK)

@@ -18,6 +18,7 @@ from hybridlab.components.base import (
     float_dtype,
     must_divide,
 )
+from hybridlab.components.growing import appended
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.rotary import RotaryParams, rotary_problems, turned
 from hybridlab.components.token_mixers.naive_attention import attend_row_by_row, turned_as_complex
@@ -150,8 +151,8 @@ class DifferentialAttention(Component):
         position, keys_BYSK, values_BGSV = state
         q_BX1K, k_BY1K, v_BG1V = self._heads(x_BD.unsqueeze(1))
         q_BX1K = turned(q_BX1K, self.params, position)
-        keys_BYSK = torch.cat((keys_BYSK, turned(k_BY1K, self.params, position)), dim=2)
-        values_BGSV = torch.cat((values_BGSV, v_BG1V), dim=2)
+        keys_BYSK = appended(keys_BYSK, turned(k_BY1K, self.params, position), dim=2)
+        values_BGSV = appended(values_BGSV, v_BG1V, dim=2)
         y_B1D = self._difference(attend, q_BX1K, keys_BYSK, values_BGSV, causal=False)
         return y_B1D.squeeze(1), (position + 1, keys_BYSK, values_BGSV)
 

@@ -162,7 +162,7 @@ class DilatedConv(Component):
         window_BDK = torch.unflatten(tapped_BKD.transpose(1, 2), 1, (self.groups, -1)).flatten(2)
         filters_GFK = torch.unflatten(self.taps, 0, (self.groups, -1))
         y_BGF = torch.einsum("bgk,gfk->bgf", window_BDK, filters_GFK)
-        return self._bent(y_BGF.flatten(1) + self.bias), (seen_BSD[:, 1:],)
+        return self._bent(y_BGF.flatten(1) + self.bias), (seen_BSD[:, 1:].clone(),)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Add up the taps, each on the sequence moved by its distance, group by group."""

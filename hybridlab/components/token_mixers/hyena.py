@@ -15,6 +15,7 @@ from hybridlab.components.base import (
     field,
 )
 from hybridlab.components.depthwise import DepthwiseConv
+from hybridlab.components.growing import appended
 from hybridlab.components.token_mixers.long_convolution import (
     ImplicitFilter,
     convolve,
@@ -128,7 +129,7 @@ class Hyena(Component):
             gates_BD[:0:-1], filters, histories, strict=True
         ):
             gated_BD = gate_BD * v_BD
-            seen_BSD = torch.cat((history_BSD, gated_BD.unsqueeze(1)), dim=1)
+            seen_BSD = appended(history_BSD, gated_BD.unsqueeze(1), dim=1)
             v_BD = torch.addcmul(last_value(seen_BSD, taps_SD), gated_BD, skip_D)
             after.append(seen_BSD)
         return self.project_out(gates_BD[0] * v_BD), (before, *after)

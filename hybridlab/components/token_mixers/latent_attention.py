@@ -18,6 +18,7 @@ from hybridlab.components.base import (
     float_dtype,
     must_divide,
 )
+from hybridlab.components.growing import appended
 from hybridlab.components.root_mean_square import RootMeanSquare
 from hybridlab.components.rotary import RotaryParams, rotary_problems, turned
 from hybridlab.components.token_mixers.naive_attention import attend_row_by_row, turned_as_complex
@@ -182,9 +183,7 @@ class LatentAttention(Component):
         latent_B1C, key_B11R = self._latents(x_B1D)
         if self.rope:
             rope_BH1R, key_B11R = self._turn(rope_BH1R, position), self._turn(key_B11R, position)
-        cache_BSX = torch.cat(
-            (cache_BSX, torch.cat((latent_B1C, key_B11R.squeeze(1)), dim=-1)), dim=1
-        )
+        cache_BSX = appended(cache_BSX, torch.cat((latent_B1C, key_B11R.squeeze(1)), dim=-1), dim=1)
         up_HXC = torch.unflatten(self.latent_up.weight, 0, (self.params.heads, -1))
         up_keys_HNC, up_values_HVC = torch.split(up_HXC, [self.nope, self.value], dim=1)
         inside_BH1C = nope_BH1N @ up_keys_HNC

@@ -18,6 +18,7 @@ from hybridlab.components.base import (
     component,
     field,
 )
+from hybridlab.components.growing import appended
 from hybridlab.components.token_mixers.long_convolution import (
     ImplicitFilter,
     convolve,
@@ -111,10 +112,13 @@ class LongConv(Component):
         """Read one position (B, D)."""
         (x_BD,) = inputs_BD
         (before_BSD,) = state
-        seen_BSD = torch.cat((before_BSD, x_BD.unsqueeze(1)), dim=1)
+        if self.filter is not None:
+            seen_BSD = appended(before_BSD, x_BD.unsqueeze(1), dim=1)
+        else:
+            seen_BSD = torch.cat((before_BSD, x_BD.unsqueeze(1)), dim=1)
         mixed_BD = last_value(seen_BSD, self._taps(seen_BSD.shape[1]))
         y_BD: Tensor = self.project_out(F.gelu(torch.addcmul(mixed_BD, x_BD, self.skip)))
-        return y_BD, (seen_BSD if self.filter is not None else seen_BSD[:, 1:],)
+        return y_BD, (seen_BSD if self.filter is not None else seen_BSD[:, 1:].clone(),)
 
     def reference(self, *inputs: Tensor) -> Tensor:
         """Add up the taps position by position."""

@@ -17,6 +17,7 @@ from hybridlab.components.base import (
     field,
     float_dtype,
 )
+from hybridlab.components.growing import appended
 from hybridlab.components.rotary import RotaryParams, turned
 from hybridlab.components.token_mixers.attention_params import AttentionParams, attention_problems
 from hybridlab.components.token_mixers.lightning_index import (
@@ -178,9 +179,9 @@ class SparseAttention(Component):
         position, keys_BGSK, values_BGSK, index_BSI = state
         q_BGR1K, k_BG1K, v_BG1K = self._heads(x_B1D, position)
         query_B1JI, key_B1I, weight_B1J = self._indexed(x_B1D, position)
-        keys_BGSK = torch.cat((keys_BGSK, k_BG1K), dim=2)
-        values_BGSK = torch.cat((values_BGSK, v_BG1K), dim=2)
-        index_BSI = torch.cat((index_BSI, key_B1I), dim=1)
+        keys_BGSK = appended(keys_BGSK, k_BG1K, dim=2)
+        values_BGSK = appended(values_BGSK, v_BG1K, dim=2)
+        index_BSI = appended(index_BSI, key_B1I, dim=1)
         scores_BS = self.index.scores(query_B1JI, index_BSI, weight_B1J).squeeze(1)
         places_BC = best_in_order(scores_BS, self.params.top_k)
         at_BGCK = places_BC[:, None, :, None].expand(-1, self.kv_heads, -1, self.head_dim)

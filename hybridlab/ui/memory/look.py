@@ -12,6 +12,7 @@ from hybridlab.planning.trade_off import TradeOff
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.again import page_again
 from hybridlab.ui.memory.budget import budget, take
+from hybridlab.ui.memory.caches import caches_section
 from hybridlab.ui.memory.compiled import compiled_points, compiled_section
 from hybridlab.ui.memory.fit import fit_section
 from hybridlab.ui.memory.fusion import fusion_section
@@ -82,6 +83,7 @@ def _drawn(work: Work, found: TradeOff, after: str) -> None:
     compiled_section(work)
     fusion_section(work)
     tuning_section(work)
+    caches_section(work)
 
 
 def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured], under_way: bool) -> None:

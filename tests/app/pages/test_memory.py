@@ -16,7 +16,7 @@ from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
 from hybridlab.ui import predictions
-from hybridlab.ui.memory import fit, look, timeline
+from hybridlab.ui.memory import caches, fit, look, timeline
 from hybridlab.ui.memory.tuning import border_table, tuning_table
 from tests.app.held import in_session
 
@@ -33,7 +33,7 @@ def titles(at: Any) -> list[str]:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for answers where a page would draw again and again until they are there."""
-    for module in (look, timeline, fit):
+    for module in (look, timeline, fit, caches):
         monkeypatch.setattr(module, "_PATIENCE_S", 60.0)
 
 
@@ -147,6 +147,19 @@ def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: An
     assert shown["Largest as it is, predicted"].startswith("batch ")
     assert "% a sample" in shown["Beyond costs at most, predicted"]
     assert "Plans fit" in titles(at)[2]
+
+    planned.give(at.number_input(key=f"memory.{done.id}.caches.batch"), 2)
+    longest = planned.at.button_group(key=f"memory.{done.id}.caches.longest")
+    planned.give(longest, 256)
+    planned.press(f"memory.{done.id}.caches.start")
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 4)
+    assert "of caches after 256 positions" in titles(at)[3]
+    (table,) = [frame.value for frame in at.dataframe if "cache" in frame.value]
+    lstm = table[table["use"] == "lstm"].iloc[0]
+    shown = {metric.label: (metric.value, metric.delta) for metric in at.metric}
+    assert shown["Begun from a kept state"] == ("7 of 8", "96 of 128 positions alike")
+    assert "Making room moves" in planned.words()
+    assert lstm["256 predicted (bytes)"] == lstm["256 measured (bytes)"] > 0
 
     planned.press(f"memory.{done.id}.train")
     assert in_session(planned.at, "settings.parity")["plan"]["recompute"]
