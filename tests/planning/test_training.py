@@ -10,11 +10,11 @@ import pytest
 from hybridlab.architecture.document import loads
 from hybridlab.errors import RunError, SpecError
 from hybridlab.planning.record import Budget, Plan
+from hybridlab.planning.training_step import plan_step
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.training.spec import make
 from hybridlab.workflows import train
-from hybridlab.workflows.plan import plan_step
 from tests.workflows.test_train import Context
 
 DESIGN = (
