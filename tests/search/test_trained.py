@@ -99,6 +99,8 @@ def test_limits_that_nothing_keeps_name_the_nearest_design(text: str) -> None:
         landscape_of(search_of(text + "limits: {peak_bytes: 1 KiB, val_accuracy: 0.1}\n"))
     problem = caught.value.problems[0]
     assert problem.path == "limits.peak_bytes" and problem.expected == "1024"
+    with pytest.raises(SpecError, match="beyond what an accuracy can be"):
+        landscape_of(search_of(text + "limits: {val_accuracy: 95}\n"))
     landscape = landscape_of(search_of(text))
     rows = landscape.repaired(landscape.space.everything())
     least = landscape.prices(rows)[:, 1].min()

@@ -168,18 +168,23 @@ def _told(node: Node, key: str) -> list[Any]:
 
 
 def _worth(node: Node, key: str, field: Field | None) -> list[Any]:
+    """Return the values to begin with; what the design has is one of them, so that it lies in its own space."""
     if key == ORDER and field is None:
         return _orders([one.id for one in node.nodes])
     if field is None:
         here = int(getattr(node, REPEAT, 1) or 1)
         return sorted({max(1, here - 1), here, here + 1})
+    here_value = node.params.get(key, field.default)
     if told := _told(node, key):
-        return told
+        if here_value in told or (here_value is None and field.required):
+            return told
+        found = [here_value, *told]
+        numbers = all(isinstance(one, (int, float)) for one in found)
+        return sorted(found) if numbers else found
     if field.kind == "boolean":
         return [False, True]
     if field.kind == "choice":
         return list(field.choices)
-    here_value = node.params.get(key, field.default)
     return [here_value] if here_value is not None else []
 
 

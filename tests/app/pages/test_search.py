@@ -325,13 +325,15 @@ def test_marks_follow_a_node_to_its_new_name(open_page: OpenPage, said: Said) ->
     held(page.selectbox, "widget.search.source").select("design").run()
     design = in_session(page, "design")
     prefix = f"widget.search.marks.{design.history}"
-    held(page.multiselect, f"{prefix}.attention").select("heads").run()
+    held(page.multiselect, f"{prefix}.attention").set_value(["heads", "window"]).run()
+    window = held(page.text_input, f"{prefix}.attention.window").value
+    assert window == "none, 16, 64, 256", "what the design has is among the values"
     held(page.text_input, f"{prefix}.attention.heads").set_value("2, 4").run()
     before = loads(design.text)
     path = next(path for path, ids, _ in before.walk() if ids == "attention")
     design.change(edit.rename(design.text, path, "look"))
     page.run()
-    assert held(page.multiselect, f"{prefix}.look").value == ["heads"]
+    assert held(page.multiselect, f"{prefix}.look").value == ["heads", "window"]
     assert held(page.text_input, f"{prefix}.look.heads").value == "2, 4"
     design.change(edit.wrap(design.text, path))
     page.run()
