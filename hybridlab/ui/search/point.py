@@ -18,6 +18,7 @@ from hybridlab.search.closed_form import ClosedForm
 from hybridlab.search.landscape import ClosedFormLandscape, Objective
 from hybridlab.search.record import TrialRow
 from hybridlab.search.state import StudyState
+from hybridlab.training.spec import TrainSpec
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
@@ -149,6 +150,7 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
                 key="search.point.open",
             ):
                 state.open_design(text, origin)
+                _look_as_searched(study)
                 shell.go(shell.DESIGN)
             if st.button(
                 "Train longer",
@@ -209,6 +211,24 @@ def _repeat(study: str, number: int) -> None:
         state.put(NOTICE, list(error.problems))
 
 
+def _look_as_searched(study: StudyState) -> None:
+    """Look at costs for the search's task and batch, so that they are those of the front."""
+    file = study.about.file
+    task = predictions.task(str(file.get("task"))) if file.get("task") else None
+    if task is None:
+        return
+    given = {**task["default_training"], **dict(file.get("training") or {})}
+    params = sorted(dict(given.get("task_params") or {}).items())
+    plain = all(isinstance(value, (str, int, float)) for _, value in params)
+    state.set_shapes(
+        predictions.Shapes(
+            task["name"],
+            tuple(params) if plain else (),
+            int(given.get("batch") or TrainSpec.model_fields["batch"].default),
+        )
+    )
+
+
 def _hand_over(
     study: StudyState, text: str, origin: str, plan: Mapping[str, Any] | None = None
 ) -> None:
@@ -241,7 +261,7 @@ def _differences(study: StudyState, row: TrialRow, text: str) -> None:
         if found.empty:
             st.caption("It is that design.")
         else:
-            st.code(found.text(), language=None)
+            st.code(found.text(), language=None, wrap_lines=True)
     beside = _beside(study, row)
     if not beside:
         return

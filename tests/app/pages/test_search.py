@@ -316,7 +316,13 @@ def test_a_point_is_repeated_and_what_cannot_be_told_apart_is_said(
     assert "1 other point of the front cannot be told from the best" in words
     assert "One standard error: trial" in " ".join(one.label for one in page.button)
     held(page.selectbox, "search.trained.point").select(0).run()
-    assert "0.6 ± 0.05658 (95 %)" in said(page).replace("\\", ""), "as far as the repeats of others tell"
+    assert "0.6 ± 0.05658 (95 %)" in said(page).replace("\\", ""), (
+        "as far as the repeats of others tell"
+    )
+    press(page, "Open on the canvas")
+    seen = in_session(page, "shapes")
+    assert (seen.task, seen.batch) == ("parity", 4), "costs are those that the front has"
+    assert dict(seen.task_params) == {"length": 8, "longer": 12}
 
 
 def test_marks_follow_a_node_to_its_new_name(open_page: OpenPage, said: Said) -> None:
