@@ -237,9 +237,10 @@ class _Foreseen:
         features = landscape.space.features(np.concatenate((codes[rows], lesson[0])))
         learnt = np.concatenate((values[rows], lesson[1]))
         self.surrogates = {
-            column: Surrogate.fit(features, learnt[:, column])
+            column: Surrogate.fit(features[known], learnt[known, column])
             for column, objective in enumerate(landscape.objectives)
             if not objective.predicted
+            for known in [~np.isnan(learnt[:, column])]  # energy of trainings that were stopped
         }
 
     def gains(self, candidates: Codes) -> Array:

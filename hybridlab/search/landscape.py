@@ -16,15 +16,6 @@ from hybridlab.search.pareto import hypervolume
 from hybridlab.search.space import Choice, Codes, Design, Space
 
 Array = NDArray[np.float64]
-PREDICTED = {
-    "params": "parameters",
-    "flops_forward": "FLOPs",
-    "flops_step": "FLOPs",
-    "peak_bytes": "bytes",
-    "activation_bytes": "bytes",
-    "step_ms": "ms",
-}
-"""What ``trace.predict`` tells of a training step, each less the better."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +41,28 @@ class Objective:
     def sign(self) -> float:
         """Factor that turns the value into one to be made small."""
         return 1.0 if self.direction == "minimize" else -1.0
+
+
+PREDICTED = {
+    one.name: one
+    for one in (
+        Objective("params", "minimize", "parameters", predicted=True),
+        Objective("flops_forward", "minimize", "FLOPs", predicted=True),
+        Objective("flops_step", "minimize", "FLOPs", predicted=True),
+        Objective("peak_bytes", "minimize", "bytes", predicted=True),
+        Objective("activation_bytes", "minimize", "bytes", predicted=True),
+        Objective("peak_inference_bytes", "minimize", "bytes", predicted=True),
+        Objective("state_bytes_per_token", "minimize", "bytes", predicted=True),
+        Objective("step_ms", "minimize", "ms", predicted=True),
+        Objective("tokens_per_s", "maximize", "tokens/s", predicted=True),
+        Objective("train_s", "minimize", "s", predicted=True),
+    )
+}
+"""What is predicted of a design for the training's batch and the task's length (``search.prices`` says how)."""
+JOULES = Objective("joules_per_sample", "minimize", "J")
+"""What a trial's energy meters tell, where there are any: it is never predicted."""
+SAME = ("step_ms", "tokens_per_s", "train_s")
+"""One figure said in three ways, since batch, length and steps are the same for all designs."""
 
 
 @dataclass(frozen=True)

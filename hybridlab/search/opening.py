@@ -41,6 +41,10 @@ def landscape_of(spec: SearchSpec, text: str = "") -> Landscape:
             spec, loads(text) if text else open_architecture(str(spec.architecture))
         )
         problems = empty_space(trained.space.choices) + _unknown_limits(trained)
+        least = trained.limits.get(trained.metric, 0.0)
+        if trained.task.measure == "accuracy" and not 0 <= least <= 1:
+            words = "is beyond what an accuracy can be, so no design keeps it"
+            problems.append(Problem(f"limits.{trained.metric}", words, "0 to 1", f"{least:g}"))
         if problems:
             raise SpecError(problems)
         _reachable_limits(trained)

@@ -69,8 +69,9 @@ class SearchSpec(_Frozen):
 
     ``search`` names nodes by their path of ids (``stage.attention``) and gives, for each key of the node that may vary,
     the values: a list, or true for those that the component's parameter calls worth searching. ``width`` is the
-    architecture's own. ``limits`` are the most that objectives may be, or the least where large is good. ``halving``
-    says when a training is compared with the others at the same length, and stopped unless it is among the best.
+    architecture's own, ``plan`` the memory that its training's step may take (``search.planned``). ``limits`` are the
+    most that objectives may be, or the least where large is good. ``halving`` says when a training is compared with the
+    others at the same length, and stopped unless it is among the best.
     """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[\w][\w .-]*$")

@@ -23,11 +23,11 @@ from hybridlab.architecture.program import program
 from hybridlab.errors import HybridLabError, Problem, RunError
 from hybridlab.planning.compiled import measure_compiled, measure_plain, missing_compiler
 from hybridlab.planning.recompute import Recomputing
+from hybridlab.planning.training_step import check_planned
 from hybridlab.profiling.session import device_of
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
-from hybridlab.workflows.plan import check_planned
 from hybridlab.workflows.profile import training_step
 
 

@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException
-
-from hybridlab.architecture.infer import infer
 from hybridlab.architecture.model import build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, SpecError
@@ -17,19 +13,15 @@ from hybridlab.hardware.published import PUBLISHED, published
 from hybridlab.planning.compared import Compared
 from hybridlab.planning.fit import Axis, Fit, fitting
 from hybridlab.planning.measure import measure_plan
-from hybridlab.planning.planner import Offload, Planner, planner
+from hybridlab.planning.planner import Offload, Planner
 from hybridlab.planning.record import Budget, Figures, Plan
 from hybridlab.planning.trade_off import TradeOff
-from hybridlab.profiling.calibrate import calibrate
-from hybridlab.tasks.base import Task
+from hybridlab.planning.training_step import plan_step
 from hybridlab.tasks.registry import fit
-from hybridlab.trace.calibration import kept
-from hybridlab.trace.machine import this_cpu
 from hybridlab.training.defaults import prepare
 from hybridlab.training.precision import numerics
-from hybridlab.training.spec import TrainSpec
 from hybridlab.units import parse_bytes
-from hybridlab.workflows.profile import recipe, training_step
+from hybridlab.workflows.profile import training_step
 
 
 @dataclass(frozen=True)
@@ -197,109 +189,6 @@ def trade_off_of(made: Planner, settings: Mapping[str, Any]) -> TradeOff:
     """Return the curve of a step for a page, its plans ready for a training with these settings."""
     _, spec = prepare({name: value for name, value in settings.items() if name != "plan"})
     return made.trade_off(spec.task, numerics(spec).device.type)
-
-
-def plan_step(
-    completed: Architecture,
-    task: Task,
-    spec: TrainSpec,
-    *,
-    measure: bool = True,
-    offload: Offload | None = None,
-) -> Planner:
-    """Trace and solve the step of a training, with components' times as they are measured on this machine.
-
-    Without ``measure`` only what was measured before is used, so that it takes no longer than tracing.
-
-    Raises:
-        SpecError: the architecture has errors, or the settings say what is not planned.
-    """
-    check_planned(spec)
-    roofline = this_cpu(torch.get_num_threads())
-    inference = infer(completed, task.input_type(), batch=spec.batch, length=task.length)
-    if inference.errors:
-        raise SpecError(inference.errors)
-    data = task.train_batch(0, spec.batch, spec.seed)
-    calibration = (
-        calibrate(completed, inference, roofline) if measure else kept(torch.get_num_threads())
-    )
-    try:
-        return planner(
-            completed,
-            task.input_type(),
-            batch=spec.batch,
-            length=task.length,
-            recipe=recipe(task, spec, data.targets),
-            roofline=roofline,
-            calibration=calibration,
-            offload=offload,
-        )
-    except DataDependentOutputException as error:  # Adafactor's update, for one
-        raise SpecError(
-            Problem(
-                "groups",
-                f"cannot be planned: {error.func} of an optimiser asks for values, of which there are none before a "
-                "step has run",
-                fix="choose another optimiser",
-            )
-        ) from None
-
-
-def check_planned(spec: TrainSpec) -> None:
-    """Refuse settings whose steps are not all the same step of one model, as it is and in float32.
-
-    Raises:
-        SpecError: it names all of them.
-    """
-    problems = []
-    if spec.tasks is not None:
-        problems.append(
-            Problem(
-                "tasks",
-                "is not planned: each of several tasks has a step of its own kind",
-                fix="plan the training of one task",
-            )
-        )
-    if spec.stages:
-        problems.append(
-            Problem(
-                "stages",
-                "is not planned: the step changes from stage to stage",
-                fix="plan a training without stages",
-            )
-        )
-    if spec.teacher is not None:
-        problems.append(
-            Problem(
-                "teacher",
-                "is not planned: the teacher runs beside the model in each step",
-                fix="plan a training without a teacher",
-            )
-        )
-    if spec.fusion is not None:
-        problems.append(
-            Problem(
-                "fusion",
-                "is not planned: plans know the step as it is, and not what fused maps keep",
-                fix="plan without it; a training may have both",
-            )
-        )
-    if numerics(spec).dtype is not None:
-        problems.append(
-            Problem("precision", "is not planned", "float32", spec.precision, "leave it out")
-        )
-    if spec.accumulation > 1:
-        problems.append(
-            Problem(
-                "accumulation",
-                "is not planned: gradients stay from part to part",
-                "1",
-                str(spec.accumulation),
-                "plan a smaller batch",
-            )
-        )
-    if problems:
-        raise SpecError(problems)
 
 
 def _runs(plan: Plan) -> list[list[str]]:

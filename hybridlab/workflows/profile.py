@@ -17,14 +17,15 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.types import TensorType
 from hybridlab.errors import HybridLabError, Problem, SpecError
+from hybridlab.planning.training_step import recipe
 from hybridlab.profiling.calibrate import calibrate
 from hybridlab.profiling.record import NAMED, ComponentTime, Profile
 from hybridlab.profiling.session import Measured, OnStage, device_of, measure
 from hybridlab.profiling.sweep import UNATTRIBUTED
-from hybridlab.tasks.base import Batch, Task
+from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit
 from hybridlab.trace.costs import costs
-from hybridlab.trace.exact import Recipe, predict_module, predict_stream
+from hybridlab.trace.exact import predict_module, predict_stream
 from hybridlab.trace.kernels import device_us
 from hybridlab.trace.machine import this_cpu
 from hybridlab.trace.predict import Prediction, predict
@@ -151,23 +152,6 @@ def built(
     if weights is not None:
         load_weights(model, read_tensors(weights), weights)
     return model
-
-
-def recipe(task: Task, spec: TrainSpec, targets: Tensor) -> Recipe:
-    """Return how a task trains, for a prediction; gradients are taken to be clipped at every update."""
-
-    def before_update(parameters: Sequence[nn.Parameter]) -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-        if spec.clip_norm > 0:
-            torch.nn.utils.clip_grads_with_norm_(parameters, spec.clip_norm, norm, foreach=True)
-
-    return Recipe(
-        lambda output, fake: task.loss(output, Batch(fake, fake)),
-        tuple(targets.shape[1:]),
-        lambda model: optimiser(model, spec),
-        before_update,
-    )
 
 
 def profile_architecture(

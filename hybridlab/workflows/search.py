@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybridlab.architecture.kept import keeping
+from hybridlab.errors import Problem, SpecError
 from hybridlab.runs.pool import child_environment, module_command
 from hybridlab.search.claims import tally
 from hybridlab.search.description import TRIALS, describe, description_of
 from hybridlab.search.drive import Here, Seats, drive
 from hybridlab.search.front import ParetoFront, front_of
 from hybridlab.search.halving import rungs_of
-from hybridlab.search.landscape import ClosedFormLandscape, Landscape
+from hybridlab.search.landscape import JOULES, ClosedFormLandscape, Landscape
 from hybridlab.search.leases import Leases
 from hybridlab.search.opening import landscape_of
 from hybridlab.search.places import check_name, note_place, opened, place_of, searches_folder
@@ -231,6 +232,9 @@ def _seats(
     from hybridlab.workflows.trial_runs import RunSeats
 
     assert isinstance(landscape, TrainedLandscape)
+    if workers > 1 and JOULES in landscape.objectives:
+        words = "energy meters count the whole machine, so trials have to run one at a time"
+        raise SpecError(Problem("workers", words, "1", str(workers), "search with one worker"))
     return RunSeats(
         study, landscape, workers, threads=threads, rungs=rungs, eta=spec.halving.eta, seed=seed
     )

@@ -11,11 +11,12 @@ from hybridlab.architecture.document import loads
 from hybridlab.errors import RunError, SpecError
 from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.record import Budget, Plan
+from hybridlab.planning.training_step import plan_step
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.training.spec import make
 from hybridlab.workflows import train
-from hybridlab.workflows.plan import plan_step, planner_of
+from hybridlab.workflows.plan import planner_of
 from hybridlab.workflows.profile import profile_settings
 from tests.workflows.test_train import Context
 
