@@ -178,11 +178,10 @@ def _overlap(grad_BLD: Tensor, x_BLD: Tensor, shift: int) -> Tensor:
     if first >= last:
         return x_BLD.new_zeros(features)
     segment = max(1, SEGMENT_NUMBERS // (batch * features))
-    sums = [
-        (
-            grad_BLD[:, t : min(t + segment, last)]
-            * x_BLD[:, t + shift : min(t + segment, last) + shift]
-        ).sum((0, 1))
-        for t in range(first, last, segment)
-    ]
+    parts = zip(
+        torch.split(grad_BLD[:, first:last], segment, 1),
+        torch.split(x_BLD[:, first + shift : last + shift], segment, 1),
+        strict=True,
+    )
+    sums = [(grad * x).sum((0, 1)) for grad, x in parts]
     return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)

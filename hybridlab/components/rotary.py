@@ -127,7 +127,7 @@ def rotate(x_BHLK: Tensor, frequency_base: float, first: Tensor | int = 0) -> Te
     def make() -> Table:
         return _table(*_angles(_frequencies(x_BHLK, frequency_base), x_BHLK, first))
 
-    return _turn(x_BHLK, *_once((frequency_base,), x_BHLK, first, make))
+    return _turn(x_BHLK, *_once(frequency_base, x_BHLK, first, make))
 
 
 def turned(
@@ -151,8 +151,7 @@ def turned(
         frequencies_R = _scaled(_frequencies(x_BHLK, params.rotary_base), params)
         return _table(*_angles(frequencies_R, x_BHLK, first, params.magnitude))
 
-    key = tuple(getattr(params, name) for name in RotaryParams.model_fields)
-    return _turn(x_BHLK, *_once(key, x_BHLK, first, make))
+    return _turn(x_BHLK, *_once(params, x_BHLK, first, make))
 
 
 @contextmanager
@@ -166,14 +165,14 @@ def tables_once(tables: Tables) -> Iterator[None]:
 
 
 def _once(
-    key: tuple[Any, ...], x_BHLK: Tensor, first: Tensor | int, make: Callable[[], Table]
+    how: RotaryParams | float, x_BHLK: Tensor, first: Tensor | int, make: Callable[[], Table]
 ) -> Table:
-    """Return the table of a key at the length, place and format of ``x``; made anew where none is kept."""
-    tables = _tables.get()
-    kept = tables is not None and type(x_BHLK) is Tensor and not isinstance(first, Tensor)
-    if not kept or torch.compiler.is_compiling():
+    """Return the table of turns at the length, place and format of ``x``; made anew where none is kept."""
+    if torch.compiler.is_compiling():  # what is kept between calls is nothing for a traced program
         return make()
-    assert tables is not None
+    tables = _tables.get()
+    if tables is None or type(x_BHLK) is not Tensor or isinstance(first, Tensor):
+        return make()
     place = (
         *x_BHLK.shape[-2:],
         first,
@@ -181,6 +180,8 @@ def _once(
         x_BHLK.dtype,
         torch.is_inference_mode_enabled(),
     )
+    fields = RotaryParams.model_fields
+    key = (how,) if isinstance(how, float) else tuple(getattr(how, name) for name in fields)
     return tables.get((*key, *place), make)
 
 

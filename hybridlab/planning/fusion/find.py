@@ -108,8 +108,8 @@ def _add(
             products=tuple(group for group, _ in places if group),
             folds=tuple(folds.values()),
         )
-        places = len(fusion.products) or len(fusion.folds)
-        found.candidates.append(Candidate(name, fusion, places))
+        count = len(fusion.products) or len(fusion.folds)
+        found.candidates.append(Candidate(name, fusion, count))
 
 
 def _add_tables(found: Found, speaking: _Speaking, tables: Tables, training: bool) -> None:
