@@ -13,7 +13,7 @@ import numpy as np
 from hybridlab.architecture.model import build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import HybridLabError, Problem, SpecError
-from hybridlab.search.landscape import PREDICTED, Array, Objective, Outcome
+from hybridlab.search.landscape import Array, Outcome, designs_around, objectives_named
 from hybridlab.search.marked import Marked
 from hybridlab.search.space import Codes, Design, Space
 from hybridlab.search.spec import SearchSpec
@@ -31,6 +31,7 @@ class TrainedLandscape:
     """Designs of an architecture, priced for the batch that they are trained with."""
 
     pool = 40
+    instant = False
 
     def __init__(self, spec: SearchSpec, architecture: Architecture) -> None:
         """Read what may vary and what matters.
@@ -46,9 +47,8 @@ class TrainedLandscape:
         self.marked = Marked.read(architecture, spec.search)
         self.task, self.training = prepare({**spec.training, "task": spec.task})
         metric = self.task.metric_name(self.task.val_splits[0])
-        self.objectives = _objectives(
-            spec.objectives or (metric, "peak_bytes"), metric, self.task.measure == "accuracy"
-        )
+        wanted = spec.objectives or (metric, "peak_bytes")
+        self.objectives = objectives_named(wanted, metric, large=self.task.measure == "accuracy")
         self.metric = metric
         self._prices: dict[bytes, tuple[float, ...] | None] = {}
         fit(self.marked.architecture, self.task)
@@ -125,15 +125,7 @@ class TrainedLandscape:
 
     def hand_designs(self) -> list[Design]:
         """Return the architecture as it is, with each other component in each slot, the smallest and the largest."""
-        own = self.marked.own_design()
-        designs = [own]
-        for choice in self.space.choices:
-            if choice.group == "use":
-                designs += [{**own, choice.name: value} for value in choice.values]
-        for end in (0, -1):
-            ends = {c.name: c.values[end] for c in self.space.choices if c.ordered}
-            designs.append({**own, **ends})
-        return designs[:16]
+        return designs_around(self.space, self.marked.own_design())
 
     def architecture(self, design: Design) -> Architecture:
         """Return a design as an architecture, without what the task supplies."""
@@ -197,29 +189,3 @@ class TrainedLandscape:
             float(getattr(found, objective.name)) if objective.predicted else np.nan
             for objective in self.objectives
         )
-
-
-def _objectives(names: tuple[str, ...], metric: str, large: bool) -> tuple[Objective, ...]:
-    """Return the objectives of names.
-
-    Raises:
-        SpecError: a name is of nothing that is predicted or measured, or there is only one.
-    """
-    known = [metric, *PREDICTED]
-    problems = [
-        Problem(
-            f"objectives[{at}]", "is not an objective", "one of " + ", ".join(known), repr(name)
-        )
-        for at, name in enumerate(names)
-        if name not in known
-    ]
-    if len(names) < 2:
-        problems.append(Problem("objectives", "there is nothing to trade", "two to four"))
-    if problems:
-        raise SpecError(problems)
-    return tuple(
-        Objective(name, "minimize", PREDICTED[name], predicted=True)
-        if name in PREDICTED
-        else Objective(name, "maximize" if large else "minimize")
-        for name in names
-    )

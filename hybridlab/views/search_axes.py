@@ -15,6 +15,7 @@ _TITLES = {
     "flops_step": "FLOPs of a step",
     "peak_bytes": "peak memory",
     "activation_bytes": "activations",
+    "state_bytes": "state",
     "step_ms": "step time",
 }
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")

@@ -11,7 +11,8 @@ import numpy as np
 
 from hybridlab.errors import HybridLabError, Problem, SpecError
 from hybridlab.search.halving import rungs_of
-from hybridlab.search.landscape import Array, ClosedFormLandscape, Landscape, within
+from hybridlab.search.known import KnownLandscape
+from hybridlab.search.landscape import Array, Landscape, within
 from hybridlab.search.opening import landscape_of
 from hybridlab.search.samplers import make_sampler
 from hybridlab.search.space import Codes
@@ -62,7 +63,7 @@ def survey(args: Mapping[str, Any]) -> dict[str, Any]:
             if objective.predicted and len(built)
         },
         "trial_s": list(_trial_seconds(spec, landscape, steps_s)),
-        "trained": not isinstance(landscape, ClosedFormLandscape),
+        "trained": not landscape.instant,
     }
 
 
@@ -73,7 +74,7 @@ def _sample(landscape: Landscape) -> tuple[Array, list[float]]:
     """
     key = repr((landscape.fingerprint, [one.name for one in landscape.objectives]))
     if key not in _sampled:
-        most = SAMPLE if isinstance(landscape, ClosedFormLandscape) else SAMPLE_TRACED
+        most = SAMPLE if landscape.instant else SAMPLE_TRACED
         each = max(1, most // SAMPLE_TRACED)
         rows = landscape.space.random(np.random.default_rng(0), most)
         began, prices = time.monotonic(), []
@@ -96,8 +97,8 @@ def _trial_seconds(
     spec: SearchSpec, landscape: Landscape, steps_s: list[float]
 ) -> tuple[float, float]:
     """Return the seconds of a trial, with halving and without: of a formula measured, of a training predicted."""
-    if isinstance(landscape, ClosedFormLandscape):
-        free = ClosedFormLandscape(landscape.form, landscape.name)
+    if isinstance(landscape, KnownLandscape):
+        free = landscape.unlimited()
         before = min(
             spec.trials // 2, _TRIALS_BEFORE
         )  # samplers take the longer the more there are
@@ -142,14 +143,15 @@ def _step_seconds(landscape: TrainedLandscape, rows_NP: Codes) -> list[float]:
 
 
 def truth(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the true front of a closed form's search: points in the order of its objectives, and what it covers."""
+    """Return the true front of a search where it is known: points in the order of its objectives, and what it covers."""
     spec = SearchSpec.model_validate(args["file"])
     landscape = landscape_of(spec)
-    if not isinstance(landscape, ClosedFormLandscape):
-        raise SpecError(Problem("closed_form", "only a closed form's true front is known"))
+    if not isinstance(landscape, KnownLandscape):
+        words = "only the true front of a closed form or of the trained table is known"
+        raise SpecError(Problem("architecture", words))
     exact = landscape.exact()
     assert exact is not None
-    front = landscape.form.front
+    front = landscape.true_front()
     front = front[within(landscape, front)]
     thin = front[np.linspace(0, len(front) - 1, min(len(front), _MOST_FRONT)).round().astype(int)]
     return {"front": thin.tolist(), "reference": exact[0].tolist(), "hypervolume": exact[1]}
