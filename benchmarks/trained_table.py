@@ -5,11 +5,11 @@
     python benchmarks/trained_table.py --finish       # writes the table from what there is, and trains nothing
     python benchmarks/trained_table.py --probe 12     # trains some designs of the grid, and says what they came to
 
-Each training is one line of ``artifacts/trained_table/rows.jsonl`` as soon as it is done: stopped in any way and started
-again, it goes on where it was. Seeds come one after the other, each with the whole grid, so that the table can be
-written from the first seed on; it holds the seeds that are complete. What is predicted is worked out when the table is
-written, by ``predict`` on the training's own batch and length. Processor time is that of the process that trained: it
-depends on what else ran, and is kept for nothing but a rough idea.
+Each training is one line of ``artifacts/trained_table/rows.jsonl`` as soon as it is done: stopped in any way and
+started again, it goes on where it was. Seeds come one after the other, each with the whole grid, so that the table can
+be written from the first seed on; it holds the seeds that are complete. What is predicted is worked out when the table
+is written, by ``predict`` on the training's own batch and length. Processor time is that of the process that trained:
+it depends on what else ran, and is kept for nothing but a rough idea.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Our sampler: evolves the present front, prices every candidate exactly, and takes the best expected gain.
 
-One ``ask``: candidates are mutated and crossed from the front, or are the whole of a small space; what cannot be built, breaks a limit or was tried is
-left out; predicted objectives are priced by the cost model, the measured one is foreseen by a surrogate that knows how
-unsure it is; the candidate with the largest expected gain of hypervolume is taken. The first trials are hand designs.
-It is an Optuna sampler, so that ``study.ask``, ``study.optimize`` and the dashboard know it as any other.
+One ``ask``: candidates are mutated and crossed from the front, or are the whole of a small space; what cannot be
+built, breaks a limit or was tried is left out; predicted objectives are priced by the cost model, the measured one is
+foreseen by a surrogate that knows how unsure it is; the candidate with the largest expected gain of hypervolume is
+taken. The first trials are hand designs. It is an Optuna sampler, so that ``study.ask``, ``study.optimize`` and the
+dashboard know it as any other.
 """
 
 from __future__ import annotations
@@ -135,10 +136,11 @@ class CostAware(BaseSampler):
             self._lesson(short[-MOST_LEARNT_FROM:], short_values[-MOST_LEARNT_FROM:]),
         )
         small = self.landscape.space.size <= self.landscape.pool
-        if small:
-            candidates = self._untried(tried)
-        else:
-            candidates = self._new(rng, codes[sets.parents], self.landscape.pool, tried)
+        candidates = (
+            self._untried(tried)
+            if small
+            else self._new(rng, codes[sets.parents], self.landscape.pool, tried)
+        )
         gains = sets.gains(candidates)
         for _ in range(ROUNDS - 1):
             if small or not len(candidates):

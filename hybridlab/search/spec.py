@@ -110,10 +110,9 @@ class SearchSpec(_Frozen):
                 "a search needs one of 'closed_form', 'trained_table' and 'architecture'"
             )
         if self.architecture is None:
-            own = ("task", "training", "search")
-            if self.closed_form is not None:
-                own = (*own, "objectives")
-            where = "closed form" if self.closed_form is not None else "table of trained hybrids"
+            formula = self.closed_form is not None
+            where = "closed form" if formula else "table of trained hybrids"
+            own = ("task", "training", "search", *(("objectives",) if formula else ()))
             if odd := [key for key in own if getattr(self, key)]:
                 raise ValueError(f"{odd[0]!r} goes with an architecture, not with the {where}")
         elif not self.search:

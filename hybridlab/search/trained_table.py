@@ -1,4 +1,4 @@
-"""A table of small hybrids that were really trained, every design of a grid with several seeds: samplers on real quality.
+"""A table of small hybrids that were really trained, every design of a grid: samplers on real quality.
 
 The space is the table's grid, so that whatever a sampler proposes has its answer at once, and the exact front is known
 by looking at every design. A row is one training: the choices of its design, task and seed, the accuracies it came to,
@@ -29,7 +29,6 @@ from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, RunError
 from hybridlab.search.landscape import (
     Array,
-    Objective,
     Outcome,
     designs_around,
     objectives_named,
@@ -90,16 +89,22 @@ class TrainedTable:
         rows = self.frame[self.frame["task"] == task]
         found = np.full((len(self.seeds), self.space.size), np.nan)
         for seed, part in rows.groupby("seed"):
-            at = self.places(self.space.codes(part[self._names].to_dict("records")))
-            found[self.seeds.index(int(str(seed))), at] = part[name].to_numpy(dtype=np.float64)
+            values = part[name].to_numpy(dtype=np.float64)
+            found[self.seeds.index(int(str(seed))), self._places_of(part)] = values
         return np.asarray(found.mean(axis=0))
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
         """Every design's architecture as YAML, by its place."""
         rows = self.frame.drop_duplicates(self._names)
-        places = self.places(self.space.codes(rows[self._names].to_dict("records")))
-        return tuple(rows["architecture"].iloc[np.argsort(places)])
+        return tuple(rows["architecture"].iloc[np.argsort(self._places_of(rows))])
+
+    def _places_of(self, rows: pd.DataFrame) -> Codes:
+        columns = [rows[name].tolist() for name in self._names]
+        designs = [
+            dict(zip(self._names, values, strict=True)) for values in zip(*columns, strict=True)
+        ]
+        return self.places(self.space.codes(designs))
 
     @property
     def _names(self) -> list[str]:

@@ -72,8 +72,9 @@ def run_search(
 
     What is left out comes from the file. A ``study`` that exists is gone on with, otherwise it is made; without a name
     it gets a new one. ``storage`` is a URL such as ``sqlite:///searches.sqlite`` or a journal file. Trials that are
-    trained are runs of this home, ``workers`` of them at once; those of a closed form or
-    of the trained table are measured by as many processes. ``on_trial`` is told how many have ended, of how many; ``on_words`` what else is of interest.
+    trained are runs of this home, ``workers`` of them at once; those of a closed form or of the trained table are
+    measured by as many processes. ``on_trial`` is told how many have ended, of how many; ``on_words`` what else is of
+    interest.
 
     Raises:
         SpecError: the file, the space, a limit, the name or the sampler is wrong.

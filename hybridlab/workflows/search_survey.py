@@ -143,7 +143,7 @@ def _step_seconds(landscape: TrainedLandscape, rows_NP: Codes) -> list[float]:
 
 
 def truth(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the true front of a search where it is known: points in the order of its objectives, and what it covers."""
+    """Return a search's true front where it is known: points in the order of its objectives, and what it covers."""
     spec = SearchSpec.model_validate(args["file"])
     landscape = landscape_of(spec)
     if not isinstance(landscape, KnownLandscape):

@@ -61,9 +61,7 @@ def objectives_of(content: Mapping[str, Any]) -> dict[str, Objective]:
         ]
     elif content.get("trained_table") is not None:
         found = [Objective(METRIC, "maximize")]
-        found += [
-            Objective(name, "minimize", unit, predicted=True) for name, unit in COSTS.items()
-        ]
+        found += [Objective(name, "minimize", unit, predicted=True) for name, unit in COSTS.items()]
     else:
         entry = predictions.task(str(content.get("task"))) or {}
         large = bool(entry.get("higher_is_better", True))

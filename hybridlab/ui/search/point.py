@@ -165,8 +165,10 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
 def _again(study: StudyState, row: TrialRow) -> None:
     """Offer to repeat what a training measured, with other seeds; what a formula or a table says does not vary."""
     looked_up = study.about.file.get("trained_table") is not None
-    if looked_up or row.state != "complete" or not any(
-        not one.predicted and not one.formula for one in study.objectives
+    if (
+        looked_up
+        or row.state != "complete"
+        or not any(not one.predicted and not one.formula for one in study.objectives)
     ):
         return
     st.button(
