@@ -17,7 +17,7 @@ from hybridlab.errors import HybridLabError, Problem, SpecError
 from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Plan
 from hybridlab.search.goals import objectives_of
-from hybridlab.search.landscape import JOULES, Array, Outcome
+from hybridlab.search.landscape import JOULES, Array, Outcome, designs_around
 from hybridlab.search.marked import Marked
 from hybridlab.search.planned import NONE, PLAN, Plans
 from hybridlab.search.prices import prices
@@ -38,6 +38,7 @@ class TrainedLandscape:
 
     pool = 40
     """Candidates that are priced for one trial; fewer where each must be planned too."""
+    instant = False
 
     def __init__(self, spec: SearchSpec, architecture: Architecture) -> None:
         """Read what may vary and what matters.
@@ -155,15 +156,7 @@ class TrainedLandscape:
 
     def hand_designs(self) -> list[Design]:
         """Return the architecture as it is, with each other component in each slot, the smallest and the largest."""
-        own = self.marked.own_design()
-        designs = [own]
-        for choice in self.space.choices:
-            if choice.group in ("use", PLAN):
-                designs += [{**own, choice.name: value} for value in choice.values]
-        for end in (0, -1):
-            ends = {c.name: c.values[end] for c in self.space.choices if c.ordered}
-            designs.append({**own, **ends})
-        return designs[:16]
+        return designs_around(self.space, self.marked.own_design())
 
     def architecture(self, design: Design) -> Architecture:
         """Return a design as an architecture, without what the task supplies."""

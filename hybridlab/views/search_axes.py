@@ -23,6 +23,7 @@ _TITLES = {
     "activation_bytes": "activations",
     "peak_inference_bytes": "peak memory forward",
     "state_bytes_per_token": "state per token",
+    "state_bytes": "state",
     "step_ms": "step time",
     "tokens_per_s": "throughput",
     "train_s": "training time",

@@ -13,7 +13,8 @@ import numpy as np
 
 from hybridlab.errors import HybridLabError, Problem, SpecError
 from hybridlab.search.halving import rungs_of
-from hybridlab.search.landscape import Array, ClosedFormLandscape, Landscape, within
+from hybridlab.search.known import KnownLandscape
+from hybridlab.search.landscape import Array, Landscape, within
 from hybridlab.search.opening import landscape_of
 from hybridlab.search.samplers import make_sampler, priced_for_one
 from hybridlab.search.space import Codes
@@ -56,8 +57,7 @@ def survey(args: Mapping[str, Any]) -> dict[str, Any]:
     make_sampler(spec.sampler, landscape, trials=spec.trials)
     found, steps_s, price_s = _sample(landscape)
     built = found[~np.isinf(found).any(axis=1)]
-    formula = isinstance(landscape, ClosedFormLandscape)
-    if isinstance(landscape, ClosedFormLandscape):
+    if isinstance(landscape, KnownLandscape):
         ask_s, each_s = _timed(spec, landscape)
         trial_s = each_s, each_s
     else:
@@ -82,8 +82,8 @@ def survey(args: Mapping[str, Any]) -> dict[str, Any]:
         },
         "trial_s": list(trial_s),
         "ask_s": ask_s,
-        "asks_at_once": formula,
-        "trained": not formula,
+        "asks_at_once": landscape.instant,
+        "trained": not landscape.instant,
     }
 
 
@@ -95,7 +95,7 @@ def _sample(landscape: Landscape) -> tuple[Array, list[float], float]:
     """
     key = repr((landscape.fingerprint, [one.name for one in landscape.objectives]))
     if key not in _sampled:
-        most = SAMPLE if isinstance(landscape, ClosedFormLandscape) else SAMPLE_TRACED
+        most = SAMPLE if landscape.instant else SAMPLE_TRACED
         each = max(1, most // SAMPLE_TRACED)
         rows = landscape.space.random(np.random.default_rng(0), most)
         began, prices = time.monotonic(), []
@@ -110,18 +110,18 @@ def _sample(landscape: Landscape) -> tuple[Array, list[float], float]:
         )
         while len(_sampled) >= _KEPT:
             _sampled.pop(next(iter(_sampled)))
-        price_s = 0.0 if isinstance(landscape, ClosedFormLandscape) else _price_seconds(landscape)
+        price_s = 0.0 if landscape.instant else _price_seconds(landscape)
         _sampled[key] = np.vstack(prices), steps_s, price_s
     return _sampled[key]
 
 
-def _timed(spec: SearchSpec, landscape: ClosedFormLandscape) -> tuple[float, float]:
-    """Return the seconds of asking for a design and of the rest of a trial, of a closed form: a few that are run here.
+def _timed(spec: SearchSpec, landscape: KnownLandscape) -> tuple[float, float]:
+    """Return the seconds of asking for a design and of the rest of a trial that is known at once: a few run here.
 
     They are run when half of the trials are there, in a journal as the search keeps one: samplers and storages take the
     longer the more there are. Hand designs are no work for a sampler, and so are not timed.
     """
-    free = ClosedFormLandscape(landscape.form, landscape.name)
+    free = landscape.unlimited()
     before = min(spec.trials // 2, _TRIALS_BEFORE)
     with tempfile.TemporaryDirectory(prefix="hybridlab-survey-") as folder:
         kept = open_storage(Path(folder) / "survey.journal")
@@ -194,14 +194,15 @@ def _step_seconds(landscape: TrainedLandscape, rows_NP: Codes) -> list[float]:
 
 
 def truth(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the true front of a closed form's search: points in the order of its objectives, and what it covers."""
+    """Return a search's true front where it is known: points in the order of its objectives, and what it covers."""
     spec = SearchSpec.model_validate(args["file"])
     landscape = landscape_of(spec)
-    if not isinstance(landscape, ClosedFormLandscape):
-        raise SpecError(Problem("closed_form", "only a closed form's true front is known"))
+    if not isinstance(landscape, KnownLandscape):
+        words = "only the true front of a closed form or of the trained table is known"
+        raise SpecError(Problem("architecture", words))
     exact = landscape.exact()
     assert exact is not None
-    front = landscape.form.front
+    front = landscape.true_front()
     front = front[within(landscape, front)]
     thin = front[np.linspace(0, len(front) - 1, min(len(front), _MOST_FRONT)).round().astype(int)]
     return {"front": thin.tolist(), "reference": exact[0].tolist(), "hypervolume": exact[1]}

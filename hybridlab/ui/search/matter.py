@@ -9,6 +9,7 @@ import streamlit as st
 
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.search.landscape import JOULES, PREDICTED, Objective
+from hybridlab.search.trained_table import COSTS, METRIC
 from hybridlab.ui import predictions
 from hybridlab.ui.search import kept
 from hybridlab.units import parse_bytes
@@ -58,6 +59,9 @@ def objectives_of(content: Mapping[str, Any]) -> dict[str, Objective]:
             Objective("quality", "maximize", formula=True),
             Objective("peak_bytes", "minimize", "bytes", predicted=True),
         ]
+    elif content.get("trained_table") is not None:
+        found = [Objective(METRIC, "maximize")]
+        found += [Objective(name, "minimize", unit, predicted=True) for name, unit in COSTS.items()]
     else:
         entry = predictions.task(str(content.get("task"))) or {}
         large = bool(entry.get("higher_is_better", True))

@@ -14,8 +14,8 @@ from hybridlab.errors import HybridLabError
 from hybridlab.planning.record import Plan
 from hybridlab.runs.home import home_id
 from hybridlab.runs.slots import core_count
-from hybridlab.search.closed_form import ClosedForm
-from hybridlab.search.landscape import ClosedFormLandscape, Objective
+from hybridlab.search.known import known_landscape
+from hybridlab.search.landscape import Objective
 from hybridlab.search.record import TrialRow
 from hybridlab.search.state import StudyState
 from hybridlab.training.spec import TrainSpec
@@ -95,11 +95,9 @@ def text_of(study: StudyState, row: TrialRow) -> str:
     """
     if row.architecture:
         return row.architecture
-    sizes = study.about.spec.closed_form
-    if sizes is None or not row.design:
+    if study.about.spec.architecture is not None or not row.design:
         return ""
-    form = ClosedForm(sizes.blocks, sizes.widths, sizes.heads, sizes.mixers)
-    return dump(ClosedFormLandscape(form, study.about.spec.name).architecture(row.design))
+    return dump(known_landscape(study.about.spec).architecture(row.design))
 
 
 def _selected(study: StudyState) -> TrialRow | None:
@@ -187,9 +185,12 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
 
 
 def _again(study: StudyState, row: TrialRow) -> None:
-    """Offer to repeat what a training measured, with other seeds; a formula's values do not vary."""
-    if row.state != "complete" or not any(
-        not one.predicted and not one.formula for one in study.objectives
+    """Offer to repeat what a training measured, with other seeds; what a formula or a table says does not vary."""
+    looked_up = study.about.file.get("trained_table") is not None
+    if (
+        looked_up
+        or row.state != "complete"
+        or not any(not one.predicted and not one.formula for one in study.objectives)
     ):
         return
     st.button(
