@@ -35,7 +35,8 @@ def serve(options: Sequence[str] = ()) -> None:
     Where a server seems to hang, ``kill -USR1`` has it write where each of its threads stands, to its standard error.
     """
     if hasattr(signal, "SIGUSR1"):
-        faulthandler.register(signal.SIGUSR1)
+        # Not by faulthandler.register, which reads the frames of threads that go on meanwhile, and may fall over them.
+        signal.signal(signal.SIGUSR1, lambda *_: faulthandler.dump_traceback())
     gc.set_threshold(_NEW_OBJECTS, 10, 10)
     PagesManager.uses_pages_directory = False
     ahead.Desks.served = True

@@ -54,7 +54,7 @@ def server(home: Path, supervisor_ender: Callable[[Path], None]):
             time.sleep(0.2)
     yield process, port
     process.terminate()
-    process.wait(20)
+    process.wait(60)
     supervisor_ender(home)
 
 

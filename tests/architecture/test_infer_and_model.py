@@ -16,6 +16,7 @@ from hybridlab.components.registry import palette
 from hybridlab.components.types import TensorKind, TensorType
 from hybridlab.errors import SpecError
 
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 TOKENS = TensorType(TensorKind.TOKENS, ("B", "L"), "int64")
 IMAGE = TensorType(TensorKind.IMAGE, ("B", 1, 8, 8))
 

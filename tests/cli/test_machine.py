@@ -116,19 +116,19 @@ def test_the_app_starts_in_any_folder_and_says_where(tmp_path: Path) -> None:
                 time.sleep(0.2)
         assert health == "ok"
         second = start(tmp_path, "--port", str(port), "--json")
-        out, err = second.communicate(timeout=30)
+        out, err = second.communicate(timeout=60)
         assert second.returncode == 1
         assert f"--port {port + 1}" in json.loads(out)["errors"][0]["fix"]
         assert "Traceback" not in err
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert out == "", "after the one line of JSON nothing more goes to stdout"
     assert "Traceback" not in err
 
 
 def test_an_address_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     process = start(tmp_path, "--address", "203.0.113.7", "--json")
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "cannot listen" in json.loads(out)["errors"][0]["message"]

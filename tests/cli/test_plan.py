@@ -10,6 +10,7 @@ import pytest
 from hybridlab.planning.record import Plan
 from tests.cli.conftest import Said
 
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 Cli = Callable[..., Said]
 
 

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cli.conftest import Said
 
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 Cli = Callable[..., Said]
 
 

@@ -18,6 +18,7 @@ from hybridlab.training.defaults import prepare
 from hybridlab.training.loop import train
 from tests.faults.trainings import ARCHITECTURE, SHORT
 
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 TIMES = int(os.environ.get("HYBRIDLAB_OOMS", "15"))
 """How often it runs out; ``make faults`` has a hundred."""
 HELD = 8 * 2**20

@@ -105,7 +105,7 @@ def test_its_app_serves_with_its_own_settings(installed: Path, tmp_path: Path) -
                 time.sleep(0.2)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=60)
     assert health == "ok", said
     assert "gathering usage statistics" not in said.lower()
     assert "Traceback" not in said

@@ -26,6 +26,7 @@ from hybridlab.planning.shelf import FileShelf, Speed
 from hybridlab.trace.step import TrainingStep, default_loss, default_optimiser
 from tests.planning.steps import NODES, equal, steps, text
 
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 SLOW = Roofline(1e8, (Bandwidth(1 << 40, 1e8),), 1e-5, "slow")
 
 

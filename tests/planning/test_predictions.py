@@ -27,6 +27,7 @@ from tests.planning.steps import NODES, text
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from random_architectures import random_architecture
 
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 BATCH, LENGTH = 4, 48
 
 

@@ -38,6 +38,7 @@ from tests.planning.test_equality import INPUTS, network
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from random_architectures import random_architecture
 
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 MANY = int(os.environ.get("HYBRIDLAB_RANDOM_ARCHITECTURES", "0"))
 SEEDS = list(range(MANY)) or [2]
 USES = list(palette()) if MANY else ["moe", "lstm"]

@@ -13,6 +13,7 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.profiling.classes import ByClass, input_classes, measure_classes
 from hybridlab.tasks.registry import fit, task
 
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 ROUTED = """
 name: routed
 width: 16

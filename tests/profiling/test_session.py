@@ -16,6 +16,7 @@ from hybridlab.trace.calibration import _FILE, Calibration, Factors, fit, keep, 
 from hybridlab.trace.stream import OpStream
 from hybridlab.workflows.profile import host_only, profile_any
 
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 TEXT = """
 name: small
 width: 64

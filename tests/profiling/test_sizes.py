@@ -15,6 +15,7 @@ from hybridlab.profiling.sizes import BySize, measure_sizes, usual_sizes
 from hybridlab.tasks.registry import fit, task
 from hybridlab.views.profile_sizes import OTHERS, sizes_info, sizes_plot
 
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 SMALL = "name: small\nwidth: 16\nnodes:\n  - {use: attention, heads: 2}\n"
 LIMITED = "name: limited\nwidth: 16\nnodes:\n  - {use: mlp_mixer, length: 64, hidden: 8}\n"
 

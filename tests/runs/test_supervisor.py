@@ -49,7 +49,7 @@ class Lab:
         self.supervisors[-1].kill()
         self.supervisors[-1].wait()
 
-    def until(self, condition, seconds: float = 20.0):
+    def until(self, condition, seconds: float = 60.0):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = condition()
@@ -64,7 +64,7 @@ class Lab:
     def state(self, run: Run) -> RunState:
         return self.store.get(run.id).state
 
-    def until_state(self, run: Run, *states: RunState, seconds: float = 20.0) -> Run:
+    def until_state(self, run: Run, *states: RunState, seconds: float = 60.0) -> Run:
         self.until(lambda: self.state(run) in states, seconds)
         return self.store.get(run.id)
 
@@ -319,7 +319,7 @@ def test_facts_say_how_things_stand(lab):
     before = facts()
     assert (before["supervisor_alive"], before["supervisor_pid"]) == (False, None)
     lab.supervise()
-    launcher.wait(launcher.submit("quick", "x", {}).id, timeout=20)
+    launcher.wait(launcher.submit("quick", "x", {}).id, timeout=60)
     now = facts()
     assert now["supervisor_alive"]
     assert now["runs"]["DONE"] == 1

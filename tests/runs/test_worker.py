@@ -35,11 +35,11 @@ def start(run: Run) -> subprocess.Popen[bytes]:
 
 
 def finish(process: subprocess.Popen[bytes]) -> int:
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     return process.returncode
 
 
-def until(condition, seconds=15.0):
+def until(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()

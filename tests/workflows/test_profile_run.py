@@ -28,6 +28,7 @@ from hybridlab.workflows import profile_run
 from hybridlab.workflows.profile import profile_settings
 from hybridlab.workflows.weighted import final_weights
 
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 DESIGN = "name: small\nwidth: 8\nnodes:\n  - {use: min_gru}\n"
 TRAINING = {
     "task": "parity",
