@@ -14,7 +14,8 @@ export default function ({ data }) {
     if (!found) return;
     const folded = found.querySelector("details:not([open]) > summary");
     if (folded) folded.click();
-    requestAnimationFrame(() => found.scrollIntoView({ behavior: "smooth", block: "start" }));
+    for (const wait of [50, 600, 1500]) // it grows while it unfolds, and so may what stands above it
+      setTimeout(() => found.isConnected && found.scrollIntoView({ block: "start" }), wait);
   }, EVERY_MS);
   return () => clearInterval(timer);
 }

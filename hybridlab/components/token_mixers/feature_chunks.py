@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hybridlab.components.decayed_scan import add_product, states_after, states_before
+from hybridlab.components.token_mixers.by_hand import ByHand, Parts
 from hybridlab.components.token_mixers.decayed_scores import (
     Local,
     by_eights,
@@ -26,26 +25,7 @@ from hybridlab.components.token_mixers.decayed_scores import (
 
 def feature_chunks(q_NncK: Tensor, k_NncK: Tensor, v_NncV: Tensor, total_NncK: Tensor) -> Tensor:
     """Compute what ``gla_chunks`` computes, for running sums (N, n, c, K) with a K of its own for each feature."""
-    if torch.compiler.is_compiling():  # a compiler differentiates the parts itself
-        return _forward(q_NncK, k_NncK, v_NncV, total_NncK)[0]
-    o_NncV: Tensor = _ByFeature.apply(q_NncK, k_NncK, v_NncV, total_NncK)  # type: ignore[no-untyped-call]
-    return o_NncV
-
-
-class _ByFeature(torch.autograd.Function):
-    """With S before and G (the gradient of the state) after each chunk: dq, dk, dv, and dc = q dq - k dk."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, total: Tensor) -> Tensor:
-        o, *kept = _forward(q, k, v, total)
-        ctx.save_for_backward(q, k, v, total, *kept)
-        return o
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.autocast(grad.device.type, enabled=False):
-            return _backward(ctx, grad)
+    return _BY_FEATURE(q_NncK, k_NncK, v_NncV, total_NncK)
 
 
 def _forward(
@@ -62,8 +42,9 @@ def _forward(
     return o, weights, before
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    q, k, v, total, weights, before = ctx.saved_tensors
+def _backward(saved: Any, needed: tuple[bool, ...], grad: Tensor) -> Parts:
+    """With S before and G (the gradient of the state) after each chunk: dq, dk, dv, and dc = q dq - k dk."""
+    q, k, v, total, weights, before = saved
     local = local_factors(q.unsqueeze(-2), k, total)
     grad_rows, grad_k = feature_scores_backward((grad @ v.mT).unsqueeze(-2), local)
     grad_q, grad_v = grad_rows.squeeze(-2), weights.mT @ grad
@@ -76,12 +57,15 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         by_eights(grad_q).addcmul_(by_eights(grad @ before.mT), reads)
         by_eights(grad_k).addcmul_(by_eights(v @ after.mT), writes)
     grad_total = None
-    if ctx.needs_input_grad[3]:
+    if needed[3]:
         grad_total = (local.rows.squeeze(-2) * grad_q).addcmul_(local.keys, grad_k, value=-1)
         if before is not None and after is not None:
             grad_total[:, :-1, -1] += (before[:, 1:] * after[:, :-1]).sum(-1)
         grad_total = grad_total.sum_to_size(total.shape)
     return grad_q.mul_(local.decays), grad_k.div_(local.decays), grad_v, grad_total
+
+
+_BY_FEATURE = ByHand(_forward, _backward)
 
 
 def _from_start(local: Local) -> Tensor:

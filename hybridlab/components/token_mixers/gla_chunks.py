@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hybridlab.components.decayed_scan import (
     add_product,
@@ -21,6 +19,7 @@ from hybridlab.components.decayed_scan import (
     states_after,
     states_before,
 )
+from hybridlab.components.token_mixers.by_hand import ByHand, Parts
 from hybridlab.components.token_mixers.feature_chunks import feature_chunks
 
 
@@ -37,32 +36,10 @@ def gla_chunks(q_NncK: Tensor, k_NncK: Tensor, v_NncV: Tensor, total_NncK: Tenso
         (N, n, c, V).
     """
     if total_NncK is None:
-        if torch.compiler.is_compiling():
-            return _undecayed_forward(q_NncK, k_NncK, v_NncV)[0]
-        kept_NncV: Tensor = _Undecayed.apply(q_NncK, k_NncK, v_NncV)  # type: ignore[no-untyped-call]
-        return kept_NncV
+        return _UNDECAYED(q_NncK, k_NncK, v_NncV)
     if total_NncK.shape[-1] > 1:
         return feature_chunks(q_NncK, k_NncK, v_NncV, total_NncK)
-    if torch.compiler.is_compiling():  # a compiler differentiates the parts itself
-        return _additive_forward(q_NncK, k_NncK, v_NncV, total_NncK)[0]
-    o_NncV: Tensor = _Additive.apply(q_NncK, k_NncK, v_NncV, total_NncK)  # type: ignore[no-untyped-call]
-    return o_NncV
-
-
-class _Additive(torch.autograd.Function):
-    """With S before and G (the gradient of the state) after each chunk: dq, dk, dv, and dc = q dq - k dk."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, total: Tensor) -> Tensor:
-        o, *kept = _additive_forward(q, k, v, total)
-        ctx.save_for_backward(q, k, v, total, *kept)
-        return o
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.autocast(grad.device.type, enabled=False):
-            return _additive_backward(ctx, grad)
+    return _ADDITIVE(q_NncK, k_NncK, v_NncV, total_NncK)
 
 
 def _additive_forward(
@@ -80,8 +57,9 @@ def _additive_forward(
     return o, decays, weights, before
 
 
-def _additive_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    q, k, v, total, decays, weights, before = ctx.saved_tensors
+def _additive_backward(saved: Any, needed: tuple[bool, ...], grad: Tensor) -> Parts:
+    """With S before and G (the gradient of the state) after each chunk: dq, dk, dv, and dc = q dq - k dk."""
+    q, k, v, total, decays, weights, before = saved
     grad_scores = (grad @ v.mT).mul_(decays)
     grad_v = weights.mT @ grad
     grad_q, grad_k = grad_scores @ k, grad_scores.mT @ q
@@ -95,11 +73,14 @@ def _additive_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_q += (grad @ before.mT).mul_(from_start)
         grad_k += (v @ after.mT).mul_(to_end)
     grad_total = None
-    if ctx.needs_input_grad[3]:
+    if needed[3]:
         grad_total = q * grad_q - k * grad_k
         add_to_last(grad_total, before, after)
         grad_total = grad_total.sum_to_size(total.shape)
     return grad_q, grad_k, grad_v, grad_total
+
+
+_ADDITIVE = ByHand(_additive_forward, _additive_backward)
 
 
 def carried(updates_NnKV: Tensor, log_decay_Nn1: Tensor) -> Tensor:
@@ -124,39 +105,30 @@ def add_to_last(grad_total_NncK: Tensor, before: Tensor | None, after: Tensor | 
         grad_total_NncK[:, :-1, -1] += (before[:, 1:] * after[:, :-1]).sum(-1)
 
 
-class _Undecayed(torch.autograd.Function):
-    """The same where nothing decays, without the products by one."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        o, *kept = _undecayed_forward(q, k, v)
-        ctx.save_for_backward(q, k, v, *kept)
-        return o
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        q, k, v, weights, before = ctx.saved_tensors
-        with torch.autocast(grad.device.type, enabled=False):
-            grad_weights = (grad @ v.mT).tril_()
-            grad_q, grad_k = grad_weights @ k, grad_weights.mT @ q
-            grad_v = weights.mT @ grad
-            if before is not None:
-                after = handed_back(q.mT @ grad, grad.new_zeros(1, 1, 1))
-                grad_q = add_product(grad_q, grad, before.mT)
-                grad_k = add_product(grad_k, v, after.mT)
-                grad_v = add_product(grad_v, k, after)
-        return grad_q, grad_k, grad_v
-
-
 def _undecayed_forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the output, and what backward needs: weights within chunks, states before them."""
+    """Return the same where nothing decays, without the products by one, and what backward needs."""
     weights = (q @ k.mT).tril_()
     o = weights @ v
     if v.shape[1] == 1:
         return o, weights, None
     before = _summed(k.mT @ v)
     return add_product(o, q, before), weights, before
+
+
+def _undecayed_backward(saved: Any, needed: tuple[bool, ...], grad: Tensor) -> Parts:
+    q, k, v, weights, before = saved
+    grad_weights = (grad @ v.mT).tril_()
+    grad_q, grad_k = grad_weights @ k, grad_weights.mT @ q
+    grad_v = weights.mT @ grad
+    if before is not None:
+        after = handed_back(q.mT @ grad, grad.new_zeros(1, 1, 1))
+        grad_q = add_product(grad_q, grad, before.mT)
+        grad_k = add_product(grad_k, v, after.mT)
+        grad_v = add_product(grad_v, k, after)
+    return grad_q, grad_k, grad_v
+
+
+_UNDECAYED = ByHand(_undecayed_forward, _undecayed_backward)
 
 
 def _summed(updates_NnKV: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from hybridlab.training.group_spec import (
     Suggestion,
 )
 from hybridlab.ui import shell, state
-from hybridlab.ui.train.rows import Rows, begun, took, written
+from hybridlab.ui.train.rows import Rows, begun, columns_shown, took, written
 from hybridlab.validation import problems_from
 
 _COLUMNS = (
@@ -43,6 +43,15 @@ _COLUMNS = (
 _PAIRS = {"depth": ("from", "to"), "betas": ("beta1", "beta2")}
 """Settings of two numbers, which have a column each."""
 _RARE = (*_PAIRS["depth"], *_PAIRS["betas"], "momentum")
+_VIEWS = {
+    "Which weights and how fast": (
+        *("name", "match", "use", "kind", "weights"),
+        *("rate", "learning_rate", "frozen"),
+    ),
+    "Optimiser": ("name", "optimiser", "schedule", "warmup_steps", "weight_decay", "clip_norm"),
+    "Depth and averages": ("name", "from", "to", "beta1", "beta2", "momentum"),
+}
+"""Columns that are shown at once."""
 _WHOLE = ("warmup_steps",)
 _KINDS = ("input", "token_mixer", "channel_mixer", "norm", "merge", "router", "head")
 _VERSION = "train.groups.version"
@@ -59,13 +68,9 @@ def groups(changed: Mapping[str, Any], change: Callable[[str, Any], None]) -> No
         )
         _defaults()
         _suggestions(now, change)
-        rare = any(name in group for group in now for name in (*_PAIRS, "momentum")) or st.toggle(
-            "Also by depth, with betas and momentum",
-            key="train.groups.rare",
-            help="Shows columns for the part of the network, from 0 at its input to 1 at its end, and for what "
-            "optimisers average.",
-        )
-        table = f"train.groups.table.{state.keep(_VERSION, 0)}"
+        used = {part for group in now for name in group for part in _PAIRS.get(name, (name,))}
+        shown = columns_shown(_VIEWS, used, "train.groups.columns")
+        table = f"train.groups.table.{state.keep(_VERSION, 0)}.{shown[1]}"
         key, rows = begun(table, now)
         edited = st.data_editor(
             _frame(rows),
@@ -73,7 +78,7 @@ def groups(changed: Mapping[str, Any], change: Callable[[str, Any], None]) -> No
             num_rows="dynamic",
             placeholder="–",
             hide_index=True,
-            column_order=[name for name in _COLUMNS if rare or name not in _RARE],
+            column_order=shown,
             column_config=_configured(),
             alt="Table of groups of weights",
         )
@@ -205,19 +210,21 @@ def _configured() -> dict[str, Any]:
         return str(fields[name].description)
 
     return {
-        "name": config.TextColumn("Name", required=True, max_chars=40, help=told("name")),
-        "match": config.TextColumn("Components", default="*", help=told("match")),
-        "use": config.TextColumn("Of this name", width=115, help=told("use")),
+        "name": config.TextColumn("Name", width=95, required=True, max_chars=40, help=told("name")),
+        "match": config.TextColumn("Components", width=105, default="*", help=told("match")),
+        "use": config.TextColumn("Of this name", width=95, help=told("use")),
         "kind": config.SelectboxColumn(
-            "Of this family", width=120, options=list(_KINDS), help=told("kind")
+            "Of this family", width=100, options=list(_KINDS), help=told("kind")
         ),
-        "weights": config.TextColumn("Weights", width=90, default="*", help=told("weights")),
+        "weights": config.TextColumn("Weights", width=75, default="*", help=told("weights")),
         "optimiser": config.SelectboxColumn(
             "Optimiser", options=list(OPTIMISERS), default="adamw", help=told("optimiser")
         ),
-        "rate": config.NumberColumn("Rate ×", default=1.0, min_value=0.0, help=told("rate")),
+        "rate": config.NumberColumn(
+            "Rate ×", width=65, default=1.0, min_value=0.0, help=told("rate")
+        ),
         "learning_rate": config.NumberColumn(
-            "Rate", min_value=0.0, format="%.2e", help=told("learning_rate")
+            "Rate", width=75, min_value=0.0, format="%.2e", help=told("learning_rate")
         ),
         "schedule": config.SelectboxColumn(
             "Schedule", options=["cosine", "constant"], help=told("schedule")
@@ -227,7 +234,7 @@ def _configured() -> dict[str, Any]:
         ),
         "weight_decay": config.NumberColumn("Decay", min_value=0.0, help=told("weight_decay")),
         "clip_norm": config.NumberColumn("Clip", min_value=0.0, help=told("clip_norm")),
-        "frozen": config.CheckboxColumn("Frozen", default=False, help=told("frozen")),
+        "frozen": config.CheckboxColumn("Frozen", width=65, default=False, help=told("frozen")),
         "from": config.NumberColumn(
             "From depth", default=0.0, min_value=0.0, max_value=1.0, help=told("depth")
         ),

@@ -6,7 +6,7 @@ goes on from the rows that it began with, and begins anew only where its rows we
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,6 +16,26 @@ from hybridlab.ui import state
 from hybridlab.ui.held import held_key, renew
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def columns_shown(
+    views: Mapping[str, Sequence[str]], used: Collection[str], key: str
+) -> Sequence[str]:
+    """Let the user choose which columns of a wide table are shown; the first is in every view, what is used is marked.
+
+    All of a table beside each other would not fit beside what else a page has.
+    """
+    chosen = st.segmented_control(
+        "Columns",
+        list(views),
+        default=next(iter(views)),
+        required=True,
+        format_func=lambda view: f"{view} •" if set(views[view][1:]) & set(used) else view,
+        label_visibility="collapsed",
+        key=key,
+        help="The table has more columns than fit beside each other; • has something in it.",
+    )
+    return views[str(chosen)]
 
 
 def begun(name: str, now: Rows) -> tuple[str, Rows]:

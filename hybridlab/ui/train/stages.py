@@ -20,7 +20,7 @@ from hybridlab.training.stage_spec import StageSpec, Until, misfits, stage_names
 from hybridlab.ui import shell, state
 from hybridlab.ui.live.reader import reader
 from hybridlab.ui.schema import fields
-from hybridlab.ui.train.rows import Rows, begun, took, written
+from hybridlab.ui.train.rows import Rows, begun, columns_shown, took, written
 from hybridlab.validation import problems_from
 
 _CONDITIONS = ("steps", "train_accuracy", "train_loss", "metric")
@@ -45,8 +45,15 @@ _TITLES = {
 }
 """The columns, from left to right, as people read them."""
 _FIRST = ("name", "task_params", *_CONDITIONS)
-_OF_PARTS = ("freeze", "unfreeze", "grow", "new_repeats", "open", "experts", "metric_of", "window")
-_COLUMNS = (*_FIRST, *_OF_PARTS)
+_OF_PARTS = ("freeze", "unfreeze", "grow", "new_repeats", "open", "experts")
+_SCORED = ("metric_of", "window")
+_COLUMNS = (*_FIRST, *_OF_PARTS, *_SCORED)
+_VIEWS = {
+    "Task and end": _FIRST,
+    "What learns": ("name", *_OF_PARTS),
+    "What is scored": ("name", "metric", *_SCORED),
+}
+"""Columns that are shown at once."""
 _VERSION = "train.stages.version"
 _SHARES = (4, 2, 1)
 """A suggestion has a quarter, a half and all of what makes the task hard."""
@@ -73,8 +80,10 @@ def stages(
             "is set above."
         )
         _suggestion(now, steps, task, params, change)
-        parts = _parts(now, task)
-        table = f"train.stages.{task['name']}.{state.keep(_VERSION, 0)}.{parts}"
+        _how(now, task)
+        used = {name for stage in now for name in {**stage, **_until(stage)}}
+        shown = columns_shown(_VIEWS, used, "train.stages.columns")
+        table = f"train.stages.{task['name']}.{state.keep(_VERSION, 0)}.{'.'.join(shown)}"
         key, rows = begun(table, now)
         edited = st.data_editor(
             _frame(rows),
@@ -82,7 +91,7 @@ def stages(
             num_rows="dynamic",
             placeholder="–",
             hide_index=True,
-            column_order=_COLUMNS if parts else _FIRST,
+            column_order=shown,
             column_config=_configured(),
             alt="Table of stages",
         )
@@ -97,22 +106,14 @@ def stages(
         shell.problems(replace(each, path=cell(each.path, taken)) for each in problems)
 
 
-def _parts(now: list[dict[str, Any]], task: Mapping[str, Any]) -> bool:
-    """Say how a stage is written, and return whether it may also say which parts of the model learn."""
-    used = any(name in {**stage, **_until(stage)} for stage in now for name in _OF_PARTS)
-    parts = used or st.toggle(
-        "Also freeze, add and open parts of the model",
-        key="train.stages.parts",
-        help="Shows a column for each: components that do not learn, repeats that are added, branches that open; and "
-        "what the conditions are taken over.",
-    )
+def _how(now: list[dict[str, Any]], task: Mapping[str, Any]) -> None:
+    """Say how a stage is written."""
     known = [field for field in fields(task["params_schema"]) if type(field.default) is int]
     example = ", ".join(f"{field.name}: {max(1, field.default // 2)}" for field in known[:2])
     how = f"Under Task, write what is other than in the task's own settings, like `{example}`."
     none = "" if now else "There are no stages yet; write the first one into the empty row. "
     if none or example:
         st.caption(none + (how if example else ""))
-    return parts
 
 
 def _suggestion(
@@ -268,7 +269,7 @@ def _configured() -> dict[str, Any]:
 
     return {
         "name": config.TextColumn(
-            "Name", width=120, required=True, max_chars=40, help=told("name")
+            "Name", width=105, required=True, max_chars=40, help=told("name")
         ),
         "steps": config.NumberColumn(
             "Most steps", width=100, min_value=1, step=1, help=told("steps")
@@ -285,20 +286,20 @@ def _configured() -> dict[str, Any]:
             "Until loss", width=95, min_value=0.0, help=told("train_loss")
         ),
         "task_params": config.TextColumn(
-            _TITLES["task_params"], width=155, help=told("task_params")
+            _TITLES["task_params"], width=140, help=told("task_params")
         ),
-        "freeze": config.TextColumn(_TITLES["freeze"], help=told("freeze")),
-        "unfreeze": config.TextColumn(_TITLES["unfreeze"], help=told("unfreeze")),
-        "grow": config.TextColumn(_TITLES["grow"], help=told("grow")),
+        "freeze": config.TextColumn(_TITLES["freeze"], width=110, help=told("freeze")),
+        "unfreeze": config.TextColumn(_TITLES["unfreeze"], width=110, help=told("unfreeze")),
+        "grow": config.TextColumn(_TITLES["grow"], width=110, help=told("grow")),
         "new_repeats": config.SelectboxColumn(
             _TITLES["new_repeats"],
             width=100,
             options=["copied", "drawn"],
             help=told("new_repeats"),
         ),
-        "open": config.TextColumn(_TITLES["open"], help=told("open")),
+        "open": config.TextColumn(_TITLES["open"], width=100, help=told("open")),
         "experts": config.NumberColumn(
-            _TITLES["experts"], min_value=1, step=1, help=told("experts")
+            _TITLES["experts"], width=75, min_value=1, step=1, help=told("experts")
         ),
         "metric_of": config.SelectboxColumn(
             _TITLES["metric_of"], width=90, options=["run", "stage"], help=told("metric_of")

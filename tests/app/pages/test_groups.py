@@ -10,7 +10,7 @@ from hybridlab.runs.home import run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
 from hybridlab.training.rate_curve import rate_curve
-from hybridlab.ui.train.groups import _frame, _taken
+from hybridlab.ui.train.groups import _COLUMNS, _VIEWS, _frame, _taken
 from tests.app.held import in_session, put_in_session
 
 
@@ -43,19 +43,24 @@ def test_rows_are_groups_with_depth_betas_and_momentum() -> None:
     assert _taken(frame)[1]["betas"] == [0.7, 0.95]
 
 
-def test_columns_that_are_rarely_wanted_are_there_when_asked_for_or_used(opened) -> None:
+def test_columns_are_shown_view_by_view_and_what_is_used_is_marked(opened) -> None:
     def columns() -> list[str]:
         (table,) = [t for t in opened.at.dataframe if "clip_norm" in t.value.columns]
         return list(table.proto.column_order)
 
+    assert columns()[0] == "name" and "rate" in columns()
     assert "from" not in columns() and "momentum" not in columns()
-    (more,) = [t for t in opened.at.toggle if t.key == "train.groups.rare"]
-    opened.give(more, True)
-    assert columns()[-5:] == ["from", "to", "beta1", "beta2", "momentum"]
+    opened.give(opened.at.button_group(key="train.groups.columns"), "Depth and averages")
+    assert columns() == ["name", "from", "to", "beta1", "beta2", "momentum"]
     put_in_session(opened.at, "settings.parity", {"groups": [{"name": "a", "depth": [0, 0.5]}]})
     opened.at.run()
-    opened.until(lambda at: not [t for t in at.toggle if t.key == "train.groups.rare"])
-    assert "from" in columns()
+    (table,) = [t for t in opened.at.dataframe if "clip_norm" in t.value.columns]
+    assert list(table.value["to"]) == [0.5]
+    marked = [
+        one.content for one in opened.at.button_group(key="train.groups.columns").proto.options
+    ]
+    assert [text.endswith("•") for text in marked] == [False, False, True]
+    assert {name for view in _VIEWS.values() for name in view} == set(_COLUMNS)
 
 
 def test_a_group_that_fits_nothing_is_told_before_the_start(opened, runs) -> None:
