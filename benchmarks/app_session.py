@@ -25,6 +25,8 @@ class Rerun:
     messages: int
     bytes: int
     errors: list[str]
+    first: dict[str, float] = field(default_factory=dict)
+    """Seconds until the first element of each kind came, such as ``plotly_chart``."""
 
 
 @dataclass
@@ -48,6 +50,13 @@ class Session:
             self.url, subprotocols=["streamlit"], max_size=None, ping_interval=None
         )
         self.query = query
+        message = BackMsg()
+        message.rerun_script.page_name = page
+        return await self._rerun(message)
+
+    async def go(self, page: str) -> Rerun:
+        """Go to another page of the app, as a click on its name does."""
+        self.page, self.query = "", ""
         message = BackMsg()
         message.rerun_script.page_name = page
         return await self._rerun(message)
@@ -97,6 +106,9 @@ class Session:
             reply.ParseFromString(raw)
             if reply.metadata.cacheable and reply.hash:
                 self._cached.add(reply.hash)
+            kind = reply.delta.new_element.WhichOneof("type") if reply.HasField("delta") else None
+            if kind is not None:
+                result.first.setdefault(kind, time.perf_counter() - began)
             if self._take(reply, result):
                 result.seconds = time.perf_counter() - began
                 if (

@@ -7,9 +7,12 @@ Parts: ``predicted`` (every uniform plan by the planner's own account: runs of o
 again, every component, every second, third and fourth alone, and every repeat of a group; the curve must be monotone,
 its hypervolume at least 1.10 times that of all uniform plans together, and nowhere more than 3 % above one of them),
 ``measured`` (some points of both, each in processes of its own, in turn, medians: the promised peak within 2 % of the
-profiler's memory events, the order of times right for at least 90 % of pairs that differ by more than 10 %) and
+profiler's memory events, the order of times right for at least 90 % of pairs that differ by more than 10 %),
 ``speed`` (a curve for 12 blocks, one of them edited, in at most 100 ms and for 100 in at most 2 s, tracing and all; the
-first one of a process, and what tracing the whole step would take, are told beside).
+first one of a process, and what tracing the whole step would take, are told beside),
+``page`` (from an edit of one of 12 blocks to its new curve on the Memory page in at most 300 ms; see
+``planning_page``) and, where it is named, ``compiled`` (plans and PyTorch's own budget, both compiled, whichever wins;
+see ``planning_compiled``).
 Times need a machine that does nothing else. The presets named here were not used to make the planner.
 """
 
@@ -27,8 +30,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import planning_compiled
+import planning_page
 import torch
 
+from hybridlab.architecture.document import dump as written
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.infer import infer
 from hybridlab.architecture.library import open_architecture
@@ -53,7 +59,9 @@ from hybridlab.workflows.profile import training_step
 
 RESULTS = Path(__file__).parent.parent / "artifacts" / "benchmarks"
 PRESETS = ("griffin_mini", "qwen3_next_mini", "falcon_h1_mini")
-PARTS = ("predicted", "measured", "speed")
+PARTS = ("predicted", "measured", "speed", "page")
+ASKED = ("compiled",)
+"""Parts that run only where they are named: compiling takes minutes a point."""
 HYPERVOLUME, WORSE, PEAK, PAIRS = 1.10, 0.03, 0.02, 0.90
 SOLVED_S = {12: 0.1, 100: 2.0}
 KINDS = ("mamba2, state: 16", "swiglu", "attention, heads: 4", "gated_linear_attention", "mlp")
@@ -229,6 +237,41 @@ def speed(count: int) -> dict[str, float]:
     return found
 
 
+def page_lines(row: dict[str, Any]) -> list[str]:
+    """Print what an edit took until its curve was on the page; return the lines that are not met."""
+    print(
+        f"edit to curve: {row['curve_ms']:.0f} ms until it is on the wire, {row['whole_ms']:.0f} until the page "
+        f"waits for nothing; {row['server_cpu_ms']:.0f} ms of the server's processor and "
+        f"{row['workers_cpu_ms']:.0f} of its processes'; medians of {row['edits']} edits, which themselves take "
+        f"{row['edit_ms']:.0f} ms"
+    )
+    failed = [f"an edit raised {error}" for error in row["errors"]]
+    if row["curve_ms"] > planning_page.CURVE_MS:
+        failed.append(f"from an edit to its curve: {row['curve_ms']:.0f} ms")
+    return failed
+
+
+def compiled(name: str, made: Planner, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure plans and PyTorch's budgets, all compiled, and compare what they dominate; whichever wins is told."""
+    curve = [made.curve.point(index) for index in range(len(made.curve))]
+    settings = {key: getattr(options, key) for key in ("task", "batch", "threads")}
+    settings["steps"] = max(1, options.steps)
+    spans = [list(map(list, one.spans)) for one in spread(curve, options.points)]
+    rows = planning_compiled.compared(name, spans, settings)
+    by: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if "why" not in row:
+            by.setdefault(row["source"], []).append((row["peak_bytes"], row["step_ms"]))
+    every = [one for some in by.values() for one in some]
+    corner = max(p for p, _ in every) * 1.001, max(t for _, t in every) * 1.001
+    volumes = {source: hypervolume(some, corner) for source, some in by.items()}
+    whole = max(volumes.values()) or 1.0
+    shares = {source: volume / whole for source, volume in volumes.items()}
+    told = "; ".join(f"{source} {share:.3f}" for source, share in shares.items())
+    print(f"{name:<18} hypervolume, the best is 1: {told}", flush=True)
+    return {"preset": name, "points": rows, "hypervolume": shares}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presets", nargs="+", default=list(PRESETS))
@@ -238,7 +281,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="processes for each point")
     parser.add_argument("--steps", type=int, default=5, help="steps that are timed; 0: peaks alone")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--edits", type=int, default=20, help="edits of the part page")
+    parser.add_argument("--only", nargs="+", choices=(*PARTS, *ASKED), default=list(PARTS))
     parser.add_argument("--output", type=Path, default=RESULTS / "planning.json")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -251,6 +295,10 @@ def main() -> None:
     failed: list[str] = []
     for part in options.only:
         result[part] = []
+        if part == "page":
+            result[part] = planning_page.edits(written(blocks(12)), 11, "mamba2", options.edits)
+            failed += page_lines(result[part])
+            continue
         if part == "speed":
             speed(2)
             result[part] = [speed(blocks) for blocks in SOLVED_S]
@@ -269,6 +317,9 @@ def main() -> None:
         for name in options.presets:
             task, spec = prepare({"task": options.task, "batch": options.batch, "device": "cpu"})
             made = plan_step(fit(open_architecture(name), task), task, spec)
+            if part == "compiled":
+                result[part].append(compiled(name, made, options))
+                continue
             if part == "predicted":
                 row = predicted(name, made)
                 print(

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from hybridlab.ui.arrive import arrive
 from hybridlab.ui.design.totals import ready
 from hybridlab.ui.memory.follow import earlier, opened_run
 from hybridlab.ui.memory.look import look
@@ -17,6 +18,7 @@ def new_plan() -> None:
     with right, st.container(border=True):
         earlier()
     if work is not None:
+        arrive(work.key)
         look(work)
 
 

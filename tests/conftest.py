@@ -56,6 +56,14 @@ def end_supervisor(home: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def machine_cache() -> Path:
+    """What this process has measured of the machine by now; a home whose ``cache`` leads here goes by it."""
+    folder = Path(_HOME.name) / "home" / "cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def supervisor_ender() -> Callable[[Path], None]:
     """Return the function that ends the supervisor of a home."""
     return end_supervisor

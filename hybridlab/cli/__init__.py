@@ -23,6 +23,7 @@ from hybridlab.cli import (
     search,
     traces,
     training,
+    tune,
 )
 from hybridlab.cli.output import say, say_errors
 from hybridlab.errors import HybridLabError, Problem, StoreError
@@ -37,7 +38,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (machine, designs, models, training, rates, profile, plan, fusion, caches, search):
+for group in (
+    machine,
+    designs,
+    models,
+    training,
+    rates,
+    profile,
+    plan,
+    fusion,
+    tune,
+    caches,
+    search,
+):
     for name, verb in group.VERBS.items():
         app.command(name)(verb)
 app.add_typer(models.import_app, name="import")

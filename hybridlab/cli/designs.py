@@ -82,23 +82,15 @@ def components(
 
 def _component(name: str, json: bool) -> None:
     """Give one component's page, with the presets that use it."""
-    from hybridlab.architecture.document import load
-    from hybridlab.architecture.library import presets as shipped
-    from hybridlab.components.pages import page
     from hybridlab.components.registry import catalogue
-    from hybridlab.places import benchmark_results
+    from hybridlab.workflows.component_page import component_page
 
-    used_by = [
-        entry.name
-        for entry in shipped()
-        if any(node.use == name for _, _, node in load(entry.path).walk())
-    ]
-    text = page(name, used_by, benchmark_results("mixers"))
+    found = component_page(name)
     if json:
         (entry,) = (entry for entry in catalogue() if entry["name"] == name)
-        give({**entry, "presets": used_by, "page": text})
+        give({**entry, "presets": found["presets"], "page": found["page"]})
     else:
-        print(text, end="")
+        print(found["page"], end="")
 
 
 def tasks(json: Json = False) -> None:

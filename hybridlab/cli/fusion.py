@@ -12,7 +12,8 @@ import typer
 from hybridlab.cli.output import File, Json, facts, give, say, table
 
 if TYPE_CHECKING:
-    from hybridlab.planning.fusion.measure import FusionReport, Work
+    from hybridlab.planning.fusion.measure import FusionReport
+    from hybridlab.planning.turns import Work
     from hybridlab.profiling.medians import Median
 
 
@@ -44,7 +45,8 @@ def fuse(
 ) -> None:
     """Fuse linear maps that read one tensor, and for inference norms into the maps behind them, where that is faster.
 
-    Everything is run as it is and fused, in turn, on this machine; what is not measured faster is left as it is.
+    Tables of turns are made once. Everything is run as it is and fused, in turn, on this machine; what is not measured
+    faster is left as it is.
     """
     from hybridlab.architecture.library import open_architecture
     from hybridlab.workflows.fusion import fuse_training
@@ -77,7 +79,7 @@ def _print(found: FusionReport) -> None:
             (
                 one.name,
                 f"{one.places}",
-                _share(one.ratio) if one.ratio else "",
+                share(one.ratio) if one.ratio else "",
                 f"{one.error:.0e}",
                 "kept: " + one.why if one.kept else one.why,
             )
@@ -87,11 +89,11 @@ def _print(found: FusionReport) -> None:
     )
     facts(
         [
-            ("as it is", _told(found.plain, found.plain_ms)),
-            ("fused", _told(found.fused, found.fused_ms) if found.applied else "nothing"),
+            ("as it is", told(found.plain, found.plain_ms)),
+            ("fused", told(found.fused, found.fused_ms) if found.applied else "nothing"),
             (
                 "time",
-                f"{_share(found.ratio)} of that of the model as it is" if found.applied else "",
+                f"{share(found.ratio)} of that of the model as it is" if found.applied else "",
             ),
             ("verdict", found.why),
         ]
@@ -100,11 +102,13 @@ def _print(found: FusionReport) -> None:
         say(f"note: {one.path} {one.why}")
 
 
-def _share(ratio: Median) -> str:
+def share(ratio: Median) -> str:
+    """Return a ratio with its interval."""
     return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
-def _told(work: Work, ms: Median) -> str:
+def told(work: Work, ms: Median) -> str:
+    """Return what a step takes, in words."""
     from hybridlab.units import format_bytes, format_seconds
 
     moved, peak = format_bytes(work.moved_bytes), format_bytes(work.peak_bytes)

@@ -102,7 +102,12 @@ def _print_doctor(known: Mapping[str, Any]) -> None:
                 for one in known["meters"]["not_measured"]
             ],
             ("scans", known["scan"]),
-            ("kernels", "; ".join((known["linear_attention"], *known["gpu_kernels"].values()))),
+            (
+                "kernels",
+                "; ".join(
+                    dict.fromkeys((known["linear_attention"], *known["gpu_kernels"].values()))
+                ),
+            ),
             (
                 "checked",
                 f"{passed} of {len(known['checks'])} components run forward and backward on {known['device']}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,8 @@ import typer
 from hybridlab.cli.output import File, Json, facts, give, say, table
 
 if TYPE_CHECKING:
+    from hybridlab.architecture.spec import Architecture
+    from hybridlab.planning.compared import Compared
     from hybridlab.planning.fit import Fit
     from hybridlab.planning.record import Figures
     from hybridlab.workflows.plan import Planned
@@ -57,6 +59,13 @@ def plan(
     apply: Annotated[
         bool, typer.Option("--apply", help="Also run the step with the plan and measure it.")
     ] = False,
+    compare_compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compare-compiled",
+            help="Also measure the step compiled, with PyTorch's own memory budget; compiling takes minutes.",
+        ),
+    ] = False,
     batch: Annotated[
         int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
     ] = None,
@@ -83,7 +92,7 @@ def plan(
                 fix="give one of them",
             )
         )
-    if fit is not None and (apply or output is not None or offload is not None):
+    if fit is not None and (apply or compare_compiled or output is not None or offload is not None):
         raise SpecError(
             Problem("fit", "makes no plan to apply or to write", fix="plan with --budget for that")
         )
@@ -105,6 +114,8 @@ def plan(
     found = plan_training(
         architecture, settings, wanted, apply=apply, offload=offload.value if offload else None
     )
+    if compare_compiled:
+        found = _beside_compiled(found, architecture, settings)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         found.chosen.save(output)
@@ -112,6 +123,37 @@ def plan(
         give(found.as_dict())
     else:
         _print(found)
+
+
+def _beside_compiled(
+    found: Planned, architecture: Architecture, settings: Mapping[str, Any]
+) -> Planned:
+    """Measure PyTorch's own budget beside a plan; where it cannot be, the plan stands and says why."""
+    from dataclasses import replace
+
+    from hybridlab.architecture.document import dump
+    from hybridlab.errors import RunError
+    from hybridlab.workflows.compiled import compare_compiled
+
+    told = -1
+
+    def on_part(done: int, parts: int) -> None:
+        nonlocal told
+        if done != told and done < parts:
+            told = done
+            say(
+                f"measures the step compiled, {done} of {parts - 1}"
+                if done
+                else "measures it plain"
+            )
+
+    try:
+        return replace(
+            found, compared=compare_compiled(dump(architecture), settings, on_part=on_part)
+        )
+    except RunError as error:
+        say(f"note: {error}")
+        return replace(found, not_compared=str(error))
 
 
 def _print_sizes(found: Fit) -> None:
@@ -181,6 +223,39 @@ def _print(found: Planned) -> None:
     facts(rows)
     for name, why in chosen.kept_because.items():
         say(f"note: {name} is always kept: {why}")
+    if found.compared is not None:
+        _print_compiled(found.compared)
+
+
+def _print_compiled(found: Compared) -> None:
+    """Print what PyTorch's own budget takes, each point in a process of its own."""
+    from hybridlab.units import format_bytes, format_seconds
+
+    numbers = ("budget", "peak", "step", "compiling", "gradients differ by")
+    plain = found.plain
+    rows = [("not compiled", format_bytes(plain.peak_bytes), format_seconds(plain.step_ms / 1e3))]
+    table(
+        "PyTorch's own budget (measured, compiled)",
+        numbers,
+        [
+            *((*row, "", "") for row in rows),
+            *(
+                (
+                    f"{one.share:g}",
+                    format_bytes(one.measured.peak_bytes),
+                    format_seconds(one.measured.step_ms / 1e3),
+                    format_seconds(one.compile_s),
+                    f"{one.difference:.0e}",
+                )
+                for one in found.found
+                if one.measured is not None
+            ),
+        ],
+        numbers=numbers,
+    )
+    for one in found.points:
+        if one.why:
+            say(f"note: budget {one.share:g}: {one.why}")
 
 
 def _told(figures: Figures, source: str) -> str:

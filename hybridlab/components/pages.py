@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,40 @@ _EXAMPLES: Mapping[TensorKind, tuple[tuple[str | int, ...], str]] = {
 }
 
 
+@dataclass(frozen=True)
+class Section:
+    """A part of a page in Markdown; the first ones have no title of their own."""
+
+    title: str
+    text: str
+
+
+DATA_FLOW = "Data flow"
+"""The title of the section that is a picture where there is something to draw it with."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A component's page in parts, and the data flow that one of them pictures."""
+
+    title: str
+    sections: tuple[Section, ...]
+    flow: DataFlow
+
+    def markdown(self) -> str:
+        """Return the whole page."""
+        parts = [
+            f"## {part.title}\n\n{part.text}" if part.title else part.text for part in self.sections
+        ]
+        return "\n\n".join([f"# {self.title}", *parts]) + "\n"
+
+
 def page(name: str, used_by: Iterable[str] = (), speeds: Path | None = None) -> str:
+    """Return the page of a component as one Markdown text; see ``page_of``."""
+    return page_of(name, used_by, speeds).markdown()
+
+
+def page_of(name: str, used_by: Iterable[str] = (), speeds: Path | None = None) -> Page:
     """Return the page of a component: what it does, its equations, data flow, parameters, cost, state and speed.
 
     Args:
@@ -44,16 +78,18 @@ def page(name: str, used_by: Iterable[str] = (), speeds: Path | None = None) -> 
     """
     info = lookup(name)
     used = ", ".join(f"`{design}`" for design in used_by) or "none"
+    flow = _flow(info)
     sections = [
-        f"# {info.title}\n\n`{info.name}`, {_kind(info.kind)}. {info.summary}",
-        inspect.getdoc(info.cls) or "",
-        "## Data flow\n\n" + flow_picture(_flow(info)),
-        "## Facts\n\n" + "\n".join(f"- {fact}" for fact in _facts(info)),
-        "## Parameters\n\n" + _parameters(info.cls.Params.model_json_schema()),
-        *([f"## Speed\n\n{measured_speed(name, speeds)}"] if info.kind is Kind.TOKEN_MIXER else []),
-        f"Presets that use it: {used}.",
+        Section("", f"`{info.name}`, {_kind(info.kind)}. {info.summary}"),
+        Section("", inspect.getdoc(info.cls) or ""),
+        Section(DATA_FLOW, flow_picture(flow)),
+        Section("Facts", "\n".join(f"- {fact}" for fact in _facts(info))),
+        Section("Parameters", _parameters(info.cls.Params.model_json_schema())),
     ]
-    return "\n\n".join(sections) + "\n"
+    if info.kind is Kind.TOKEN_MIXER:
+        sections.append(Section("Speed", measured_speed(name, speeds)))
+    sections.append(Section("", f"Presets that use it: {used}."))
+    return Page(info.title, tuple(sections), flow)
 
 
 def _kind(kind: Kind) -> str:

@@ -7,8 +7,12 @@ the ones they were first trained on.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from dataclasses import field as held
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +21,29 @@ from hybridlab.components import base
 from hybridlab.components.base import field
 from hybridlab.errors import Problem
 
+Table = tuple[Tensor, Tensor]
+"""Cosines and signed sines (L, K), by which all features turn at once."""
+
+
+@dataclass
+class Tables:
+    """Tables of turns that were made, so that each is made once for all queries and keys that need the same."""
+
+    made: dict[Any, Table] = held(default_factory=dict)
+    asked: int = 0
+
+    def get(self, key: Any, make: Callable[[], Table]) -> Table:
+        """Return the table of a key, made where it is not there."""
+        self.asked += 1
+        if key not in self.made:
+            if len(self.made) >= MOST_TABLES:
+                self.made.clear()
+            self.made[key] = make()
+        return self.made[key]
+
+
+MOST_TABLES = 64
+_tables: ContextVar[Tables | None] = ContextVar("tables", default=None)
 FASTEST = {"llama3": 4.0, "yarn": 32.0, "yarn_exact": 32.0}
 """Turns above which a feature keeps its speed, where the parameter is left empty."""
 
@@ -96,7 +123,11 @@ def rotate(x_BHLK: Tensor, frequency_base: float, first: Tensor | int = 0) -> Te
 
     ``first`` is the position of the first of the L.
     """
-    return _turn(x_BHLK, *_angles(_frequencies(x_BHLK, frequency_base), x_BHLK, first))
+
+    def make() -> Table:
+        return _table(*_angles(_frequencies(x_BHLK, frequency_base), x_BHLK, first))
+
+    return _turn(x_BHLK, *_once(frequency_base, x_BHLK, first, make))
 
 
 def turned(
@@ -113,16 +144,55 @@ def turned(
     """
     if not params.rotary:
         return x_BHLK
-    frequencies_R = _scaled(_frequencies(x_BHLK, params.rotary_base), params)
     if pairs:
         x_BHLK = torch.unflatten(x_BHLK, -1, (-1, 2)).transpose(-1, -2).flatten(-2)
-    return _turn(x_BHLK, *_angles(frequencies_R, x_BHLK, first, params.magnitude))
+
+    def make() -> Table:
+        frequencies_R = _scaled(_frequencies(x_BHLK, params.rotary_base), params)
+        return _table(*_angles(frequencies_R, x_BHLK, first, params.magnitude))
+
+    return _turn(x_BHLK, *_once(params, x_BHLK, first, make))
 
 
-def _turn(x_BHLK: Tensor, cos_LR: Tensor, sin_LR: Tensor) -> Tensor:
+@contextmanager
+def tables_once(tables: Tables) -> Iterator[None]:
+    """Make each table of turns once in here; ``tables`` holds those that are there already."""
+    before = _tables.set(tables)
+    try:
+        yield
+    finally:
+        _tables.reset(before)
+
+
+def _once(
+    how: RotaryParams | float, x_BHLK: Tensor, first: Tensor | int, make: Callable[[], Table]
+) -> Table:
+    """Return the table of turns at the length, place and format of ``x``; made anew where none is kept."""
+    if torch.compiler.is_compiling():  # what is kept between calls is nothing for a traced program
+        return make()
+    tables = _tables.get()
+    if tables is None or type(x_BHLK) is not Tensor or isinstance(first, Tensor):
+        return make()
+    place = (
+        *x_BHLK.shape[-2:],
+        first,
+        x_BHLK.device,
+        x_BHLK.dtype,
+        torch.is_inference_mode_enabled(),
+    )
+    fields = RotaryParams.model_fields
+    key = (how,) if isinstance(how, float) else tuple(getattr(how, name) for name in fields)
+    return tables.get((*key, *place), make)
+
+
+def _table(cos_LR: Tensor, sin_LR: Tensor) -> Table:
+    """Return cosines and signed sines of pairs (i, i + R) for all 2R features."""
+    return torch.cat((cos_LR, cos_LR), dim=-1), torch.cat((-sin_LR, sin_LR), dim=-1)
+
+
+def _turn(x_BHLK: Tensor, cos_LK: Tensor, sin_LK: Tensor) -> Tensor:
     """Turn pairs (i, i + R) of (B, H, L, 2R), all features at once: halves apart take half as long again."""
-    cos_LK, sin_LK = torch.cat((cos_LR, cos_LR), dim=-1), torch.cat((-sin_LR, sin_LR), dim=-1)
-    return torch.addcmul(x_BHLK * cos_LK, x_BHLK.roll(cos_LR.shape[-1], -1), sin_LK)
+    return torch.addcmul(x_BHLK * cos_LK, x_BHLK.roll(cos_LK.shape[-1] // 2, -1), sin_LK)
 
 
 def _frequencies(x_BHLK: Tensor, frequency_base: float) -> Tensor:

@@ -62,8 +62,8 @@ def measure_plan(
     return found[0], found[1]
 
 
-def measured_peak(step: TrainingStep) -> int:
-    """Return the most bytes that are there at once in a step, by the profiler's memory events."""
-    _, memory, _ = profiled(step, 1, device_of(step.model), None)
+def measured_peak(step: TrainingStep, *, follow: bool = True) -> int:
+    """Return the most bytes that are there at once in a step, by the profiler's memory events; see ``profiled``."""
+    _, memory, _ = profiled(step, 1, device_of(step.model), None, follow=follow)
     changes = np.array([size for _, size in memory] or [0])
     return resident_bytes(step) + int(np.cumsum(changes).max(initial=0))

@@ -157,7 +157,7 @@ class Planner:
             batch=self.batch,
             length=self.length,
             recipe=self.recipe,
-            arrange=functools.partial(_arrange, spans, plan.away(self.names)),
+            arrange=functools.partial(arrange, spans, plan.away(self.names)),
         )
 
 
@@ -275,7 +275,8 @@ def span_us() -> float:
     return max(0.0, 1e6 * (took[True] - took[False]))
 
 
-def _arrange(spans: tuple[Span, ...], away: tuple[int, ...], model: nn.Module) -> None:
+def arrange(spans: tuple[Span, ...], away: tuple[int, ...], model: nn.Module) -> None:
+    """Let a model on fake tensors run by a plan; random states and what is offloaded are of no matter there."""
     assert isinstance(model, GraphModel)
     model.running = Recomputing(
         program(model), spans, keep_random=False, away=away, shelf=NoShelf(), model=model

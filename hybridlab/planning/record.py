@@ -117,6 +117,11 @@ class Plan(_Frozen):
         return not self.offload or self.offload_as == "same"
 
     @property
+    def shelf(self) -> str:
+        """Where tensors are that left memory, in words."""
+        return "a memory-mapped file" if self.device == "cpu" else "pinned memory of the host"
+
+    @property
     def told(self) -> str:
         """What it does, in words."""
         count, runs = len(self.components), len(self.recompute)
@@ -125,7 +130,7 @@ class Plan(_Frozen):
             f"run{'s' if runs != 1 else ''}"
         )
         if self.offload:
-            said += f"; what {len(self.offload)} keep is out of memory meanwhile"
+            said += f"; what {len(self.offload)} keep is out of memory meanwhile, in {self.shelf}"
         return said if self.exact else f"{said}, in bfloat16, which is lossy"
 
     def away(self, names: Sequence[str]) -> tuple[int, ...]:

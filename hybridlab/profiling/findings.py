@@ -37,8 +37,10 @@ MEMORY_SHARE = 0.5
 """A component is remarked on that takes half of its bytes from beyond every cache."""
 UNNAMED_SHARE, SPREAD = 0.05, 1.5
 """Doubts of the measurement: a twentieth without a name; an interval that ends half as high again as it begins."""
-DESIGN, PLAN = "design", "memory"
-"""The pages that act on findings: the designer, and the one that plans which activations are computed again."""
+DESIGN, PLAN, TRAIN, AGAIN = "design", "memory", "train", "profile"
+FUSE, LAYOUT = f"{PLAN}/fusion", f"{PLAN}/tuning"
+"""The pages that act on findings: the designer, the one that plans what is kept, with its sections that fuse and that
+try layouts, the one where a training is set up, and the profile of the same step once more."""
 Severity = Literal["warning", "hint", "note"]
 WEIGHTY = 0.2
 """A finding about a fifth of the step is a warning, one about less a hint."""
@@ -51,8 +53,8 @@ class Finding:
     """One thing that a profile shows.
 
     ``share`` is the share of the step's time, of its bytes or of its peak that it is about; ``view`` is the name of the
-    view that shows it, and ``page`` that of the page that acts on it, empty where none does; ``evidence`` holds its
-    numbers.
+    view that shows it, and ``page`` that of the page that acts on it, with its section behind a slash where it has
+    several, empty where none does; ``evidence`` holds its numbers.
     """
 
     sentence: str
@@ -96,7 +98,8 @@ def _finding(
 ) -> Finding:
     severity: Severity = "warning" if share >= WEIGHTY else "hint"
     own = tuple(path for path in components if path not in NAMED)
-    return Finding(sentence, share, severity, own, view, page if own else "", evidence)
+    acts = own or page in (TRAIN, AGAIN)
+    return Finding(sentence, share, severity, own, view, page if acts else "", evidence)
 
 
 def together(paths: Sequence[str]) -> str:
@@ -151,6 +154,7 @@ def _overhead(profile: Profile, ceilings: pa.Table) -> Iterator[Finding]:
             share,
             [],
             "operators",
+            TRAIN,
             operators=operators,
             mean_us=mean_us,
             call_us=1e6 * calls[0],
@@ -212,6 +216,7 @@ def _crossing(hand_overs: pa.Table) -> Iterator[Finding]:
             copied / total,
             list(dict.fromkeys([*reader, *writer])),
             "memory",
+            LAYOUT if relaid >= copied / 2 else DESIGN,
             read_bytes=read,
             copied_bytes=copied,
             cast_bytes=cast,
@@ -240,6 +245,7 @@ def _fusing(profile: Profile, fusable: pa.Table) -> Iterator[Finding]:
                 saved / moved_all,
                 paths,
                 "operators",
+                FUSE,
                 chains=chains,
                 operators=operators,
                 moved_bytes=moved,
@@ -341,7 +347,7 @@ def _doubts(profile: Profile) -> Iterator[Finding]:
             "note",
             (),
             "overview",
-            "",
+            AGAIN,
             {"low_ms": step.low, "high_ms": step.high, "steps": step.n},
         )
     times = step.value / profile.step_ms_predicted if profile.step_ms_predicted else 1.0

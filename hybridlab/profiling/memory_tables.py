@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from hybridlab.hardware.caches import Cache
 from hybridlab.profiling.record import Profile
+from hybridlab.trace.access import Access, accesses
 from hybridlab.trace.handover import hand_overs
 from hybridlab.trace.kept import kept_for_backward
 from hybridlab.trace.live import at_peak, live
-from hybridlab.trace.raster import KINDS, raster
+from hybridlab.trace.raster import KINDS, By, raster
 from hybridlab.trace.reuse import Reuse, levels
 from hybridlab.trace.stream import OPS, OpStream
 
@@ -24,7 +25,7 @@ _MOST_PARTS = 12
 """Components that are told apart over time; what is smaller is one part."""
 REST = "(smaller ones)"
 Numbers = np.ndarray[Any, Any]
-By = Literal["category", "component"]
+Parts = Literal["category", "component"]
 
 
 def timed(stream: OpStream) -> OpStream:
@@ -55,7 +56,7 @@ def live_table(profile: Profile) -> pa.Table:
     return pa.concat_tables(parts).combine_chunks()
 
 
-def _live(stream: OpStream, by: By, clock: tuple[Numbers, Numbers] | None) -> pa.Table:
+def _live(stream: OpStream, by: Parts, clock: tuple[Numbers, Numbers] | None) -> pa.Table:
     ticks, curves = live_curves(stream, by)
     us = np.interp(ticks, *clock) if clock is not None else np.full(len(ticks), np.nan)
     count = len(curves)
@@ -74,7 +75,7 @@ def _live(stream: OpStream, by: By, clock: tuple[Numbers, Numbers] | None) -> pa
     )
 
 
-def live_curves(stream: OpStream, by: By) -> tuple[Numbers, dict[str, Numbers]]:
+def live_curves(stream: OpStream, by: Parts) -> tuple[Numbers, dict[str, Numbers]]:
     """Return ticks, at most ``POINTS`` with the peak among them, and the bytes of each part at them.
 
     Parts are the largest first; what is smaller than the ``_MOST_PARTS`` largest is one part, ``REST``.
@@ -144,26 +145,34 @@ def peak_table(profile: Profile) -> pa.Table:
     return pa.concat_tables(found).combine_chunks()
 
 
-def raster_table(stream: OpStream) -> pa.Table:
-    """Return accesses by component and time, at most 200 by 200: start, width, unit, and bytes for each kind.
+def raster_tables(stream: OpStream) -> dict[str, pa.Table]:
+    """Return accesses by time, at most 200 by 200: start, width, unit, and bytes for each kind.
 
-    They are there twice: by measured time (``us``), and with each operator as long as any other (``operator``).
+    ``raster`` is by ``component``, ``storage_raster`` by ``storage``, in words. Both are there twice: by measured time
+    (``us``), and with each operator as long as any other (``operator``).
     """
     even = stream.ops.schema.get_field_index("start_us")
     untimed = stream.ops.set_column(
         even, OPS.field("start_us"), pa.nulls(len(stream), pa.float64())
     )
-    counted = OpStream(untimed, stream.storages, stream.source)
-    return pa.concat_tables([_raster(timed(stream)), _raster(counted)]).combine_chunks()
+    clocks = timed(stream), OpStream(untimed, stream.storages, stream.source)
+    every = list(accesses(stream))
+    return {
+        name: pa.concat_tables([_raster(clock, by, every) for clock in clocks]).combine_chunks()
+        for name, by in _RASTERS.items()
+    }
 
 
-def _raster(stream: OpStream) -> pa.Table:
-    found = raster(stream, "component", bins=200, most_rows=200)
+_RASTERS: dict[str, By] = {"raster": "component", "storage_raster": "storage"}
+
+
+def _raster(stream: OpStream, by: By, every: Sequence[Access]) -> pa.Table:
+    found = raster(stream, by, bins=200, most_rows=200, every=every)
     row, column = np.nonzero(found.bytes.sum(axis=2))
     width = float(found.starts[1] - found.starts[0]) if len(found.starts) > 1 else 1.0
     return pa.table(
         {
-            "component": pa.array([found.rows[place] for place in row], pa.string()),
+            by: pa.array([found.rows[place] for place in row], pa.string()),
             "start": pa.array(found.starts[column], pa.float64()),
             "width": pa.array(np.full(len(row), width), pa.float64()),
             "unit": pa.array([found.unit] * len(row), pa.string()),

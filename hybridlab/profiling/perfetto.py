@@ -1,4 +1,4 @@
-"""A measured op stream as a trace that Perfetto and chrome://tracing open: a track for each phase.
+"""A measured op stream as a trace that Perfetto and chrome://tracing open: a track a phase, and a stream of a device.
 
 The format is Chrome's trace events (https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU).
 """
@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from hybridlab.errors import Problem, RunError
-from hybridlab.trace.stream import PHASES, OpStream
+from hybridlab.trace.stream import KERNELS, PHASES, OpStream
 
-_PROCESS = 1
+_PROCESS, _DEVICE = 1, 2
 _COLUMNS = [
     "phase",
     "component",
@@ -27,6 +27,7 @@ _COLUMNS = [
     "output_shapes",
     "start_us",
     "dur_us",
+    *KERNELS,
 ]
 _SMALLEST_US = 0.001
 """A range must not end where it begins, or the operator inside it would stand beside it."""
@@ -58,11 +59,40 @@ def perfetto(stream: OpStream, name: str = "profile") -> bytes:
         if mine:
             events.append(_named("thread_name", track, phase))
             events += _track(mine, track)
+    events += _on_device(rows)
     return msgspec.json.encode({"schemaVersion": 1, "traceName": name, "traceEvents": events})
 
 
-def _named(what: str, track: int, name: str) -> dict[str, Any]:
-    return {"ph": "M", "name": what, "pid": _PROCESS, "tid": track, "ts": 0, "args": {"name": name}}
+def _on_device(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what operators started on a device, a track a stream; where medians overlap, the later one waits."""
+    ran = [
+        (start, us, stream, name, row)
+        for row in rows
+        for name, stream, start, us in zip(*(row[column] or () for column in KERNELS), strict=True)
+    ]
+    free_us: dict[int, float] = {}
+    if ran:
+        yield _named("process_name", 0, "device", _DEVICE)
+    for start, us, stream, name, row in sorted(ran, key=lambda item: item[:2]):
+        if stream not in free_us:
+            yield _named("thread_name", stream, f"stream {stream}", _DEVICE)
+        begin = max(start, free_us.get(stream, -math.inf))
+        end = max(start + us, begin + _SMALLEST_US)
+        free_us[stream] = end
+        yield {
+            "ph": "X",
+            "cat": "kernel",
+            "name": name,
+            "pid": _DEVICE,
+            "tid": stream,
+            "ts": begin,
+            "dur": end - begin,
+            "args": {"stream": stream, "component": row["component"], "operator": row["op"]},
+        }
+
+
+def _named(what: str, track: int, name: str, process: int = _PROCESS) -> dict[str, Any]:
+    return {"ph": "M", "name": what, "pid": process, "tid": track, "ts": 0, "args": {"name": name}}
 
 
 def _track(rows: list[dict[str, Any]], track: int) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,8 @@ class ComponentTime:
     """One component in a mean step: milliseconds by phase (measured), its work, and what it keeps for backward.
 
     ``joules`` is its share by time of the step's measured energy, None where nothing measured that; ``grad_norm`` is
-    of its own weights in one step, before clipping, None where it has none that are trained.
+    of its own weights in one step, before clipping, None where it has none that are trained. ``device_ms`` is the time
+    on a device of what its operators started there, None where nothing ran on one; ``ms`` is the host's.
     """
 
     path: str
@@ -48,6 +49,7 @@ class ComponentTime:
     predicted_ms: float | None = None
     joules: float | None = None
     grad_norm: float | None = None
+    device_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Profile:
     under it. ``attributed`` is the share of those that has a name, ``in_components`` the share that stands in
     components alone, without the model's own code, the loss and the update. ``memory`` has a row for each allocation
     (us, bytes) and free (negative) of the last profiled step; ``joined`` is the share of its operators that have a
-    measured time. ``by_input`` and ``by_size`` are there where the network also ran on classes and sizes
-    of input.
+    measured time, ``kernels_joined`` that of the device's time which belongs to one of them, None where nothing ran on
+    one. ``by_input`` and ``by_size`` are there where the network also ran on classes and sizes of input.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Profile:
     energy: StepEnergy | None = None
     by_input: ByClass | None = None
     by_size: BySize | None = None
+    kernels_joined: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as plain JSON, without the streams."""
@@ -108,6 +111,7 @@ class Profile:
             "components": [asdict(component) for component in self.components],
             "energy": self.energy.as_dict() if self.energy is not None else {},
             "joined": self.joined,
+            "kernels_joined": self.kernels_joined,
             "device": self.device,
             "threads": self.threads,
             "torch_version": self.torch_version,

@@ -81,6 +81,7 @@ def report(
         "roofline": work_tables.roofline_table(profile, ceilings),
         "flame": work_tables.flame_table(stream),
         "operators": work_tables.operator_table(stream),
+        "kernels": work_tables.kernel_table(stream),
         "repeated": work_tables.wasted_table(repeated(stream)),
         "dead": work_tables.wasted_table(
             [item for item in dead(stream) if item.row < len(stream) - 1]  # the last is the output
@@ -89,7 +90,7 @@ def report(
         "live": memory_tables.live_table(profile),
         "memory": memory_tables.allocation_table(profile),
         "at_peak": memory_tables.peak_table(profile),
-        "raster": memory_tables.raster_table(stream),
+        **memory_tables.raster_tables(stream),
         "reuse": memory_tables.reuse_table(far),
         "levels": memory_tables.level_table(far),
         "caches": memory_tables.cache_table(caches),

@@ -26,14 +26,15 @@ from hybridlab.errors import Problem, RunError
 from hybridlab.hardware.meters.energy import EnergyAccount
 from hybridlab.hardware.meters.here import energy_account
 from hybridlab.profiling.gradients import gradient_norms
+from hybridlab.profiling.joined import joined
 from hybridlab.profiling.medians import Median, median
 from hybridlab.profiling.step_energy import StepEnergy, step_energy
-from hybridlab.profiling.sweep import STEP, Swept, events_of, outermost, sweep
+from hybridlab.profiling.sweep import STEP, Swept, events_of, sweep
 from hybridlab.trace.attribution import Attribution, components_of
 from hybridlab.trace.exact import record
 from hybridlab.trace.marks import RANGE
 from hybridlab.trace.step import TrainingStep
-from hybridlab.trace.stream import OPS, OpStream
+from hybridlab.trace.stream import OpStream
 
 _WARM_UP = 3
 _MOST_STEPS = 10_000
@@ -53,6 +54,8 @@ class Measured:
     trace: Path | None
     energy: StepEnergy
     grad_norms: dict[str, float]
+    kernels_joined: float | None = None
+    """The share of the device's time that belongs to an operator of the stream; None where nothing ran on a device."""
 
 
 OnStage = Callable[[str], object]
@@ -94,7 +97,7 @@ def measure(
         on_stage("record")
         grad_norms = gradient_norms(step)
         stream = record(step, "measured")
-    stream, joined = _joined(stream, swept)
+    stream, timed_share, held = joined(stream, swept)
     baseline = resident_bytes(step)
     changes = np.array([size for _, size in memory] or [0])
     return Measured(
@@ -104,10 +107,11 @@ def measure(
         stream,
         baseline + int(np.cumsum(changes).max(initial=0)),
         _memory_table(memory, swept),
-        joined,
+        timed_share,
         trace,
         energy,
         grad_norms,
+        held,
     )
 
 
@@ -149,16 +153,24 @@ def _once(step: TrainingStep, device: torch.device) -> Callable[[], None]:
 
 
 def profiled(
-    step: TrainingStep, steps: int, device: torch.device, folder: Path | None, *, first: bool = True
+    step: TrainingStep,
+    steps: int,
+    device: torch.device,
+    folder: Path | None,
+    *,
+    first: bool = True,
+    follow: bool = True,
 ) -> tuple[Swept, list[tuple[int, int]], Path | None]:
     """Return times by component and the memory events of the last step; the profiler's own first steps do not count.
 
-    ``first`` collects garbage before, so that what others left behind is not freed while memory is watched.
+    ``first`` collects garbage before, so that what others left behind is not freed while memory is watched. Without
+    ``follow`` no component is marked: hooks would have a compiled model compiled anew.
     """
     activities = [ProfilerActivity.CPU]
     if device.type != "cpu":
         activities.append(getattr(ProfilerActivity, device.type.upper()))
-    with Attribution(components_of(step.model), _mark) as attribution:
+    components = components_of(step.model) if follow else {}
+    with Attribution(components, _mark) as attribution:
         with torch.profiler.profile(activities=activities, profile_memory=True):
             step.run(attribution)
         if first:
@@ -170,11 +182,18 @@ def profiled(
                     step.run(attribution)
                     synchronize(device)
         assert profiler.profiler is not None
-        events, memory = events_of(profiler.profiler.kineto_results, DeviceType.CPU)
-        swept = sweep(events, attribution.owner)
+        found = events_of(profiler.profiler.kineto_results, DeviceType.CPU, kind_of(device))
+        swept = sweep(found.events, attribution.owner)
+        swept.launched = found.launched
     last = swept.step_starts[-1]
     trace = _written(profiler, folder) if folder is not None else None
-    return swept, [(ns, size) for ns, size in memory if ns >= last], trace
+    return swept, [(ns, size) for ns, size in found.memory if ns >= last], trace
+
+
+def kind_of(device: torch.device) -> DeviceType:
+    """Return what the profiler calls a kind of device; one of somebody else's making is its private one."""
+    kind: DeviceType = getattr(DeviceType, device.type.upper(), DeviceType.PrivateUse1)
+    return kind
 
 
 def _mark(name: str) -> AbstractContextManager[object]:
@@ -200,53 +219,6 @@ def resident_bytes(step: TrainingStep) -> int:
         if isinstance(leaf, Tensor)
     }
     return sum(storages.values())
-
-
-def _joined(stream: OpStream, swept: Swept) -> tuple[OpStream, float]:
-    """Give each operator of the stream the median start and length that the profiler saw, and say how many have one.
-
-    Operators are matched in order, by name, phase by phase; where the numbers differ from the profiler's, that name of
-    that phase stays without a time.
-    """
-    names = [name if "::" in name else f"aten::{name}" for name in stream.strings("op")]
-    rows: dict[tuple[str, str], list[int]] = {}
-    for row, key in enumerate(zip(stream.strings("phase"), names, strict=True)):
-        rows.setdefault(key, []).append(row)
-    seen: dict[tuple[int, str, str], list[tuple[int, int]]] = {}
-    known = {*names, *(f"{name}_" for name in names)}
-    for call in outermost(swept.calls, known):
-        start = call.start_ns - swept.step_starts[call.step]
-        seen.setdefault((call.step, call.phase, call.name), []).append((start, call.dur_ns))
-    times = np.full((len(stream), 2), np.nan)
-    for key, mine in rows.items():
-        each = _equal(seen, len(swept.step_ns), key, len(mine))
-        if each:
-            times[mine] = np.median(np.array(each, dtype=float), axis=0) / 1e3
-    ops = stream.ops
-    for column, values in (("start_us", times[:, 0]), ("dur_us", times[:, 1])):
-        place = ops.schema.get_field_index(column)
-        filled = pa.array(values, pa.float64(), from_pandas=True)
-        ops = ops.set_column(place, OPS.field(column), filled)
-    share = float(np.isfinite(times[:, 1]).mean()) if len(stream) else 1.0
-    return OpStream(ops, stream.storages, "measured", stream.notes), share
-
-
-def _equal(
-    seen: dict[tuple[int, str, str], list[tuple[int, int]]],
-    steps: int,
-    key: tuple[str, str],
-    wanted: int,
-) -> list[list[tuple[int, int]]]:
-    """Return what each step has of an operator, where the number is right; autograd adds up in place where it can."""
-    for names in ((key[1],), (f"{key[1]}_",), (key[1], f"{key[1]}_")):
-        each = [
-            sorted(call for name in names for call in seen.get((step, key[0], name), []))
-            for step in range(steps)
-        ]
-        each = [found for found in each if len(found) == wanted]
-        if each:
-            return each
-    return []
 
 
 def _memory_table(memory: list[tuple[int, int]], swept: Swept) -> pa.Table:

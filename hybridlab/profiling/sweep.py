@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hybridlab.profiling.launched import DeviceEvent, Id, Launched, launched
+from hybridlab.profiling.reading.trace import CATEGORIES, DEVICE, Kind
 from hybridlab.trace.attribution import OPTIMISER
 from hybridlab.trace.marks import RANGE
 from hybridlab.trace.stream import PHASES
@@ -44,12 +46,13 @@ class Call:
 
 @dataclass
 class Swept:
-    """Nanoseconds of one or several steps by (component, phase), and every operator."""
+    """Nanoseconds of one or several steps by (component, phase), every operator, and what ran on a device."""
 
     ns: dict[tuple[str, str], int] = field(default_factory=dict)
     step_starts: list[int] = field(default_factory=list)
     step_ns: list[int] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    launched: list[Launched] = field(default_factory=list)
 
 
 @dataclass
@@ -62,20 +65,60 @@ class _Open:
     since: int
 
 
-def events_of(results: Any, device_type: Any) -> tuple[list[Event], list[tuple[int, int]]]:
-    """Return the events of the thread that runs the steps, and every (ns, bytes) of memory."""
+@dataclass(frozen=True)
+class Recorded:
+    """What the profiler saw.
+
+    ``events`` are of the thread that runs the steps and of the one that runs their backward, ordered by start, the
+    longer first; ``memory`` is every (ns, bytes) of the device; ``launched`` what ran on it.
+    """
+
+    events: list[Event]
+    memory: list[tuple[int, int]]
+    launched: list[Launched]
+
+
+def events_of(results: Any, host: Any, device: Any) -> Recorded:
+    """Read the profiler's results; ``host`` and ``device`` are kinds of device, the same for a model on the CPU."""
     threads: dict[int, list[Event]] = {}
     memory: list[tuple[int, int]] = []
+    ran: list[DeviceEvent] = []
+    calls: list[Id] = []
+    operators: list[Id] = []
     for event in results.events():
-        name = event.name()
+        name, kind, start = event.name(), event.device_type(), event.start_ns()
         if name == MEMORY_EVENT:
-            memory.append((event.start_ns(), event.nbytes()))
-        elif event.device_type() == device_type:
-            start = event.start_ns()
+            if kind == device:
+                memory.append((start, event.nbytes()))
+        elif kind == host:
+            number = event.correlation_id() if device != host else 0
+            if device != host and CATEGORIES.get(event.activity_type()) is Kind.RUNTIME:
+                calls.append((number, start))
+                continue
+            operators.append((number, start))
             found = Event(name, start, start + event.duration_ns(), event.sequence_nr())
             threads.setdefault(event.start_thread_id(), []).append(found)
+        elif CATEGORIES.get(event.activity_type()) in DEVICE:
+            ids = event.correlation_id(), event.linked_correlation_id()
+            stream = event.device_resource_id()
+            ran.append(DeviceEvent(name, start, event.duration_ns(), stream, *ids))
+    return Recorded(_one_thread(threads), sorted(memory), launched(ran, calls, operators))
+
+
+def _one_thread(threads: dict[int, list[Event]]) -> list[Event]:
+    """Return the events of the thread with the steps, and of the one that autograd runs backward on, if another.
+
+    An accelerator's backward has a thread of its own, while the one that asked for it waits: together they are one line
+    of time.
+    """
     main = next((e for e in threads.values() if any(x.name.startswith(STEP) for x in e)), [])
-    return sorted(main, key=lambda e: (e.start_ns, -e.end_ns)), sorted(memory)
+    nodes = {
+        thread: sum(e.name.startswith(NODE) for e in events) for thread, events in threads.items()
+    }
+    most = max(nodes, key=lambda thread: nodes[thread], default=None)
+    if most is not None and nodes[most] and threads[most] is not main:
+        main = [*main, *threads[most]]
+    return sorted(main, key=lambda e: (e.start_ns, -e.end_ns))
 
 
 def sweep(events: Sequence[Event], owner: Owner) -> Swept:

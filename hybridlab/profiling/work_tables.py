@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hybridlab.hardware.ceilings import Ceilings
 from hybridlab.profiling.record import Profile
 from hybridlab.trace.costs import costs
 from hybridlab.trace.fusion import Fusable
+from hybridlab.trace.kernels import kernels, on_device
 from hybridlab.trace.repeated import Dead, Repeated
 from hybridlab.trace.stream import OpStream
 
@@ -24,7 +26,8 @@ Numbers = np.ndarray[Any, Any]
 def component_table(profile: Profile) -> pa.Table:
     """Return a row a component: measured and predicted milliseconds, FLOPs, bytes, kept bytes, FLOPs a byte.
 
-    ``joules`` is its share by time of the step's measured energy, ``grad_norm`` that of its own weights.
+    ``joules`` is its share by time of the step's measured energy, ``grad_norm`` that of its own weights, ``device_ms``
+    the time on a device of what it started there.
     """
     rows = [asdict(item) for item in profile.components]
     for row in rows:
@@ -40,7 +43,7 @@ _COMPONENTS = pa.schema(
         *((name, pa.float64()) for name in ("optimiser_ms", "share")),
         *((name, pa.int64()) for name in ("operators", "flops", "bytes_read", "bytes_written")),
         ("saved_bytes", pa.int64()),
-        *((name, pa.float64()) for name in ("intensity", "joules", "grad_norm")),
+        *((name, pa.float64()) for name in ("intensity", "joules", "grad_norm", "device_ms")),
     ]
 )
 
@@ -178,11 +181,35 @@ def flame_table(stream: OpStream) -> pa.Table:
 
 
 def operator_table(stream: OpStream) -> pa.Table:
-    """Return a row for each component, phase and operator with its number, work and measured milliseconds."""
-    found = costs(stream, ("component", "phase", "op"))
+    """Return a row for each component, phase and operator with its number, work and measured milliseconds.
+
+    ``kernels`` is how many it started on a device, ``device_ms`` their time there; null where nothing ran on one.
+    """
+    by = ("component", "phase", "op")
+    found = costs(stream, by)
     took = np.asarray(found["dur_us"].to_numpy(), dtype=float) / 1e3
     found = found.drop_columns(["dur_us"])
-    return found.append_column("ms", pa.array(took, pa.float64(), from_pandas=True))
+    found = found.append_column("ms", pa.array(took, pa.float64(), from_pandas=True))
+    started: dict[tuple[str, ...], list[float]] = {}
+    for row in kernels(stream).to_pylist() if on_device(stream) else ():
+        mine = started.setdefault(tuple(row[name] for name in by), [0, 0.0])
+        mine[0] += 1
+        mine[1] += row["dur_us"] / 1e3
+    none: Any = [0, 0.0] if on_device(stream) else [None, None]
+    keys = zip(*(found[name].to_pylist() for name in by), strict=True)
+    counts = [started.get(key, none) for key in keys]
+    found = found.append_column("kernels", pa.array([row[0] for row in counts], pa.int64()))
+    return found.append_column("device_ms", pa.array([row[1] for row in counts], pa.float64()))
+
+
+def kernel_table(stream: OpStream) -> pa.Table:
+    """Return a row for each kernel, component, phase and operator: calls and ms on the device, the longest first."""
+    by = ["kernel", "component", "phase", "op"]
+    found = kernels(stream).group_by(by, use_threads=False)
+    table = found.aggregate([("dur_us", "sum"), ([], "count_all")])
+    ms = pc.divide(table["dur_us_sum"], 1e3)
+    table = table.select([*by, "count_all"]).rename_columns([*by, "calls"])
+    return table.append_column("ms", ms).sort_by([("ms", "descending")])
 
 
 def wasted_table(found: list[Repeated] | list[Dead]) -> pa.Table:

@@ -1,9 +1,10 @@
 """Our sampler: evolves the present front, prices every candidate exactly, and takes the best expected gain.
 
-One ``ask``: candidates are mutated and crossed from the front; what cannot be built, breaks a limit or was tried is
-left out; predicted objectives are priced by the cost model, the measured one is foreseen by a surrogate that knows how
-unsure it is; the candidate with the largest expected gain of hypervolume is taken. The first trials are hand designs.
-It is an Optuna sampler, so that ``study.ask``, ``study.optimize`` and the dashboard know it as any other.
+One ``ask``: candidates are mutated and crossed from the front, or are the whole of a small space; what cannot be
+built, breaks a limit or was tried is left out; predicted objectives are priced by the cost model, the measured one is
+foreseen by a surrogate that knows how unsure it is; the candidate with the largest expected gain of hypervolume is
+taken. The first trials are hand designs. It is an Optuna sampler, so that ``study.ask``, ``study.optimize`` and the
+dashboard know it as any other.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class CostAware(BaseSampler):
         self._hand = self._possible(landscape.space.codes(landscape.hand_designs()))
         self._rows: dict[int, bytes] = {}
         self._dearest: Array | None = None
+        self._whole: Codes | None = None
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -133,11 +135,15 @@ class CostAware(BaseSampler):
             rng,
             self._lesson(short[-MOST_LEARNT_FROM:], short_values[-MOST_LEARNT_FROM:]),
         )
-        parents = codes[sets.parents]
-        candidates = self._new(rng, parents, self.landscape.pool, tried)
+        small = self.landscape.space.size <= self.landscape.pool
+        candidates = (
+            self._untried(tried)
+            if small
+            else self._new(rng, codes[sets.parents], self.landscape.pool, tried)
+        )
         gains = sets.gains(candidates)
         for _ in range(ROUNDS - 1):
-            if not len(candidates):
+            if small or not len(candidates):
                 break
             top = candidates[np.argsort(-gains, kind="stable")[: max(4, self.landscape.pool // 60)]]
             seen = tried | {row.tobytes() for row in candidates}
@@ -175,6 +181,13 @@ class CostAware(BaseSampler):
                     limit = self.landscape.limits[objective.name]
                     self._dearest[column] = objective.sign * limit
         return self._dearest
+
+    def _untried(self, tried: set[bytes]) -> Codes:
+        """Return every possible design that was not tried, for a space no larger than the pool."""
+        if self._whole is None:
+            self._whole = self._possible(self.landscape.space.everything())
+        new = np.array([row.tobytes() not in tried for row in self._whole], dtype=bool)
+        return np.asarray(self._whole[new], dtype=np.int64)
 
     def _new(
         self, rng: np.random.Generator, parents: Codes, count: int, tried: set[bytes]
@@ -237,9 +250,10 @@ class _Foreseen:
         features = landscape.space.features(np.concatenate((codes[rows], lesson[0])))
         learnt = np.concatenate((values[rows], lesson[1]))
         self.surrogates = {
-            column: Surrogate.fit(features, learnt[:, column])
+            column: Surrogate.fit(features[known], learnt[known, column])
             for column, objective in enumerate(landscape.objectives)
             if not objective.predicted
+            for known in [~np.isnan(learnt[:, column])]  # energy of trainings that were stopped
         }
 
     def gains(self, candidates: Codes) -> Array:

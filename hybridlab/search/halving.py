@@ -59,7 +59,7 @@ def at_rung(trials: Sequence[FrozenTrial], step: int, signs_M: Array) -> tuple[A
         prices = one.user_attrs.get(PRICES)
         value = dict(one.user_attrs.get(RUNGS) or {}).get(str(step))
         if prices is not None and value is not None and len(prices) == len(signs_M):
-            points.append([value if price is None else float(price) for price in prices])
+            points.append(_filled(prices, value, 0.0))
             numbers.append(one.number)
     made = np.array(points, dtype=np.float64).reshape(len(points), len(signs_M))
     return made * signs_M, numbers
@@ -80,8 +80,8 @@ def judge(study: Study, number: int, step: int, value: float, eta: int) -> bool:
 def foreseen(trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], Array]:
     """Return the trials that were stopped and what they would have come to, (K, M), as their objectives are told.
 
-    A stopped trial's measured value is its last one, plus what trials that ran through have gained since that rung in
-    the mean; nothing is known of a trial without prices or values.
+    A stopped trial's first measured value is its last one, plus what trials that ran through have gained since that
+    rung in the mean; others that are measured are NaN. Nothing is known of a trial without prices or values.
     """
     gained: dict[str, list[float]] = {}
     for one in trials:
@@ -98,8 +98,16 @@ def foreseen(trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], Array]:
         step = max(told, key=int)
         end = told[step] + (float(np.mean(gained[step])) if step in gained else 0.0)
         known.append(one)
-        rows.append([end if price is None else float(price) for price in prices])
+        rows.append(_filled(prices, end, math.nan))
     return known, np.array(rows, dtype=np.float64)
+
+
+def _filled(prices: Sequence[float | None], measured: float, others: float) -> list[float]:
+    """Return prices with the first that is missing measured, and further ones, such as energy, as ``others``."""
+    filled = [others if price is None else float(price) for price in prices]
+    if None in prices:
+        filled[prices.index(None)] = measured
+    return filled
 
 
 def _alone(points_KM: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -10,21 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridlab.architecture.spec import Architecture
-from hybridlab.errors import Problem
+from hybridlab.errors import Problem, SpecError
 from hybridlab.search.closed_form import ClosedForm
 from hybridlab.search.pareto import hypervolume
 from hybridlab.search.space import Choice, Codes, Design, Space
 
 Array = NDArray[np.float64]
-PREDICTED = {
-    "params": "parameters",
-    "flops_forward": "FLOPs",
-    "flops_step": "FLOPs",
-    "peak_bytes": "bytes",
-    "activation_bytes": "bytes",
-    "step_ms": "ms",
-}
-"""What ``trace.predict`` tells of a training step, each less the better."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +41,28 @@ class Objective:
     def sign(self) -> float:
         """Factor that turns the value into one to be made small."""
         return 1.0 if self.direction == "minimize" else -1.0
+
+
+PREDICTED = {
+    one.name: one
+    for one in (
+        Objective("params", "minimize", "parameters", predicted=True),
+        Objective("flops_forward", "minimize", "FLOPs", predicted=True),
+        Objective("flops_step", "minimize", "FLOPs", predicted=True),
+        Objective("peak_bytes", "minimize", "bytes", predicted=True),
+        Objective("activation_bytes", "minimize", "bytes", predicted=True),
+        Objective("peak_inference_bytes", "minimize", "bytes", predicted=True),
+        Objective("state_bytes_per_token", "minimize", "bytes", predicted=True),
+        Objective("step_ms", "minimize", "ms", predicted=True),
+        Objective("tokens_per_s", "maximize", "tokens/s", predicted=True),
+        Objective("train_s", "minimize", "s", predicted=True),
+    )
+}
+"""What is predicted of a design for the training's batch and the task's length (``search.prices`` says how)."""
+JOULES = Objective("joules_per_sample", "minimize", "J")
+"""What a trial's energy meters tell, where there are any: it is never predicted."""
+SAME = ("step_ms", "tokens_per_s", "train_s")
+"""One figure said in three ways, since batch, length and steps are the same for all designs."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,10 @@ class Landscape(Protocol):
     @property
     def pool(self) -> int:
         """How many candidates may be priced for one trial: thousands of a formula, tens of a trace."""
+
+    @property
+    def instant(self) -> bool:
+        """Whether a trial takes next to nothing, so that it is measured where it was asked for."""
 
     def repaired(self, codes_NP: Codes) -> Codes:
         """Return designs as rows that can be built, unchanged where they can; a row of -1 where none is near."""
@@ -126,6 +143,7 @@ class ClosedFormLandscape:
     """The benchmark space of ``closed_form``: memory is priced, quality is only told by a trial."""
 
     pool = 1_200
+    instant = True
 
     def __init__(
         self, form: ClosedForm, name: str = "closed-form", limits: dict[str, float] | None = None
@@ -189,6 +207,14 @@ class ClosedFormLandscape:
         front = self.form.front[within(self, self.form.front)]
         return self.form.reference, hypervolume(front * signs(self), self.form.reference)
 
+    def true_front(self) -> Array:
+        """Return the exact front of the whole space, without limits: values of the objectives, (K, M)."""
+        return self.form.front
+
+    def unlimited(self) -> ClosedFormLandscape:
+        """Return the same without limits."""
+        return ClosedFormLandscape(self.form, self.name)
+
 
 def empty_space(choices: Sequence[Choice]) -> list[Problem]:
     """Return what is wrong with choices as a space: nothing that varies, names twice, values twice."""
@@ -203,3 +229,43 @@ def empty_space(choices: Sequence[Choice]) -> list[Problem]:
         if not choice.values:
             problems.append(Problem(f"search.{choice.name}", "has no values", "a list of values"))
     return problems
+
+
+def designs_around(space: Space, own: Design) -> list[Design]:
+    """Return a design, with each other component in each slot, and with the smallest and the largest of all numbers."""
+    designs = [own]
+    for choice in space.choices:
+        if choice.group in ("use", "plan"):
+            designs += [{**own, choice.name: value} for value in choice.values]
+    for end in (0, -1):
+        ends = {c.name: c.values[end] for c in space.choices if c.ordered}
+        designs.append({**own, **ends})
+    return designs[:16]
+
+
+def objectives_named(
+    names: Sequence[str], metric: str, *, large: bool, predicted: Mapping[str, str]
+) -> tuple[Objective, ...]:
+    """Return the objectives of names: a metric that trials tell, large or small, and what is predicted, by unit.
+
+    Raises:
+        SpecError: a name is of nothing that is predicted or measured, or there is only one.
+    """
+    known = [metric, *predicted]
+    problems = [
+        Problem(
+            f"objectives[{at}]", "is not an objective", "one of " + ", ".join(known), repr(name)
+        )
+        for at, name in enumerate(names)
+        if name not in known
+    ]
+    if len(names) < 2:
+        problems.append(Problem("objectives", "there is nothing to trade", "two to four"))
+    if problems:
+        raise SpecError(problems)
+    return tuple(
+        Objective(name, "minimize", predicted[name], predicted=True)
+        if name in predicted
+        else Objective(name, "maximize" if large else "minimize")
+        for name in names
+    )

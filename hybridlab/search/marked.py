@@ -1,10 +1,13 @@
 """What may vary in an architecture, as a search file marks it: choices, and a design's architecture.
 
-Choices are named by the node's path of ids and the key that varies: ``stage.repeat``, ``stage.attention.heads``.
+Choices are named by the node's path of ids and the key that varies: ``stage.repeat``, ``stage.attention.heads``;
+``width`` is the architecture's own, and ``plan`` what its training computes again (``search.planned``).
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +16,12 @@ from hybridlab.architecture.spec import Architecture, Node
 from hybridlab.components.base import ComponentInfo, nearest
 from hybridlab.components.registry import palette
 from hybridlab.errors import Problem, SpecError
+from hybridlab.search.planned import NONE, PLAN, plan_choice
 from hybridlab.search.space import Choice, Design, Space, Value
 
 WIDTH = "width"
+ORDER = "order"
+"""What a group's nodes may vary in together: their ids with spaces between, in another order."""
 _GROUP_KEYS = ("repeat", "tie")
 _NODE_KEYS = ("use", "residual", "share", "lora")
 MAX_VALUES = 64
@@ -42,9 +48,12 @@ class Marked:
             if path == WIDTH:
                 choices += _choice(WIDTH, marks, None, problems)
                 continue
+            if path == PLAN:
+                choices += plan_choice(marks, problems)
+                continue
             node = nodes.get(path)
             if node is None:
-                fix = nearest(path, [WIDTH, *nodes])
+                fix = nearest(path, [WIDTH, PLAN, *nodes])
                 problems.append(Problem(f"search.{path}", "there is no such node", "", "", fix))
             elif not isinstance(marks, dict) or not marks:
                 expected = "keys with their values, such as {heads: [2, 4]}"
@@ -62,7 +71,7 @@ class Marked:
         for name, value in design.items():
             if name == WIDTH:
                 width = int(str(value))
-            else:
+            elif name != PLAN:  # it is the training's
                 path, _, key = name.rpartition(".")
                 changes.setdefault(path, {})[key] = value
         nodes = tuple(_changed(node, node.id, changes) for node in self.architecture.nodes)
@@ -75,7 +84,7 @@ class Marked:
         answers = []
         for choice in self.space.choices:
             path, _, key = choice.name.rpartition(".")
-            if not path or key in (*_GROUP_KEYS, *_NODE_KEYS):
+            if not path or key in (*_GROUP_KEYS, *_NODE_KEYS) or nodes[path].is_group:
                 answers.append(True)
                 continue
             use = str(design.get(f"{path}.use") or nodes[path].use)
@@ -89,14 +98,36 @@ class Marked:
         for choice in self.space.choices:
             path, _, key = choice.name.rpartition(".")
             node = nodes.get(path)
-            here: Any = self.architecture.width
+            here: Any = NONE if choice.name == PLAN else self.architecture.width
             if node is not None:
                 here = node.params.get(key, getattr(node, key, None))
+                if key == ORDER and node.is_group:
+                    here = order_of(node)
                 if here is None and node.use is not None:
                     known = palette()[node.use].cls.Params.model_fields.get(key)
                     here = known.default if known is not None else None
             design[choice.name] = here if here in choice.values else choice.values[0]
         return design
+
+
+def order_of(node: Node) -> str:
+    """Return the order of a group's nodes as a choice writes it."""
+    return " ".join(one.id for one in node.nodes)
+
+
+def _orders(name: str, node: Node, values: Any, problems: list[Problem]) -> Any:
+    """Return orders of a group's nodes: those listed, or for true every one of few nodes."""
+    ids = [one.id for one in node.nodes]
+    if values is True and math.factorial(len(ids)) <= MAX_VALUES:
+        return [" ".join(one) for one in itertools.permutations(ids)]
+    for value in values if isinstance(values, list) else ():
+        if not isinstance(value, str) or sorted(value.split()) != sorted(ids):
+            words = "is not the group's nodes in another order"
+            problems.append(
+                Problem(f"search.{name}", words, "each once: " + " ".join(ids), repr(value))
+            )
+            return None
+    return [" ".join(one.split()) for one in values] if isinstance(values, list) else values
 
 
 def _of_node(
@@ -110,7 +141,7 @@ def _of_node(
     for key, values in marks.items():
         name = f"{path}.{key}"
         params = {k: f for use in uses for k, f in use.cls.Params.model_fields.items()}
-        known = _GROUP_KEYS if node.is_group else (*_NODE_KEYS, *params)
+        known = (ORDER, *_GROUP_KEYS) if node.is_group else (*_NODE_KEYS, *params)
         if key not in known:
             problems.append(
                 Problem(
@@ -122,6 +153,10 @@ def _of_node(
                 )
             )
             continue
+        if key == ORDER and node.is_group:
+            values = _orders(name, node, values, problems)
+            if values is None:
+                continue
         field = params.get(key)
         extra = field.json_schema_extra if field is not None else None
         worth = extra.get("search") if isinstance(extra, dict) else None
@@ -174,7 +209,10 @@ def _changed(node: Node, path: str, changes: Mapping[str, Mapping[str, Value]]) 
     """Return a node with its design's values, and so for those inside."""
     mine = dict(changes.get(path, {}))
     content: dict[str, Any] = {key: getattr(node, key) for key in Node.model_fields}
-    content["nodes"] = tuple(_changed(one, f"{path}.{one.id}", changes) for one in node.nodes)
+    inside = {one.id: _changed(one, f"{path}.{one.id}", changes) for one in node.nodes}
+    turned = node.is_group and ORDER in mine
+    order = str(mine.pop(ORDER)).split() if turned else list(inside)
+    content["nodes"] = tuple(inside[name] for name in order)
     for key in (*_GROUP_KEYS, *_NODE_KEYS):
         if key in mine:
             content[key] = mine.pop(key)

@@ -7,10 +7,9 @@ import numpy as np
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.library import open_architecture
 from hybridlab.errors import Problem, SpecError
-from hybridlab.search.closed_form import ClosedForm
+from hybridlab.search.known import KnownLandscape, known_landscape
 from hybridlab.search.landscape import (
     Array,
-    ClosedFormLandscape,
     Landscape,
     empty_space,
     signs,
@@ -30,24 +29,27 @@ def landscape_of(spec: SearchSpec, text: str = "") -> Landscape:
     Raises:
         SpecError: nothing varies, a node or key is unknown, or a limit is on no objective.
         TaskError: the task is unknown or does not fit.
+        RunError: the table of trained hybrids is not there.
     """
-    sizes = spec.closed_form
-    if sizes is None:
+    if spec.architecture is not None:
         from hybridlab.search.trained import (
-            TrainedLandscape,  # it needs torch; the closed form does not
+            TrainedLandscape,  # it needs torch; the others do not
         )
 
         trained = TrainedLandscape(
             spec, loads(text) if text else open_architecture(str(spec.architecture))
         )
         problems = empty_space(trained.space.choices) + _unknown_limits(trained)
+        least = trained.limits.get(trained.metric, 0.0)
+        if trained.task.measure == "accuracy" and not 0 <= least <= 1:
+            words = "is beyond what an accuracy can be, so no design keeps it"
+            problems.append(Problem(f"limits.{trained.metric}", words, "0 to 1", f"{least:g}"))
         if problems:
             raise SpecError(problems)
         _reachable_limits(trained)
         return trained
-    form = ClosedForm(sizes.blocks, sizes.widths, sizes.heads, sizes.mixers)
-    landscape = ClosedFormLandscape(form, spec.name, dict(spec.limits))
-    problems = empty_space(form.space.choices) + _unknown_limits(landscape)
+    landscape = known_landscape(spec)
+    problems = empty_space(landscape.space.choices) + _unknown_limits(landscape)
     if problems:
         raise SpecError(problems)
     _possible_limits(landscape)
@@ -121,11 +123,11 @@ def _words(landscape: Landscape, row_P: Codes) -> str:
     return ", ".join(f"{name} {value}" for name, value in landscape.space.design(row_P).items())
 
 
-def _possible_limits(landscape: ClosedFormLandscape) -> None:
+def _possible_limits(landscape: KnownLandscape) -> None:
     """Refuse limits that no design keeps, and name the nearest."""
     if not landscape.limits:
         return
-    front = landscape.form.front
+    front = landscape.true_front()
     if within(landscape, front).any():
         return
     turned = signs(landscape)

@@ -27,6 +27,8 @@ RUN = "run"
 """The trial's attribute with its run's ``id`` and ``home``."""
 ARCHITECTURE = "architecture"
 """The trial's attribute with the YAML text of what ran."""
+PLAN = "plan"
+"""The trial's attribute with the plan that its training follows, where it has one."""
 State = Literal["waiting", "running", "lost", "complete", "beyond", "stopped", "failed"]
 """``lost``: its worker died and nobody has gone on yet; ``beyond``: a limit is not kept; ``stopped``: by halving."""
 
@@ -53,6 +55,8 @@ class TrialRow:
     started: float | None
     ended: float | None
     rungs: dict[int, float] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
+    """What its training computes again, as ``Plan`` writes it; empty: nothing."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,7 @@ class StudyReader:
             started=_seconds(one.datetime_start),
             ended=_seconds(one.datetime_complete),
             rungs={int(step): v for step, v in dict(one.user_attrs.get(RUNGS) or {}).items()},
+            plan=dict(one.user_attrs.get(PLAN) or {}),
         )
 
     def _state(self, one: FrozenTrial, gone: set[str]) -> State:

@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler
 
 from hybridlab.components.base import nearest
 from hybridlab.errors import Problem, SpecError
-from hybridlab.search.cost_aware import CostAware
+from hybridlab.search.cost_aware import ROUNDS, CostAware
 from hybridlab.search.landscape import Landscape
 from hybridlab.search.space import Space, Value
 
@@ -62,6 +62,11 @@ def make_sampler(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return SAMPLERS[name](landscape, seed, trials)
+
+
+def priced_for_one(name: str, landscape: Landscape) -> int:
+    """Return how many designs a sampler has priced before it proposes one: many by ours, else the one alone."""
+    return landscape.pool + (ROUNDS - 1) * (landscape.pool // 4) if name == DEFAULT else 1
 
 
 def coarse_grid(space: Space, trials: int) -> dict[str, list[Value]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -57,6 +57,12 @@ class ClosedFormSpec(_Frozen):
         return self
 
 
+class TrainedTableSpec(_Frozen):
+    """The table of hybrids that were really trained (``search/trained_table.py``), on one of its tasks."""
+
+    task: Literal["mqar", "digits_sequence"] = "mqar"
+
+
 class HalvingSpec(_Frozen):
     """How trainings are cut short: after some steps the best ``1/eta`` go on, as often as there are ``rungs``."""
 
@@ -65,17 +71,19 @@ class HalvingSpec(_Frozen):
 
 
 class SearchSpec(_Frozen):
-    """A search: of the closed form, or of an architecture in which ``search`` marks what may vary.
+    """A search: of the closed form, of the table of trained hybrids, or of an architecture that ``search`` marks.
 
     ``search`` names nodes by their path of ids (``stage.attention``) and gives, for each key of the node that may vary,
     the values: a list, or true for those that the component's parameter calls worth searching. ``width`` is the
-    architecture's own. ``limits`` are the most that objectives may be, or the least where large is good. ``halving``
-    says when a training is compared with the others at the same length, and stopped unless it is among the best.
+    architecture's own, ``plan`` the memory that its training's step may take (``search.planned``). ``limits`` are the
+    most that objectives may be, or the least where large is good. ``halving`` says when a training is compared with the
+    others at the same length, and stopped unless it is among the best.
     """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[\w][\w .-]*$")
     description: str = Field(default="", max_length=2_000)
     closed_form: ClosedFormSpec | None = None
+    trained_table: TrainedTableSpec | None = None
     architecture: str | None = Field(default=None, max_length=1_000)
     task: str | None = Field(default=None, max_length=100)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -97,14 +105,17 @@ class SearchSpec(_Frozen):
 
     @model_validator(mode="after")
     def _one_space(self) -> Self:
-        if (self.closed_form is None) == (self.architecture is None):
-            raise ValueError("a search needs either 'closed_form' or 'architecture'")
-        if self.closed_form is not None:
-            odd = [
-                key for key in ("task", "training", "search", "objectives") if getattr(self, key)
-            ]
-            if odd:
-                raise ValueError(f"{odd[0]!r} goes with an architecture, not with the closed form")
+        spaces = ("closed_form", "trained_table", "architecture")
+        if sum(getattr(self, key) is not None for key in spaces) != 1:
+            raise ValueError(
+                "a search needs one of 'closed_form', 'trained_table' and 'architecture'"
+            )
+        if self.architecture is None:
+            formula = self.closed_form is not None
+            where = "closed form" if formula else "table of trained hybrids"
+            own = ("task", "training", "search", *(("objectives",) if formula else ()))
+            if odd := [key for key in own if getattr(self, key)]:
+                raise ValueError(f"{odd[0]!r} goes with an architecture, not with the {where}")
         elif not self.search:
             raise ValueError("'search' says nothing that may vary")
         if len(set(self.objectives)) < len(self.objectives):

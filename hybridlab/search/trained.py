@@ -7,30 +7,38 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hybridlab.architecture.model import build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import HybridLabError, Problem, SpecError
-from hybridlab.search.landscape import PREDICTED, Array, Objective, Outcome
+from hybridlab.planning.recompute import apply
+from hybridlab.planning.record import Plan
+from hybridlab.search.goals import objectives_of
+from hybridlab.search.landscape import JOULES, Array, Outcome, designs_around
 from hybridlab.search.marked import Marked
+from hybridlab.search.planned import NONE, PLAN, Plans
+from hybridlab.search.prices import prices
 from hybridlab.search.space import Codes, Design, Space
 from hybridlab.search.spec import SearchSpec
 from hybridlab.tasks.registry import fit
-from hybridlab.trace.predict import predict
 from hybridlab.training.defaults import prepare
 from hybridlab.training.loop import train
 from hybridlab.training.spec import make
 
 _NEAR = 64
 """Designs around one that cannot be built among which another is looked for."""
+_POOL_PLANNED = 16
 
 
 class TrainedLandscape:
     """Designs of an architecture, priced for the batch that they are trained with."""
 
     pool = 40
+    """Candidates that are priced for one trial; fewer where each must be planned too."""
+    instant = False
 
     def __init__(self, spec: SearchSpec, architecture: Architecture) -> None:
         """Read what may vary and what matters.
@@ -46,10 +54,15 @@ class TrainedLandscape:
         self.marked = Marked.read(architecture, spec.search)
         self.task, self.training = prepare({**spec.training, "task": spec.task})
         metric = self.task.metric_name(self.task.val_splits[0])
-        self.objectives = _objectives(
-            spec.objectives or (metric, "peak_bytes"), metric, self.task.measure == "accuracy"
+        self.objectives = objectives_of(
+            spec.objectives or (metric, "peak_bytes"), self.task, self.training
         )
         self.metric = metric
+        self._names = tuple(one.name for one in self.objectives)
+        self._plans: Plans | None = None
+        if any(choice.name == PLAN for choice in self.space.choices):
+            self._plans = Plans(self.task, self.training, self._names)
+            self.pool = _POOL_PLANNED
         self._prices: dict[bytes, tuple[float, ...] | None] = {}
         fit(self.marked.architecture, self.task)
 
@@ -95,12 +108,13 @@ class TrainedLandscape:
         try:
             design = fit(self.architecture(self.space.design(row_P)), self.task)
             model = build(design, self.task.input_type(), seed=seed)
+            if (plan := self.plan(row_P)) is not None:
+                apply(model, plan)
             with tempfile.TemporaryDirectory(prefix="hybridlab-search-") as folder:
                 result = train(model, self.task, spec, folder=Path(folder))
         except HybridLabError as error:
             return Outcome(reason=str(error)[:500])
-        values[np.isnan(values)] = result.metrics[self.metric]
-        return Outcome(tuple(map(float, values)))
+        return self.finished(row_P, result.metrics)
 
     def beyond(self, row_P: Codes) -> str:
         """Return why a design need not be trained: it cannot be built, or costs more than a limit; empty: it may be."""
@@ -114,26 +128,35 @@ class TrainedLandscape:
                 return f"its predicted {objective.name} of {value:,.6g} is beyond the limit of {limit:,.6g}"
         return ""
 
-    def finished(self, row_P: Codes, metrics: Mapping[str, float | None]) -> Outcome:
-        """Return what a design's training comes to, by the metrics of its run."""
-        value = metrics.get(self.metric)
-        if value is None:
-            return Outcome(reason=f"its training told no {self.metric}")
+    def finished(
+        self,
+        row_P: Codes,
+        metrics: Mapping[str, float | None],
+        energy: Mapping[str, Any] | None = None,
+    ) -> Outcome:
+        """Return what a design's training comes to, by the metrics of its run and by what its energy meters told."""
         values = self.prices(row_P[None])[0]
-        values[np.isnan(values)] = value
+        for at in np.flatnonzero(np.isnan(values)):
+            name = self._names[at]
+            told = (energy or {}) if name == JOULES.name else metrics
+            value = told.get(name)
+            if value is None:
+                why = str((energy or {}).get("not_measured") or "") if told is not metrics else ""
+                return Outcome(reason=f"its training told no {name}" + (f": {why}" if why else ""))
+            values[at] = value
         return Outcome(tuple(map(float, values)))
+
+    def plan(self, row_P: Codes) -> Plan | None:
+        """Return the plan that a design's training follows; None where it computes nothing again."""
+        budget = self.space.design(row_P).get(PLAN, NONE)
+        if self._plans is None or budget == NONE:
+            return None
+        fitted = fit(self.architecture(self.space.design(row_P)), self.task)
+        return self._plans.plan(fitted, str(budget))
 
     def hand_designs(self) -> list[Design]:
         """Return the architecture as it is, with each other component in each slot, the smallest and the largest."""
-        own = self.marked.own_design()
-        designs = [own]
-        for choice in self.space.choices:
-            if choice.group == "use":
-                designs += [{**own, choice.name: value} for value in choice.values]
-        for end in (0, -1):
-            ends = {c.name: c.values[end] for c in self.space.choices if c.ordered}
-            designs.append({**own, **ends})
-        return designs[:16]
+        return designs_around(self.space, self.marked.own_design())
 
     def architecture(self, design: Design) -> Architecture:
         """Return a design as an architecture, without what the task supplies."""
@@ -182,44 +205,16 @@ class TrainedLandscape:
 
     def _predicted(self, design: Design) -> tuple[float, ...] | None:
         try:
-            fitted = fit(self.architecture(design), self.task)
-            found = predict(
-                fitted,
-                self.task.input_type(),
-                batch=self.training.batch,
-                length=self.task.length,
+            found = prices(
+                fit(self.architecture(design), self.task),
+                self.task,
+                self.training,
+                self._names,
+                plans=self._plans,
+                budget=str(design.get(PLAN, NONE)),
             )
         except (HybridLabError, ValueError):  # pydantic's are ValueErrors: a repeat of 0, for one
             return None
-        if not found.ok:
+        if found is None:
             return None
-        return tuple(
-            float(getattr(found, objective.name)) if objective.predicted else np.nan
-            for objective in self.objectives
-        )
-
-
-def _objectives(names: tuple[str, ...], metric: str, large: bool) -> tuple[Objective, ...]:
-    """Return the objectives of names.
-
-    Raises:
-        SpecError: a name is of nothing that is predicted or measured, or there is only one.
-    """
-    known = [metric, *PREDICTED]
-    problems = [
-        Problem(
-            f"objectives[{at}]", "is not an objective", "one of " + ", ".join(known), repr(name)
-        )
-        for at, name in enumerate(names)
-        if name not in known
-    ]
-    if len(names) < 2:
-        problems.append(Problem("objectives", "there is nothing to trade", "two to four"))
-    if problems:
-        raise SpecError(problems)
-    return tuple(
-        Objective(name, "minimize", PREDICTED[name], predicted=True)
-        if name in PREDICTED
-        else Objective(name, "maximize" if large else "minimize")
-        for name in names
-    )
+        return tuple(found.get(name, np.nan) for name in self._names)

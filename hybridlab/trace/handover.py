@@ -67,6 +67,43 @@ def hand_overs(stream: OpStream, *, within: bool = False) -> list[HandOver]:
     return sorted(found.values(), key=lambda entry: -entry.read_bytes)
 
 
+@dataclass(frozen=True)
+class Moved:
+    """What operators that only move numbers read in one component of what another one wrote, or the same one.
+
+    ``rows`` are those of the operators.
+    """
+
+    writer: str
+    reader: str
+    copied_bytes: int
+    cast_bytes: int
+    rows: tuple[int, ...]
+
+
+def moves(stream: OpStream) -> list[Moved]:
+    """Return who copies or casts what whom wrote, in the order of the stream."""
+    owners = stream.storages["component"].to_pylist()
+    writer: dict[int, str] = {}
+    read: dict[tuple[str, str], list[Access]] = {}
+    for access in accesses(stream):
+        if access.write:
+            writer[access.storage] = access.component
+        elif access.op in COPIES:
+            by = writer.get(access.storage, owners[access.storage])
+            read.setdefault((by, access.component), []).append(access)
+    cast = _casts(stream)
+    return [
+        Moved(
+            *pair,
+            sum(one.bytes for one in them),
+            sum(one.bytes for one in them if one.row in cast),
+            tuple(dict.fromkeys(one.row for one in them)),
+        )
+        for pair, them in read.items()
+    ]
+
+
 def _casts(stream: OpStream) -> set[int]:
     """Return the rows whose operator gives another number format than it reads."""
     pairs = zip(

@@ -17,7 +17,7 @@ from hybridlab.architecture.fake_mode import DEVICE
 from hybridlab.trace.attribution import NOBODY, Attribution, components_of
 from hybridlab.trace.kernel_memory import KernelMemory, kernel_memory
 from hybridlab.trace.ops import FREE, flops_of
-from hybridlab.trace.stream import OPS, STORAGES, OpStream, Source, stream_of
+from hybridlab.trace.stream import KERNELS, OPS, STORAGES, OpStream, Source, stream_of
 
 _SHOWN = 80
 """Characters kept of an operator's arguments that are not tensors."""
@@ -181,6 +181,7 @@ class StepRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             "saved_bytes": self._pending_bytes,
             "start_us": None,
             "dur_us": None,
+            **_NO_KERNELS,
         }
         self._pending_bytes = 0
         self._row_sequence = torch._C._autograd._get_sequence_nr()
@@ -247,6 +248,7 @@ class StepRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             del self._alive[key]
 
 
+_NO_KERNELS = dict.fromkeys(KERNELS)
 _FRESH = {"aten::lift_fresh", "aten::lift_fresh_copy"}
 """What makes a tensor of Python's numbers known: it is made here, by whoever is at work, not read."""
 _POINTWISE = {"aten::copy_", "aten::_to_copy", "aten::clone", "aten::fill_", "aten::zero_"}

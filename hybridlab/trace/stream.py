@@ -52,10 +52,18 @@ OPS = pa.schema(
         ("saved_bytes", pa.int64()),
         ("start_us", pa.float64()),
         ("dur_us", pa.float64()),
+        ("kernels", pa.list_(pa.string())),
+        ("kernel_streams", _NUMBERS),
+        ("kernel_starts_us", pa.list_(pa.float64())),
+        ("kernel_us", pa.list_(pa.float64())),
     ]
 )
 """``inputs`` and ``outputs`` are rows of ``storages``; bytes, shapes and strides (in elements) are those of the tensors
-seen in them. ``arguments`` are what is not a tensor. ``saved_bytes`` are newly kept for backward, weights aside."""
+seen in them. ``arguments`` are what is not a tensor. ``saved_bytes`` are newly kept for backward, weights aside.
+``kernels`` are what an operator started on a device in a measured run, copies and fills among them, with their streams,
+starts (from the start of the step) and lengths; null where nothing ran on a device."""
+KERNELS = ("kernels", "kernel_streams", "kernel_starts_us", "kernel_us")
+"""Columns of what ran on a device; streams that were saved before there were any are read without."""
 STORAGES = pa.schema(
     [
         ("bytes", pa.int64()),
@@ -248,6 +256,11 @@ def _read(file: Path, schema: pa.Schema) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         why = str(error).splitlines()[0][:120]
         raise RunError(Problem(str(file), f"cannot be read: {why}", "a Parquet file")) from None
+    for name in KERNELS:
+        if name in schema.names and name not in table.schema.names:
+            table = table.append_column(
+                schema.field(name), pa.nulls(table.num_rows, schema.field(name).type)
+            )
     missing = [name for name in schema.names if name not in table.schema.names]
     if missing:
         what = Problem(str(file), "is not of an op stream", ", ".join(schema.names))

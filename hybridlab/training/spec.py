@@ -99,6 +99,11 @@ class TrainSpec(BaseModel):
         "one product; what is learnt is the same but for rounding. Empty: nothing.",
         None,
     )
+    tuning: dict[str, Any] | None = setting(
+        "What components do in another way, as `hybridlab tune --for training --output` writes it: chunks of scans, "
+        "layouts of convolutions; what is learnt is the same but for rounding. Empty: all as designed.",
+        None,
+    )
     cache_frozen: Annotated[int, Field(strict=True)] = setting(
         "Most that outputs of frozen components at the network's beginning may take in memory and on disk; they are "
         "then computed once for each sample, where samples come again. 0: computed anew at each step.",
@@ -257,11 +262,13 @@ class TrainSpec(BaseModel):
             return "a plan is for the same step of one model each time; take out plan, or stages, tasks and teacher"
         if self.fusion is not None and (self.stages or self.tasks or self.teacher):
             return "a fusion is for the same step of one model each time; take out fusion, or stages, tasks and teacher"
+        if self.tuning is not None and (self.stages or self.tasks or self.teacher):
+            return "a tuning is for the same step of one model each time; take out tuning, or stages, tasks and teacher"
         beside = self.stages or self.tasks or self.teacher or self.plan or self.fusion
-        if self.cache_frozen and beside:
+        if self.cache_frozen and (beside or self.tuning):
             return (
                 "outputs of frozen components are kept for the plain step of one model; take out cache_frozen, or "
-                "stages, tasks, teacher, plan and fusion"
+                "stages, tasks, teacher, plan, fusion and tuning"
             )
         if self.cache_frozen and not any(group.frozen for group in self.groups):
             return "cache_frozen needs a group that is frozen; freeze one in groups, or take out cache_frozen"

@@ -112,19 +112,31 @@ def python_file(text: str, shapes: Shapes, owner: str, wait_s: float) -> Answer 
     return _ask("python_file", text, shapes, owner, wait_s)
 
 
+def component_page(name: str, wait_s: float = 0.0) -> Answer | None:
+    """Ask for a component's page: title, sections in Markdown, data flow; None while there is no answer yet."""
+    return pool().ask("component_page", {"name": name}, wait_s=wait_s)
+
+
 def data_card(task: str, params: Mapping[str, Any], wait_s: float = 0.0) -> Answer | None:
     """Ask for a task's data card: examples as text, sizes, source, baselines; None while there is no answer yet."""
     return pool().ask("data_card", {"task": task, "task_params": dict(params)}, wait_s=wait_s)
 
 
 def trade_off(
-    text: str, settings: Mapping[str, Any], after: str, owner: str, wait_s: float = 0.0
+    text: str,
+    settings: Mapping[str, Any],
+    after: str,
+    owner: str,
+    wait_s: float = 0.0,
+    *,
+    offload: str = "",
 ) -> Answer | None:
     """Ask for the curve of peak and time of a training's step; None while there is no answer yet.
 
     ``after`` names what has changed the times that are known, such as the last measurement, so that it is asked anew.
+    With ``offload`` what components keep may also leave memory, in this type.
     """
-    args = {"text": text, "settings": dict(settings), "after": after}
+    args = {"text": text, "settings": dict(settings), "after": after, "offload": offload}
     return _long("trade_off", args, owner, wait_s)
 
 
@@ -135,9 +147,12 @@ def plan_timeline(
     plan: Mapping[str, Any],
     owner: str,
     wait_s: float = 0.0,
+    *,
+    offload: str = "",
 ) -> Answer | None:
     """Ask for what is in memory over the step that a plan makes; None while there is no answer yet."""
-    args = {"text": text, "settings": dict(settings), "after": after, "plan": dict(plan)}
+    step = {"text": text, "settings": dict(settings), "after": after, "offload": offload}
+    args = {**step, "plan": dict(plan)}
     return _long("plan_timeline", args, owner, wait_s)
 
 

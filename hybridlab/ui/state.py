@@ -128,6 +128,11 @@ def put(name: str, value: object) -> None:
     _session()[name] = value
 
 
+def forget(name: str) -> object:
+    """Keep nothing under a name any more; return what was kept, None where there was nothing."""
+    return _session().pop(name, None)
+
+
 def _session() -> dict[str, Any]:
     empty: dict[str, Any] = {}
     return cast("dict[str, Any]", st.session_state.setdefault(KEY, empty))

@@ -94,14 +94,7 @@ def bars_plot(
                 "showgrid": False,
                 "zeroline": False,
             },
-            legend={
-                "orientation": "h",
-                "y": 1.0,
-                "yanchor": "bottom",
-                "x": 0,
-                "title": {"text": ""},
-                "traceorder": "normal",
-            },
+            legend=style.LEGEND_ABOVE,
         )
     )
     if len(kinds) > 1:

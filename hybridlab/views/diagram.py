@@ -47,6 +47,8 @@ class Box:
     """What a mark says in full, for the pointer and for those who listen."""
     tint: float | None = None
     """How strong the colour of a measured value is, 0 to 1; None for the colour of its kind."""
+    hue: Literal["measured", "away"] = "measured"
+    """Which colour a tint is of: that of measured values and of what is computed again, or of what leaves memory."""
 
 
 @dataclass(frozen=True)

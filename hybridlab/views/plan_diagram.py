@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -35,17 +36,24 @@ def plan_diagram(info: DiagramInfo, architecture: Architecture, plan: Plan) -> D
     """Return a diagram whose boxes say, in words and by their colour, what a plan does with them."""
     ids = {path: names for path, names, _ in architecture.walk()}
     found = again_of(plan)
-    away = {node_path(name) for name in plan.offload}
+    away = Counter(node_path(name) for name in plan.offload if " " not in name)
+    lossy = "" if plan.exact else ", in bfloat16 (lossy)"
     held = {node_path(name): why for name, why in plan.kept_because.items()}
 
     def shown(box: Box) -> Box:
         name = ids.get(box.path, box.path.removeprefix("task."))
         if box.kind == "group" or name not in found:
             return box
-        if name in away and not found[name][0]:
-            told = "kept for backward, out of memory until then"
-            return replace(box, detail="offloaded", told=told, tint=0.5, supplied=False)
-        return _told(box, *found[name], held.get(name, ""))
+        times, of = found[name]
+        made = _told(box, times, of, held.get(name, ""))
+        if not (gone := away[name]):
+            return made
+        where = f"kept for backward in {plan.shelf}{lossy}, out of memory until then"
+        if times:
+            told = f"{made.told}; {gone} of {of} times {where}"
+            return replace(made, detail=f"{made.detail}, offloaded: {gone}", told=told)
+        words = "offloaded" if gone == of else f"offloaded: {gone} of {of}"
+        return replace(made, detail=words, told=where, tint=gone / of, hue="away")
 
     return replace(info, boxes=tuple(map(shown, info.boxes)))
 

@@ -41,34 +41,48 @@ _SCALE = [
     [1.0, "#f08a24"],
 ]
 _MOST_COMPONENTS = 40
+By = Literal["component", "storage"]
+_LETTERS: dict[By, int] = {"component": 60, "storage": 72}
 MARKED = 0.25
 """A hand-over of which a quarter is copied carries its share in the matrix."""
 
 
 @dataclass(frozen=True)
 class RasterInfo:
-    """Bytes by component (rows) and time (columns), None where nothing is accessed; ``words`` tell each cell."""
+    """Bytes by component or storage (rows) and time (columns), None where nothing is accessed.
 
-    components: tuple[str, ...]
+    ``words`` tell each cell; ``left_out`` rows have fewer bytes than those shown.
+    """
+
+    by: By
+    rows: tuple[str, ...]
     starts: tuple[float, ...]
     unit: Literal["us", "operator"]
     bytes: tuple[tuple[float | None, ...], ...]
     words: tuple[tuple[str, ...], ...]
     strided_share: float
+    left_out: int = 0
 
 
 def raster_info(
-    raster: pd.DataFrame, access: Access = "all", unit: Literal["us", "operator"] = "operator"
+    raster: pd.DataFrame,
+    access: Access = "all",
+    unit: Literal["us", "operator"] = "operator",
+    most: int | None = None,
 ) -> RasterInfo:
-    """Return the picture of a report's table ``raster``."""
+    """Return the picture of a report's table ``raster`` or ``storage_raster``, of the ``most`` rows with most bytes."""
+    by: By = "storage" if "storage" in raster.columns else "component"
     mine = raster[raster["unit"] == unit]
     if mine.empty:
-        return RasterInfo((), (), unit, (), (), 0.0)
-    components = list(dict.fromkeys(mine["component"].astype(str)))
+        return RasterInfo(by, (), (), unit, (), (), 0.0)
+    sizes = mine[list(_KINDS)].sum(axis=1).groupby(mine[by].astype(str), sort=False).sum()
+    shown = set(sizes.sort_values(ascending=False, kind="stable").head(most or len(sizes)).index)
+    names = [name for name in sizes.index if name in shown]
+    mine = mine[mine[by].isin(shown)]
     width = float(mine["width"].iloc[0])
     columns = np.rint(mine["start"].to_numpy(float) / width).astype(int)
-    rows = mine["component"].astype(str).map({name: i for i, name in enumerate(components)})
-    shape = len(components), int(columns.max()) + 1
+    rows = mine[by].astype(str).map({name: i for i, name in enumerate(names)})
+    shape = len(names), int(columns.max()) + 1
     cells = {}
     for kind in _KINDS:
         cells[kind] = np.zeros(shape)
@@ -88,18 +102,22 @@ def raster_info(
         for row in range(shape[0])
     ]
     return RasterInfo(
-        tuple(components),
+        by,
+        tuple(names),
         tuple((np.arange(shape[1]) * width).tolist()),
         unit,
         tuple(tuple(size or None for size in line) for line in np.asarray(asked).tolist()),
         tuple(map(tuple, words)),
         float(np.sum(strided) / max(1.0, float(np.sum(every)))),
+        len(sizes) - len(names),
     )
 
 
 def raster_plot(info: RasterInfo) -> go.Figure:
-    """Draw components against time, the colour by bytes on a logarithmic scale."""
+    """Draw components or storages against time, the colour by bytes on a logarithmic scale."""
     scale = 1e-3 if info.unit == "us" else 1.0
+    names = [style.plain(name, _LETTERS[info.by]) for name in info.rows]
+    places = list(range(len(names)))  # two names may begin alike, and are two rows all the same
     figure = go.Figure(
         go.Heatmap(
             z=[
@@ -107,27 +125,31 @@ def raster_plot(info: RasterInfo) -> go.Figure:
                 for line in info.bytes
             ],
             x=[start * scale for start in info.starts],
-            y=[style.plain(name) for name in info.components],
+            y=places,
             text=info.words,
-            hovertemplate="%{y} at %{x:.4g}<br>%{text}<extra></extra>",
+            customdata=[[name] * len(info.starts) for name in names],
+            hovertemplate="%{customdata} at %{x:.4g}<br>%{text}<extra></extra>",
             hoverongaps=False,
             colorscale=_SCALE,
             colorbar=_bar([size for line in info.bytes for size in line if size]),
         )
     )
-    title = (
-        f"{100 * info.strided_share:.0f} % of all bytes are accessed strided (measured)"
-        if info.components
-        else "No accesses were followed"
-    )
-    figure.update_layout(**style.layout(title, height=max(300, 22 * len(info.components) + 130)))
+    title = "No accesses were followed"
+    if info.rows:
+        which = "the bytes shown" if info.left_out else "all bytes"
+        title = f"{100 * info.strided_share:.0f} % of {which} are accessed strided (measured)"
+    if info.left_out:
+        title += f", {info.left_out:,} {info.by}s with fewer are left out"
+    figure.update_layout(**style.layout(title, height=max(300, 22 * len(names) + 130)))
     figure.update_xaxes(
         title_text="time from the start of the step (ms)"
         if info.unit == "us"
         else "operators, in running order",
         showgrid=False,
     )
-    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
+    figure.update_yaxes(
+        autorange="reversed", automargin=True, showgrid=False, tickvals=places, ticktext=names
+    )
     return figure
 
 

@@ -25,7 +25,7 @@ _MOST_BARS = 40
 class Part:
     """One component in a mean step; a predicted time is None where there is none, as for the loss.
 
-    ``joules`` and ``grad_norm`` are None where they were not measured.
+    ``joules`` and ``grad_norm`` are None where they were not measured, ``device_ms`` where nothing ran on a device.
     """
 
     path: str
@@ -40,6 +40,7 @@ class Part:
     saved_bytes: int
     joules: float | None = None
     grad_norm: float | None = None
+    device_ms: float | None = None
 
     @property
     def intensity(self) -> float:
@@ -78,6 +79,7 @@ class PartsInfo:
             }
         )
         more = {
+            "on the device (ms)": [part.device_ms for part in self.parts],
             "gradient norm": [part.grad_norm for part in self.parts],
             "J a step, by time": [part.joules for part in self.parts],
         }
@@ -102,7 +104,7 @@ def parts_info(figures: Mapping[str, Any]) -> PartsInfo:
                 int(item["flops"]),
                 int(item["bytes_read"]) + int(item["bytes_written"]),
                 int(item["saved_bytes"]),
-                *(_known(item.get(name)) for name in ("joules", "grad_norm")),
+                *(_known(item.get(name)) for name in ("joules", "grad_norm", "device_ms")),
             )
             for item in figures.get("components", ())
         )
@@ -216,6 +218,12 @@ QUANTITIES: Mapping[str, Quantity] = {
     "saved_bytes": Quantity(
         "Kept for backward", "measured", lambda part: part.saved_bytes, format_bytes
     ),
+    "device_ms": Quantity(
+        "Time on the device of what it started",
+        "measured",
+        lambda part: part.device_ms,
+        lambda v: format_seconds(v / 1e3),
+    ),
     "joules": Quantity(
         "Energy of a step, shared out by time",
         "measured",
@@ -270,6 +278,7 @@ _FIELDS = (
     "saved_bytes",
     "joules",
     "grad_norm",
+    "device_ms",
 )
 
 

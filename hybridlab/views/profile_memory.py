@@ -84,8 +84,9 @@ def live_plot(info: LiveInfo) -> go.Figure:
     figure = go.Figure()
     order = sorted(info.parts, key=lambda part: -sum(part.bytes))
     for place, part in enumerate(order):
-        colour = style.series_colour(place)
-        round_again = place >= len(style.SERIES_COLOURS)
+        known = part.name in style.MEMORY_COLOURS
+        colour = style.memory_colour(part.name) if known else style.series_colour(place)
+        round_again = not known and place >= len(style.SERIES_COLOURS)
         figure.add_trace(
             go.Scatter(
                 x=info.at,
@@ -207,14 +208,14 @@ def kept_info(kept: pd.DataFrame) -> PeakInfo:
 def peak_plot(info: PeakInfo) -> go.Figure:
     """Draw a bar for each component, apart by category."""
     figure = go.Figure()
-    for place, (category, sizes) in enumerate(zip(info.categories, info.bytes, strict=True)):
+    for category, sizes in zip(info.categories, info.bytes, strict=True):
         figure.add_trace(
             go.Bar(
                 x=[size / MIB for size in sizes],
                 y=[style.plain(name) for name in info.components],
                 orientation="h",
                 name=style.plain(category, 40),
-                marker={"color": style.series_colour(place)},
+                marker={"color": style.memory_colour(category)},
                 customdata=[format_bytes(size) for size in sizes],
                 hovertemplate="%{y}: %{customdata}<extra>%{fullData.name}</extra>",
             )
@@ -228,7 +229,10 @@ def peak_plot(info: PeakInfo) -> go.Figure:
             showlegend=len(info.categories) > 1,
         )
     )
-    figure.update_layout(legend={"traceorder": "normal"})
+    if len(info.categories) > 1:
+        figure.update_layout(
+            legend=style.LEGEND_ABOVE, margin_t=88, title_y=0.98, title_yanchor="top"
+        )
     figure.update_xaxes(title_text="MiB", rangemode="tozero")
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybridlab.search.landscape import Array, Objective
-from hybridlab.units import format_bytes, format_count, format_flops, format_seconds
+from hybridlab.units import (
+    format_bytes,
+    format_count,
+    format_flops,
+    format_joules,
+    format_seconds,
+)
 
 _TITLES = {
     "params": "parameters",
@@ -15,7 +21,13 @@ _TITLES = {
     "flops_step": "FLOPs of a step",
     "peak_bytes": "peak memory",
     "activation_bytes": "activations",
+    "peak_inference_bytes": "peak memory forward",
+    "state_bytes_per_token": "state per token",
+    "state_bytes": "state",
     "step_ms": "step time",
+    "tokens_per_s": "throughput",
+    "train_s": "training time",
+    "joules_per_sample": "energy per sample",
 }
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 _DECIMAL = ("", "thousand", "million", "billion", "trillion")
@@ -58,6 +70,12 @@ def written(objective: Objective, value: float | None) -> str:
         return format_bytes(value)
     if objective.unit == "ms":
         return format_seconds(value / 1e3)
+    if objective.unit == "s":
+        return format_seconds(value)
+    if objective.unit == "J":
+        return format_joules(value)
+    if objective.unit == "tokens/s":
+        return f"{format_count(value)} tokens/s"
     if objective.unit == "FLOPs":
         return format_flops(value)
     if objective.unit == "parameters":

@@ -218,7 +218,7 @@ def spread_plot(info: SpreadInfo) -> go.Figure:
             )
         )
     figure.update_layout(**style.layout(info.title, height=340, barmode="stack", bargap=0.08))
-    figure.update_layout(legend_y=-0.42)
+    figure.update_layout(legend_y=-0.42, showlegend=True)  # also where one component is everywhere
     every = max(1, len(info.at) // 6)
     figure.update_xaxes(
         title_text=f"points of the front, {info.axis}",

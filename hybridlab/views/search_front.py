@@ -41,9 +41,8 @@ class FrontInfo:
         count = len(self.front[0])
         if not count:
             return "No trial keeps the limits yet" if self.beyond[0] else "No trial has ended yet"
-        points = (
-            f"{count:,} of {sum(len(one[0]) for one in self.groups):,} trials are beaten by none"
-        )
+        trials = sum(len(one[0]) for one in self.groups)
+        points = f"{count:,} of {trials:,} trials {'is' if count == 1 else 'are'} beaten by none"
         return points if self.whole else f"{points} in all objectives"
 
     @property
@@ -159,11 +158,11 @@ def front_plot(
         )
     figure.add_annotation(
         x=0.99 if x.larger else 0.01,
-        y=0.99 if y.larger else 0.01,
+        y=1.0 if y.larger else 0.01,
         xref="paper",
         yref="paper",
         xanchor="right" if x.larger else "left",
-        yanchor="top" if y.larger else "bottom",
+        yanchor="bottom",  # above the frame where better is up: the best points stand there
         text=f"{_arrow(x.larger, y.larger)} better",
         showarrow=False,
         font={"color": TRUE, "size": 14},

@@ -51,6 +51,28 @@ SERIES_COLOURS = (
     "#e5484d",
 )
 """Eight colours for runs on one chart, in the order in which they are given out."""
+MEMORY_COLOURS = {
+    "weights": "#4c78dd",
+    "kept for backward": "#f08a24",
+    "gradients": "#2fa36b",
+    "optimiser state": "#d64f8a",
+    "forward work": "#9467d8",
+    "backward work": "#23a6bd",
+    "optimiser work": "#8c5a3c",
+    "batch": "#b0892f",
+    "buffers": "#5f7f95",
+    "other": "#8d99ae",
+}
+"""One colour for each category of memory, the same in every figure; red is left to the line at the peak."""
+LEGEND_ABOVE: dict[str, Any] = {
+    "orientation": "h",
+    "y": 1.0,
+    "yanchor": "bottom",
+    "x": 0,
+    "title": {"text": ""},
+    "traceorder": "normal",
+}
+"""A legend between title and figure; under a figure of few rows it would lie on the name of the axis."""
 LINE = {
     "predicted": {"dash": "dash", "width": 2},
     "measured": {"dash": "solid", "width": 2},
@@ -90,6 +112,11 @@ def with_alpha(colour: str, alpha: float) -> str:
     """Return a ``#rrggbb`` colour with an opacity between 0 and 1."""
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha:g})"
+
+
+def memory_colour(category: str) -> str:
+    """Return the colour of a category of memory, grey for one that is not known."""
+    return MEMORY_COLOURS.get(category, OTHER_COLOUR)
 
 
 def series_colour(index: int) -> str:

@@ -22,6 +22,16 @@ _CATEGORY_TITLES = {
     "autograd_detail": "Autograd",
     "unknown": "Unknown",
 }
+_SAME_AS = {
+    "parameter": "weights",
+    "optimizer_state": "optimiser state",
+    "input": "batch",
+    "temporary": "forward work",
+    "activation": "kept for backward",
+    "gradient": "gradients",
+    "autograd_detail": "backward work",
+}
+"""What the profiler's categories are called in an op stream; they have the same colours."""
 
 
 def _byte_unit(largest: float) -> tuple[float, str]:
@@ -131,7 +141,7 @@ def memory_categories_plot(info: MemoryCategoriesInfo) -> go.Figure:
     """Draw the categories stacked over time."""
     figure = go.Figure()
     divisor, unit = _byte_unit(info.peak_bytes)
-    for at, (name, values) in enumerate(info.categories.items()):
+    for name, values in info.categories.items():
         figure.add_trace(
             go.Scatter(
                 x=list(info.time_ms),
@@ -139,7 +149,11 @@ def memory_categories_plot(info: MemoryCategoriesInfo) -> go.Figure:
                 name=_CATEGORY_TITLES[name],
                 mode="lines",
                 stackgroup="all",
-                line={"shape": "hv", "width": 0.5, "color": style.series_colour(at)},
+                line={
+                    "shape": "hv",
+                    "width": 0.5,
+                    "color": style.memory_colour(_SAME_AS.get(name, "")),
+                },
                 customdata=[format_bytes(value) for value in values],
                 hovertemplate="%{x:.4~g} ms: %{customdata}<extra>"
                 + f"{_CATEGORY_TITLES[name]}</extra>",

@@ -9,6 +9,7 @@ from typing import Literal
 import pandas as pd
 import plotly.graph_objects as go
 
+from hybridlab.planning.compared import Compared
 from hybridlab.planning.record import Figures, Plan
 from hybridlab.planning.trade_off import TradeOff
 from hybridlab.units import format_bytes
@@ -16,7 +17,7 @@ from hybridlab.views import style
 
 MIB = 2**20
 _COLOURS = {"planner": style.SERIES_COLOURS[0], "uniform": style.NEUTRAL}
-Kind = Literal["planner", "uniform", "as it is", "chosen"]
+Kind = Literal["planner", "uniform", "as it is", "chosen", "PyTorch's budget"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,13 @@ class TradeOffInfo:
 
 
 def trade_off_info(
-    found: TradeOff, chosen: Plan, budget_bytes: int, measured: Sequence[Plan] = ()
+    found: TradeOff,
+    chosen: Plan,
+    budget_bytes: int,
+    measured: Sequence[Plan] = (),
+    compiled: Compared | None = None,
 ) -> TradeOffInfo:
-    """Return the chart of a curve; ``measured`` are plans of the same step that were applied."""
+    """Return the chart of a curve; ``measured`` are plans of the same step that were applied, ``compiled`` beside."""
     plain = found.plain.predicted
     dots = [
         Dot("planner", "predicted", peak, took, _words(len(spans), len(away)))
@@ -81,6 +86,8 @@ def trade_off_info(
         if plan.measured is not None:
             kind: Kind = "planner" if plan.does_something else "as it is"
             dots.append(_dot(kind, "measured", plan, plan.measured))
+    if compiled is not None:
+        dots += _compiled(compiled)
     return TradeOffInfo(
         tuple(dots), budget_bytes, found.least_bytes, _title(chosen.predicted, plain)
     )
@@ -128,6 +135,12 @@ def trade_off_plot(info: TradeOffInfo) -> go.Figure:
         info.of("as it is", "measured"),
         "as it is, measured",
         {"symbol": "diamond", "size": 12, "color": measured},
+    )
+    _dots(
+        figure,
+        info.of("PyTorch's budget", "measured"),
+        "PyTorch's budget, measured, compiled",
+        {"symbol": "square", "size": 10, "color": style.SERIES_COLOURS[4]},
     )
     _lines(figure, info)
     figure.update_layout(**style.layout(info.title, height=440))
@@ -184,6 +197,24 @@ def _dots(
 def _dot(kind: Kind, source: style.Source, plan: Plan, figures: Figures) -> Dot:
     words = _words(len(plan.recompute), len(plan.offload))
     return Dot(kind, source, figures.peak_bytes, figures.step_ms, words)
+
+
+def _compiled(found: Compared) -> list[Dot]:
+    """Return the compiled steps, and the plain one that was measured with them."""
+    plain = found.plain
+    dots = [Dot("as it is", "measured", plain.peak_bytes, plain.step_ms, "beside the compiled")]
+    dots += [
+        Dot(
+            "PyTorch's budget",
+            "measured",
+            one.measured.peak_bytes,
+            one.measured.step_ms,
+            f"{one.told}, its gradients within {one.difference:.0e}",
+        )
+        for one in found.found
+        if one.measured is not None
+    ]
+    return dots
 
 
 def _words(again: int, away: int) -> str:

@@ -86,7 +86,11 @@ def facts(
         "threads": torch.get_num_threads(),
         "scan": which_scan(),
         "linear_attention": fla_kernels.missing() or "fla's kernels run on the GPU",
-        "gpu_kernels": gpu_kernels.told(),
+        "gpu_kernels": {
+            **gpu_kernels.told(),
+            "fla, RWKV-7": fla_kernels.missing()
+            or "fla's kernel of RWKV-7 runs on the GPU, in 16 bits",
+        },
         "devices": [found.as_dict() for found in devices()],
         "device": chosen,
         "runs": known,

@@ -9,10 +9,6 @@ from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import GraphModel, build
 from hybridlab.errors import SpecError
 from hybridlab.hardware.devices import choose
-from hybridlab.planning.fusion.apply import fuse
-from hybridlab.planning.fusion.record import Fusion
-from hybridlab.planning.recompute import apply
-from hybridlab.planning.record import Plan
 from hybridlab.runs.launcher import submit
 from hybridlab.runs.record import Run
 from hybridlab.tasks.base import Task
@@ -23,6 +19,7 @@ from hybridlab.training.groups import Member, assigned
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.stage_checks import check_stages
 from hybridlab.training.start import start, starts_otherwise
+from hybridlab.workflows.as_trained import as_trained
 from hybridlab.workflows.distill import taught
 
 
@@ -35,7 +32,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         SpecError: the architecture or a setting is wrong.
         TaskError: the task is unknown, or does not fit the architecture.
         DeviceError: the device asked for is not here.
-        RunError: a plan or a fusion of the settings is another architecture's or another kind of device's.
+        RunError: a plan, a fusion or a tuning of the settings is another architecture's or another kind of device's.
     """
     architecture = loads(text)
     task, spec = prepare(settings)
@@ -48,11 +45,8 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         check_stages(model, task, spec)
         if spec.cache_frozen:
             _check_frozen(model, found, task, spec)
-    if spec.plan is not None:
-        model = build(completed, task.input_type(), device="meta")
-        apply(model, Plan.read(spec.plan), choose(spec.device))
-    if spec.fusion is not None:
-        fuse(build(completed, task.input_type(), device="meta"), Fusion.read(spec.fusion))
+    if spec.plan is not None or spec.fusion is not None or spec.tuning is not None:
+        as_trained(build(completed, task.input_type(), device="meta"), spec)
     spec = taught(spec, completed, task)
     return {
         "name": f"{architecture.name} on {task.name}",

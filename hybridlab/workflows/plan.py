@@ -6,29 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException
-
-from hybridlab.architecture.infer import infer
 from hybridlab.architecture.model import build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, SpecError
 from hybridlab.hardware.published import PUBLISHED, published
+from hybridlab.planning.compared import Compared
 from hybridlab.planning.fit import Axis, Fit, fitting
 from hybridlab.planning.measure import measure_plan
-from hybridlab.planning.planner import Offload, Planner, planner
+from hybridlab.planning.planner import Offload, Planner
 from hybridlab.planning.record import Budget, Figures, Plan
 from hybridlab.planning.trade_off import TradeOff
-from hybridlab.profiling.calibrate import calibrate
-from hybridlab.tasks.base import Task
+from hybridlab.planning.training_step import plan_step
 from hybridlab.tasks.registry import fit
-from hybridlab.trace.calibration import kept
-from hybridlab.trace.machine import this_cpu
 from hybridlab.training.defaults import prepare
 from hybridlab.training.precision import numerics
-from hybridlab.training.spec import TrainSpec
 from hybridlab.units import parse_bytes
-from hybridlab.workflows.profile import recipe, training_step
+from hybridlab.workflows.profile import training_step
 
 
 @dataclass(frozen=True)
@@ -38,6 +31,10 @@ class Planned:
     chosen: Plan
     points: tuple[Plan, ...]
     plain_measured: Figures | None = None
+    compared: Compared | None = None
+    """What PyTorch's own budget takes, where it was measured beside."""
+    not_compared: str = ""
+    """Why it could not be measured, where that was asked for."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON; ``plain`` is measured where the plan is, else predicted."""
@@ -47,6 +44,7 @@ class Planned:
             points.append(_point(chosen, measured, "measured"))
             plain = chosen.model_copy(update={"recompute": (), "offload": ()})
             points.append(_point(plain, self.plain_measured, "measured"))
+        points += self._compiled_points()
         return {
             "points": points,
             "chosen": {
@@ -58,7 +56,28 @@ class Planned:
             "plain": (self.plain_measured or chosen.plain).model_dump(),
             "plain_predicted": chosen.plain.model_dump(),
             "plan": chosen.as_dict(),
+            **self._compiled(),
         }
+
+    def _compiled(self) -> dict[str, Any]:
+        """Return what came of compiled steps, where they were asked for."""
+        if self.compared is not None:
+            return {"compiled": {**self.compared.as_dict(), "refused": ""}}
+        return {"compiled": {"refused": self.not_compared}} if self.not_compared else {}
+
+    def _compiled_points(self) -> list[dict[str, Any]]:
+        """Return the measured points of compiled steps, which have PyTorch's budget where others have a plan."""
+        found = self.compared.found if self.compared is not None else ()
+        return [
+            {
+                "plan": [],
+                "budget": one.share,
+                **one.measured.model_dump(),
+                "source": "measured, compiled",
+            }
+            for one in found
+            if one.measured is not None
+        ]
 
 
 def plan_training(
@@ -94,7 +113,11 @@ def plan_training(
 
 
 def planner_of(
-    architecture: Architecture, settings: Mapping[str, Any], *, measure: bool = True
+    architecture: Architecture,
+    settings: Mapping[str, Any],
+    *,
+    measure: bool = True,
+    offload: Offload | None = None,
 ) -> Planner:
     """Trace and solve the step of a training with these settings, as ``TrainSpec`` has them; see ``plan_step``.
 
@@ -104,7 +127,7 @@ def planner_of(
         DeviceError: there is no such device.
     """
     task, spec = prepare({name: value for name, value in settings.items() if name != "plan"})
-    return plan_step(fit(architecture, task), task, spec, measure=measure)
+    return plan_step(fit(architecture, task), task, spec, measure=measure, offload=offload)
 
 
 def fit_training(
@@ -166,101 +189,6 @@ def trade_off_of(made: Planner, settings: Mapping[str, Any]) -> TradeOff:
     """Return the curve of a step for a page, its plans ready for a training with these settings."""
     _, spec = prepare({name: value for name, value in settings.items() if name != "plan"})
     return made.trade_off(spec.task, numerics(spec).device.type)
-
-
-def plan_step(
-    completed: Architecture,
-    task: Task,
-    spec: TrainSpec,
-    *,
-    measure: bool = True,
-    offload: Offload | None = None,
-) -> Planner:
-    """Trace and solve the step of a training, with components' times as they are measured on this machine.
-
-    Without ``measure`` only what was measured before is used, so that it takes no longer than tracing.
-
-    Raises:
-        SpecError: the architecture has errors, or the settings say what is not planned.
-    """
-    check_planned(spec)
-    roofline = this_cpu(torch.get_num_threads())
-    inference = infer(completed, task.input_type(), batch=spec.batch, length=task.length)
-    if inference.errors:
-        raise SpecError(inference.errors)
-    data = task.train_batch(0, spec.batch, spec.seed)
-    calibration = (
-        calibrate(completed, inference, roofline) if measure else kept(torch.get_num_threads())
-    )
-    try:
-        return planner(
-            completed,
-            task.input_type(),
-            batch=spec.batch,
-            length=task.length,
-            recipe=recipe(task, spec, data.targets),
-            roofline=roofline,
-            calibration=calibration,
-            offload=offload,
-        )
-    except DataDependentOutputException as error:  # Adafactor's update, for one
-        raise SpecError(
-            Problem(
-                "groups",
-                f"cannot be planned: {error.func} of an optimiser asks for values, of which there are none before a "
-                "step has run",
-                fix="choose another optimiser",
-            )
-        ) from None
-
-
-def check_planned(spec: TrainSpec) -> None:
-    """Refuse settings whose steps are not all the same step of one model, in float32.
-
-    Raises:
-        SpecError: it names all of them.
-    """
-    problems = []
-    if spec.tasks is not None:
-        problems.append(
-            Problem(
-                "tasks",
-                "is not planned: each of several tasks has a step of its own kind",
-                fix="plan the training of one task",
-            )
-        )
-    if spec.stages:
-        problems.append(
-            Problem(
-                "stages",
-                "is not planned: the step changes from stage to stage",
-                fix="plan a training without stages",
-            )
-        )
-    if spec.teacher is not None:
-        problems.append(
-            Problem(
-                "teacher",
-                "is not planned: the teacher runs beside the model in each step",
-                fix="plan a training without a teacher",
-            )
-        )
-    if numerics(spec).dtype is not None:
-        problems.append(
-            Problem("precision", "is not planned", "float32", spec.precision, "leave it out")
-        )
-    if spec.accumulation > 1:
-        problems.append(
-            Problem(
-                "accumulation",
-                "is not planned: gradients stay from part to part",
-                "1",
-                str(spec.accumulation),
-                "plan a smaller batch",
-            )
-        )
-    if problems:
-        raise SpecError(problems)
 
 
 def _runs(plan: Plan) -> list[list[str]]:

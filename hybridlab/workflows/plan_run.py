@@ -12,12 +12,12 @@ from hybridlab.planning.measure import measure_plan
 from hybridlab.planning.planner import Planner, figures
 from hybridlab.planning.record import Figures, Plan
 from hybridlab.planning.solve import point_of
+from hybridlab.planning.training_step import plan_step
 from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.units import format_bytes
-from hybridlab.workflows.plan import plan_step
 from hybridlab.workflows.profile import training_step
 from hybridlab.workflows.profile_run import others
 from hybridlab.workflows.train import write_whole

@@ -180,6 +180,13 @@ def _python_file(args: Args) -> Any:
     return source_of(completed, chosen.input_type() if chosen else None)
 
 
+def _component_page(args: Args) -> Any:
+    """Return a component's page, in parts, with its data flow."""
+    from hybridlab.workflows.component_page import component_page
+
+    return component_page(str(args["name"]))
+
+
 def _data_card(args: Args) -> Any:
     """Return a task's data card, with examples as text."""
     from hybridlab.tasks.data_card import data_card
@@ -229,17 +236,18 @@ def _caches(args: Args) -> Any:
     ).as_dict()
 
 
-def _step_asked(args: Args) -> tuple[str, str, str]:
+def _step_asked(args: Args) -> tuple[str, str, str, str]:
     settings = json.dumps(args["settings"], sort_keys=True)
-    return str(args["text"]), settings, str(args.get("after", ""))
+    return str(args["text"]), settings, str(args.get("after", "")), str(args.get("offload", ""))
 
 
 @functools.lru_cache(maxsize=4)
-def _planner(text: str, settings: str, after: str) -> Any:
+def _planner(text: str, settings: str, after: str, offload: str) -> Any:
     """Trace and solve a step by what is known of this machine; the last few are kept."""
     from hybridlab.workflows.plan import planner_of
 
-    return planner_of(loads(text), json.loads(settings), measure=False)
+    given: Any = offload or None
+    return planner_of(loads(text), json.loads(settings), measure=False, offload=given)
 
 
 def _survey_search(args: Args) -> Any:
@@ -305,6 +313,7 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "import": _import,
     "families": _families,
     "python_file": _python_file,
+    "component_page": _component_page,
     "data_card": _data_card,
     "trade_off": _trade_off,
     "plan_timeline": _plan_timeline,

@@ -17,14 +17,16 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.types import TensorType
 from hybridlab.errors import HybridLabError, Problem, SpecError
+from hybridlab.planning.training_step import recipe
 from hybridlab.profiling.calibrate import calibrate
 from hybridlab.profiling.record import NAMED, ComponentTime, Profile
 from hybridlab.profiling.session import Measured, OnStage, device_of, measure
 from hybridlab.profiling.sweep import UNATTRIBUTED
-from hybridlab.tasks.base import Batch, Task
+from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit
 from hybridlab.trace.costs import costs
-from hybridlab.trace.exact import Recipe, predict_module, predict_stream
+from hybridlab.trace.exact import predict_module, predict_stream
+from hybridlab.trace.kernels import device_us
 from hybridlab.trace.machine import this_cpu
 from hybridlab.trace.predict import Prediction, predict
 from hybridlab.trace.step import Loss, TrainingStep, default_loss, default_optimiser
@@ -35,6 +37,7 @@ from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import numerics
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.weights import load_weights, read_tensors
+from hybridlab.workflows.as_trained import arranged, as_trained, told
 
 
 def profile_training(
@@ -86,12 +89,13 @@ def profile_settings(
     completed = fit(architecture, chosen)
     where = numerics(spec)
     model = built(completed, chosen, spec, weights)
+    as_trained(model, spec)
     step = training_step(model, chosen, spec)
     predicted = None
     stream = None
-    notes: tuple[str, ...] = ()
+    notes = told(spec)
     if spec.tasks is not None:
-        notes = (f"of several tasks, the loss is that of {spec.task} alone; all heads run",)
+        notes += (f"of several tasks, the loss is that of {spec.task} alone; all heads run",)
     if where.dtype is None:
         on_stage("predict")
         try:
@@ -101,6 +105,7 @@ def profile_settings(
                 batch=spec.batch,
                 length=chosen.length,
                 recipe=recipe(chosen, spec, step.kept),
+                arrange=arranged(spec),
                 device=str(where.device),
             )
         except DataDependentOutputException as error:  # Adafactor's update, for one
@@ -147,23 +152,6 @@ def built(
     if weights is not None:
         load_weights(model, read_tensors(weights), weights)
     return model
-
-
-def recipe(task: Task, spec: TrainSpec, targets: Tensor) -> Recipe:
-    """Return how a task trains, for a prediction; gradients are taken to be clipped at every update."""
-
-    def before_update(parameters: Sequence[nn.Parameter]) -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-        if spec.clip_norm > 0:
-            torch.nn.utils.clip_grads_with_norm_(parameters, spec.clip_norm, norm, foreach=True)
-
-    return Recipe(
-        lambda output, fake: task.loss(output, Batch(fake, fake)),
-        tuple(targets.shape[1:]),
-        lambda model: optimiser(model, spec),
-        before_update,
-    )
 
 
 def profile_architecture(
@@ -324,6 +312,7 @@ def _profile(
         predicted=stream,
         memory=measured.memory,
         joined=measured.joined,
+        kernels_joined=measured.kernels_joined,
         device=str(device),
         threads=torch.get_num_threads(),
         torch_version=torch.__version__,
@@ -338,8 +327,8 @@ def host_only(device: torch.device) -> tuple[str, ...]:
     if device.type == "cpu":
         return ()
     return (
-        f"times of components are the host's, which starts the work of {device}; its kernels by component are in this "
-        "profile's trace, which the Profile page and `hybridlab trace show` read",
+        f"times of components are the host's, which starts the work of {device}; what ran on it stands beside its "
+        "operator, and all of it is in this profile's trace, which the Profile page and `hybridlab trace show` read",
     )
 
 
@@ -350,6 +339,7 @@ def _components(
     work = {row["component"]: row for row in _rows(costs(measured.stream))}
     forecast = {cost.path: cost.ms for cost in prediction.components} if prediction else {}
     joules = measured.energy.shared_joules
+    device_ms = _device_ms(measured.stream)
     found = []
     for path in dict.fromkeys([*work, *(path for path, _ in measured.swept.ns)]):
         if path == UNATTRIBUTED:
@@ -373,9 +363,19 @@ def _components(
                 predicted_ms=forecast.get(path),
                 joules=None if joules is None else share * joules,
                 grad_norm=measured.grad_norms.get(path),
+                device_ms=device_ms.get(path, 0.0) if device_ms else None,
             )
         )
     return tuple(found)
+
+
+def _device_ms(stream: OpStream) -> dict[str, float]:
+    """Return the ms on a device of what each component started; empty where nothing ran on one."""
+    found: dict[str, float] = {}
+    for path, us in zip(stream.strings("component"), device_us(stream).tolist(), strict=True):
+        if us == us:
+            found[path] = found.get(path, 0.0) + us / 1e3
+    return found
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybridlab.architecture.kept import keeping
+from hybridlab.errors import Problem, SpecError
 from hybridlab.runs.pool import child_environment, module_command
 from hybridlab.search.claims import tally
 from hybridlab.search.description import TRIALS, describe, description_of
 from hybridlab.search.drive import Here, Seats, drive
 from hybridlab.search.front import ParetoFront, front_of
 from hybridlab.search.halving import rungs_of
-from hybridlab.search.landscape import ClosedFormLandscape, Landscape
+from hybridlab.search.landscape import JOULES, Landscape
 from hybridlab.search.leases import Leases
 from hybridlab.search.opening import landscape_of
 from hybridlab.search.places import check_name, note_place, opened, place_of, searches_folder
@@ -72,8 +73,9 @@ def run_search(
 
     What is left out comes from the file. A ``study`` that exists is gone on with, otherwise it is made; without a name
     it gets a new one. ``storage`` is a URL such as ``sqlite:///searches.sqlite`` or a journal file. Trials that are
-    trained are runs of this home, ``workers`` of them at once; those of a closed form are measured by as many
-    processes. ``on_trial`` is told how many have ended, of how many; ``on_words`` what else is of interest.
+    trained are runs of this home, ``workers`` of them at once; those of a closed form or of the trained table are
+    measured by as many processes. ``on_trial`` is told how many have ended, of how many; ``on_words`` what else is of
+    interest.
 
     Raises:
         SpecError: the file, the space, a limit, the name or the sampler is wrong.
@@ -85,7 +87,7 @@ def run_search(
         file, trials=trials, sampler=sampler, seed=seed, study=study, storage=storage
     )
     on_words(f"study: {begun.name}")
-    with _others(begun.name, workers - 1 if _measured_here(begun.landscape) else 0):
+    with _others(begun.name, workers - 1 if begun.landscape.instant else 0):
         return work_on(
             begun.name,
             place=begun.place,
@@ -225,20 +227,18 @@ def _seats(
     threads: int | None,
     seed: int,
 ) -> Seats:
-    if _measured_here(landscape):
+    if landscape.instant:
         return Here(landscape, seed)
     from hybridlab.search.trained import TrainedLandscape
     from hybridlab.workflows.trial_runs import RunSeats
 
     assert isinstance(landscape, TrainedLandscape)
+    if workers > 1 and JOULES in landscape.objectives:
+        words = "energy meters count the whole machine, so trials have to run one at a time"
+        raise SpecError(Problem("workers", words, "1", str(workers), "search with one worker"))
     return RunSeats(
         study, landscape, workers, threads=threads, rungs=rungs, eta=spec.halving.eta, seed=seed
     )
-
-
-def _measured_here(landscape: Landscape) -> bool:
-    """Say whether trials take so little that each is measured where it was asked for."""
-    return isinstance(landscape, ClosedFormLandscape)
 
 
 def _rungs(spec: SearchSpec, landscape: Landscape) -> tuple[int, ...]:

@@ -14,10 +14,6 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.errors import RunError, StoreError
 from hybridlab.hardware.devices import choose
 from hybridlab.hardware.meters.here import instruments
-from hybridlab.planning.fusion.apply import fuse
-from hybridlab.planning.fusion.record import Fusion
-from hybridlab.planning.recompute import apply
-from hybridlab.planning.record import Plan
 from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.tasks.registry import fit, task
 from hybridlab.training.curriculum import STAGE
@@ -27,6 +23,7 @@ from hybridlab.training.loop import train
 from hybridlab.training.spec import make
 from hybridlab.training.stage_spec import stage_names
 from hybridlab.training.step_profile import StepProfiler
+from hybridlab.workflows.as_trained import as_trained
 from hybridlab.workflows.distill import outcome
 from hybridlab.workflows.metering import RunEnergy, metered
 
@@ -62,10 +59,7 @@ def run(
     what = task_of(spec)
     architecture = fit(loads(text), what)
     model = build(architecture, what.input_type(), seed=spec.seed)
-    if spec.plan is not None:
-        apply(model, Plan.read(spec.plan), choose(spec.device))
-    if spec.fusion is not None:
-        fuse(model, Fusion.read(spec.fusion))
+    as_trained(model, spec)
     write_whole(context.folder / "architecture.yaml", grown_text(text, spec.stages))
     write_whole(
         context.folder / "training.json", json.dumps(spec.model_dump(mode="json"), indent=2) + "\n"

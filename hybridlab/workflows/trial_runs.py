@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridlab.architecture.document import dump
 from hybridlab.errors import RunError
+from hybridlab.planning.record import Plan
 from hybridlab.runs.home import home_id
 from hybridlab.runs.launcher import cancel, ensure_supervisor, resume, submit
 from hybridlab.runs.record import ACTIVE, Run, RunState
@@ -14,7 +15,7 @@ from hybridlab.runs.store import open_store
 from hybridlab.search.again import SEED
 from hybridlab.search.claims import MOST_ATTEMPTS
 from hybridlab.search.landscape import Outcome
-from hybridlab.search.record import ARCHITECTURE, RUN
+from hybridlab.search.record import ARCHITECTURE, PLAN, RUN
 from hybridlab.search.space import Codes
 from hybridlab.search.trained import TrainedLandscape
 from hybridlab.workflows.trial import KIND
@@ -66,10 +67,13 @@ class RunSeats:
         if run is None:
             text = dump(landscape.architecture(landscape.space.design(row_P)))
             trial.set_user_attr(ARCHITECTURE, text)
+            plan = landscape.plan(row_P)
+            if plan is not None:
+                trial.set_user_attr(PLAN, plan.as_dict())
             run = submit(
                 KIND,
                 self._name(trial.number),
-                self._record(trial.number, text, trial.user_attrs.get(SEED)),
+                self._record(trial.number, text, plan, trial.user_attrs.get(SEED)),
                 threads=self._threads,
                 device=landscape.training.device,
             )
@@ -114,7 +118,8 @@ class RunSeats:
             if after := result.get("stopped_after"):
                 words = f"stopped after {after:,} steps: others were better there"
                 return Outcome(reason=words, stopped=True)
-            return self._landscape.finished(row_P, dict(result.get("metrics") or {}))
+            metrics, energy = (dict(result.get(name) or {}) for name in ("metrics", "energy"))
+            return self._landscape.finished(row_P, metrics, energy)
         why = {
             RunState.CANCELLED: "its run was cancelled",
             RunState.INTERRUPTED: f"its worker died {run.attempt} times",
@@ -140,9 +145,13 @@ class RunSeats:
     def _name(self, number: int) -> str:
         return f"{self._study} trial {number}"
 
-    def _record(self, number: int, text: str, seed: int | None = None) -> dict[str, Any]:
+    def _record(
+        self, number: int, text: str, plan: Plan | None, seed: int | None = None
+    ) -> dict[str, Any]:
         """Return what a run is to do; a design that is tried again with a ``seed`` is compared with nobody."""
         training = self._landscape.training.model_dump(mode="json")
+        if plan is not None:
+            training["plan"] = plan.as_dict()
         if self._rungs:  # validation falls on every rung, which are its multiples
             training["eval_every"] = self._rungs[0]
         return {

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,16 +22,25 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from hybridlab.ui.canvas import ahead
 
+pytestmark = pytest.mark.xdist_group("served")  # one server for all
+
 TOP = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def server(home: Path):
-    """Start a fresh server, to which nobody has come yet."""
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of the one server that these tests share."""
+    folder = tmp_path_factory.mktemp("served") / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(home: Path, supervisor_ender: Callable[[Path], None]):
+    """Start a fresh server, to which nobody has come before the first test."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    home.mkdir()
     environment = {**os.environ, "HYBRIDLAB_HOME": str(home)}
     command = [sys.executable, "-m", "hybridlab.ui.serve", f"--server.port={port}"]
     with (home / "app.log").open("wb") as log:
@@ -45,6 +55,7 @@ def server(home: Path):
     yield process, port
     process.terminate()
     process.wait(20)
+    supervisor_ender(home)
 
 
 async def first_visit(port: int, page: str, query: str) -> list[ForwardMsg]:
@@ -65,9 +76,7 @@ async def first_visit(port: int, page: str, query: str) -> list[ForwardMsg]:
 
 
 @pytest.mark.timeout(300)
-def test_a_bookmark_works_for_the_first_visitor_and_torch_stays_out(
-    server, supervisor_ender, home
-) -> None:
+def test_a_bookmark_works_for_the_first_visitor_and_torch_stays_out(server) -> None:
     process, port = server
     messages = asyncio.run(first_visit(port, "runs", "run=1qgw8hhn6e5a"))
     kinds = [message.WhichOneof("type") for message in messages]
@@ -85,11 +94,10 @@ def test_a_bookmark_works_for_the_first_visitor_and_torch_stays_out(
     maps = Path(f"/proc/{process.pid}/maps")
     if maps.exists():
         assert not re.search(r"libtorch|torch/_C", maps.read_text())
-    supervisor_ender(home)
 
 
 @pytest.mark.timeout(300)
-def test_no_message_is_to_be_kept_for_references(server, supervisor_ender, home) -> None:
+def test_no_message_is_to_be_kept_for_references(server) -> None:
     """What a browser is told to keep is later sent as a reference, which it may have forgotten by then."""
     large = [
         message
@@ -98,11 +106,10 @@ def test_no_message_is_to_be_kept_for_references(server, supervisor_ender, home)
     ]
     assert large, "else nothing is shown here"
     assert not [message.hash for message in large if message.metadata.cacheable]
-    supervisor_ender(home)
 
 
 @pytest.mark.timeout(300)
-def test_the_canvas_may_ask_ahead_and_others_are_refused(server, supervisor_ender, home) -> None:
+def test_the_canvas_may_ask_ahead_and_others_are_refused(server) -> None:
     _, port = server
 
     def post(body: bytes, kind: str = "application/json") -> int:
@@ -122,7 +129,6 @@ def test_the_canvas_may_ask_ahead_and_others_are_refused(server, supervisor_ende
     assert post(b"[]") == post(b"{") == post(b"\xff") == 400
     assert post(b"{}", "text/plain") == 415, "what a form of another site can send"
     assert post(b" " * ahead.MOST_BYTES) == 413
-    supervisor_ender(home)
 
 
 def test_a_server_that_is_asked_writes_where_its_threads_stand_and_goes_on(server, home) -> None:

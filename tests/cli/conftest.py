@@ -33,10 +33,15 @@ class Said:
 
 @pytest.fixture
 def home(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supervisor_ender: Callable[[Path], None]
+    tmp_path: Path,
+    machine_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    supervisor_ender: Callable[[Path], None],
 ) -> Iterator[Path]:
-    """A home folder of its own."""
+    """A home folder of its own, but for what was measured of the machine: that is known."""
     folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "cache").symlink_to(machine_cache, target_is_directory=True)
     monkeypatch.setenv("HYBRIDLAB_HOME", str(folder))
     monkeypatch.delenv("HYBRIDLAB_STORE", raising=False)
     yield folder

@@ -26,8 +26,9 @@ def test_a_preset_is_fused_where_that_is_faster(cli: Cli, tmp_path: Path, what: 
     assert any("mamba2.project_in" in name and "attention.project_in" in name for name in names)
     assert any("folded into" in name for name in names) is (what == "inference")
     assert all(one["error"] <= found["tolerance"] for one in found["judged"])
-    assert all(one["kept"] is (one["ratio"]["high"] < 1) for one in found["judged"])
-    assert found["applied"] is bool(found["fusion"]["products"] or found["fusion"]["folds"])
+    assert any("queries and keys by one table" in name for name in names)
+    assert found["applied"] is any(one["kept"] for one in found["judged"])
+    assert found["applied"] is not Fusion.read(found["fusion"]).empty
     if found["applied"]:
         assert found["ratio"]["high"] < 1
         assert found["fused"]["operators"] < found["plain"]["operators"]

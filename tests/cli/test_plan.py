@@ -13,19 +13,6 @@ from tests.cli.conftest import Said
 Cli = Callable[..., Said]
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("plan") / "home"
-
-
-@pytest.fixture
-def home(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One home for all: components are measured once; planning starts no supervisor."""
-    monkeypatch.setenv("HYBRIDLAB_HOME", str(shared))
-    monkeypatch.delenv("HYBRIDLAB_STORE", raising=False)
-    return shared
-
-
 def test_a_preset_is_planned_and_measured(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "out" / "plan.json"
     said = cli(

@@ -22,8 +22,8 @@ from torch import Tensor
 from hybridlab.components import depthwise, gpu_kernels, selective_scan
 from hybridlab.components.base import Component
 from hybridlab.components.gpu_kernels import Name, kernel_for, missing
-from hybridlab.components.token_mixers import mamba2
-from tests.components.recurrences import agree, with_grads
+from hybridlab.components.token_mixers import fla_kernels, mamba2, rwkv7_chunks
+from tests.components.recurrences import agree, dplr, with_grads
 
 Build = Callable[..., Component]
 
@@ -156,6 +156,82 @@ def test_no_kernel_is_chosen_here_and_the_reason_is_told(monkeypatch: pytest.Mon
     assert "pip install --no-build-isolation causal-conv1d" in reason
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     assert missing.__wrapped__("convolution") == ""
+
+
+def chunk_rwkv7(
+    r: Tensor,
+    w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    scale: float,
+    lower_bound: float,
+) -> tuple[Tensor, None]:
+    """Take all as (B, L, H, K) in 16 bits but for the logarithms of decays, as fla does; give 16 bits."""
+    assert all(part.is_contiguous() for part in (r, w, k, v, a, b)) and scale == 1.0
+    assert {part.dtype for part in (r, k, v, a, b)} == {torch.bfloat16} and w.dtype == torch.float32
+    assert lower_bound <= float(w.detach().min()) and float(w.detach().max()) < 0
+    return dplr(*(part.float() for part in (r, k, v, a, b, w))).to(r.dtype), None
+
+
+@pytest.fixture
+def fla_stand_in(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Put the stand-in where fla's function is imported from, as if on a GPU; return the list of its uses."""
+    used: list[str] = []
+
+    def noted(**given: Any) -> tuple[Tensor, None]:
+        used.append("rwkv7")
+        return chunk_rwkv7(**given)
+
+    module = ModuleType("fla.ops.rwkv7")
+    module.chunk_rwkv7 = noted  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fla.ops.rwkv7", module)
+    monkeypatch.setattr(rwkv7_chunks, "kernel_of", lambda tensor: "fla")
+    return used
+
+
+@pytest.mark.parametrize(("batch", "length"), [(2, 41), (3, 1)])
+def test_rwkv7_hands_its_kernel_what_it_asks_for(
+    batch: int, length: int, build: Build, fla_stand_in: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, x = build("rwkv7", width=16, heads=2), torch.randn(batch, length, 16)
+    leaves = [x, *module.parameters()]
+
+    def run(x: Tensor, *weights: Tensor) -> Tensor:
+        names = [name for name, _ in module.named_parameters()]
+        with torch.autocast("cpu", torch.bfloat16):
+            y: Tensor = torch.func.functional_call(
+                module, dict(zip(names, weights, strict=True)), (x,)
+            )
+        return y.float()
+
+    got = with_grads(run, leaves, torch.float32)
+    assert fla_stand_in == ["rwkv7"]
+    monkeypatch.setattr(rwkv7_chunks, "kernel_of", lambda tensor: "plain")
+    want = with_grads(run, leaves, torch.float32)
+    for mine, plain in zip(got, want, strict=True):  # 16 bits keep two to three digits
+        assert (mine - plain).norm() <= 0.03 * plain.norm() + 1e-3
+    assert fla_stand_in == ["rwkv7"]
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(8, torch.float32), (264, torch.bfloat16)])
+def test_rwkv7_runs_plainly_in_float32_and_with_heads_too_wide(
+    size: int, dtype: torch.dtype, fla_stand_in: list[str]
+) -> None:
+    r, k, v, a, b = (torch.randn(1, 5, 1, size) for _ in range(5))
+    rwkv7_chunks.rwkv7(r, k, v, a, b, -torch.rand(1, 5, 1, size) / 2, 8, dtype)
+    assert fla_stand_in == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(fla_kernels.missing()), reason=fla_kernels.missing() or "fla is there")
+def test_flas_rwkv7_computes_the_same(build: Build) -> None:
+    module, x = build("rwkv7", width=64, heads=2).cuda(), torch.randn(2, 100, 64, device="cuda")
+    plain = module.double().reference(x.double())
+    with torch.autocast("cuda", torch.bfloat16):
+        got = module.float()(x)
+    assert (got - plain).norm() < 0.03 * plain.norm()
 
 
 @pytest.mark.gpu

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hybridlab.components.base import Kind
-from hybridlab.components.pages import page
+from hybridlab.components.pages import DATA_FLOW, page, page_of
 from hybridlab.components.registry import palette
 from hybridlab.errors import SpecError
 
@@ -66,3 +66,12 @@ def test_a_page_says_what_was_measured_where_and_when(tmp_path: Path) -> None:
 def test_no_page_without_a_component() -> None:
     with pytest.raises(SpecError, match="did you mean 'attention'"):
         page("atention")
+
+
+def test_a_page_is_its_parts_and_the_flow_is_what_is_pictured() -> None:
+    found = page_of("swiglu", ["one"])
+    assert found.markdown() == page("swiglu", ["one"])
+    titles = [part.title for part in found.sections if part.title]
+    assert titles == [DATA_FLOW, "Facts", "Parameters"]
+    (picture,) = [part.text for part in found.sections if part.title == DATA_FLOW]
+    assert all(step.label.replace('"', "#quot;") in picture for step in found.flow.steps)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ TORCH_FREE = [
 ]
 
 
-def fresh(code: str) -> str:
+def fresh(code: str, seconds: float = 120) -> str:
     """Run code in a fresh interpreter and return what it prints."""
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -46,7 +47,7 @@ def fresh(code: str) -> str:
         text=True,
         cwd=TOP,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        timeout=120,
+        timeout=seconds,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
@@ -59,38 +60,56 @@ def test_importing_the_package_is_quick() -> None:
     assert seconds < LIMIT_S, f"`import hybridlab` takes {seconds:.2f} CPU-seconds; import lazily"
 
 
-@pytest.mark.parametrize("module", TORCH_FREE)
-def test_what_the_page_server_needs_is_free_of_torch(module: str) -> None:
-    code = f"import sys, {module}; print('torch' in sys.modules)"
-    assert fresh(code) == "False", (
-        f"{module} imports torch; find out how with `python -X importtime`"
+def test_what_the_page_server_needs_is_free_of_torch() -> None:
+    """Each module is imported as if it were the first of ours; what others it needs stays, until one brings torch."""
+    code = f"""
+import importlib, sys
+brought = []
+for module in {TORCH_FREE!r}:
+    for ours in [name for name in sys.modules if name.partition(".")[0] == "hybridlab"]:
+        del sys.modules[ours]
+    importlib.import_module(module)
+    if "torch" in sys.modules:
+        brought.append(module)
+        break
+print(brought)
+"""
+    assert fresh(code) == "[]", (
+        "a module imports torch; find out how with `python -X importtime -c 'import MODULE'`"
     )
 
 
 @pytest.fixture(scope="module")
-def one_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home for all pages: only the first has to wait until a process with torch has told the palette."""
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_draws_without_torch_and_without_touching_a_gpu(page: str, one_home: Path) -> None:
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What each page came to, all drawn by one process in one home, as by a server; by the page's file name."""
     code = f"""
 import json, os, sys
-os.environ["HYBRIDLAB_HOME"] = {str(one_home)!r}
+os.environ["HYBRIDLAB_HOME"] = {str(tmp_path_factory.mktemp("home"))!r}
 from streamlit.testing.v1 import AppTest
-test = AppTest.from_file({str(TOP / "pages" / page)!r}, default_timeout=60).run()
-torch = sys.modules.get("torch")
-print(json.dumps({{"torch": torch is not None,
-                   "cuda": bool(torch and torch.cuda.is_initialized()),
-                   "main": len(test.main.children), "errors": [e.value for e in test.exception]}}))
-os._exit(0)
+found = {{}}
+for page in {PAGES!r}:
+    test = AppTest.from_file(os.path.join({str(TOP / "pages")!r}, page), default_timeout=120).run()
+    torch = sys.modules.get("torch")
+    found[page] = {{"torch": torch is not None,
+                    "cuda": bool(torch and torch.cuda.is_initialized()),
+                    "main": len(test.main.children), "errors": [e.value for e in test.exception]}}
+print(json.dumps(found))
+sys.stdout.flush()
+os._exit(0)  # at once: warm processes that the pages started end with their standard input
 """
-    # Leave at once: warm processes that the page started end with their standard input.
-    found = json.loads(fresh(code.replace("os._exit(0)", "sys.stdout.flush(); os._exit(0)")))
+    pages: dict[str, Any] = json.loads(fresh(code, seconds=280))
+    return pages
+
+
+@pytest.mark.xdist_group("pages drawn by one process")
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_draws_without_torch_and_without_touching_a_gpu(
+    page: str, drawn: dict[str, Any]
+) -> None:
+    found = drawn[page]
     assert found["errors"] == []
     assert found["main"] > 0
-    assert not found["torch"]
+    assert not found["torch"], "this page imports torch, or one that was drawn before it"
     assert not found["cuda"]
 
 

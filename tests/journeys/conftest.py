@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import (
@@ -31,6 +32,8 @@ from chromium import FLAGS, SEEN, find
 
 TOP = Path(__file__).resolve().parents[2]
 SCREENSHOTS = TOP / "artifacts" / "screenshots"
+PICTURES = bool(os.environ.get("HYBRIDLAB_SCREENSHOTS"))
+"""Whether pictures are kept: taking them, and drawing pages anew for them, is a good part of what journeys cost."""
 START_SECONDS = 90
 EXPECT_MS = 90_000
 
@@ -218,20 +221,29 @@ def told_of_failure(
 
 @pytest.fixture
 def shoot() -> Any:
-    """Return a function that keeps a screenshot of a page in artifacts/screenshots."""
+    """Return a function that keeps a screenshot of a page in artifacts/screenshots, if wanted, or where it is told."""
 
-    def keep(page: Page, name: str, target: Path | None = None) -> Path:
-        path = target or SCREENSHOTS / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(path))
-        return path
+    def keep(page: Page, name: str, target: Path | None = None) -> None:
+        if PICTURES or target is not None:
+            path = target or SCREENSHOTS / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=str(path))
 
     return keep
 
 
+@pytest.fixture(scope="session")
+def turned() -> set[tuple[str, ...]]:
+    """The pages that were turned dark and light again by now: their paths, and what their addresses name."""
+    return set()
+
+
 @pytest.fixture
-def shoot_both(shoot: Any) -> Any:
-    """Return a function that keeps a screenshot on a light and on a dark page; the page is light afterwards."""
+def shoot_both(shoot: Any, turned: set[tuple[str, ...]]) -> Any:
+    """Return a function that keeps a screenshot on a light and on a dark page; the page is light afterwards.
+
+    Without pictures each page is turned once, for it must be drawn without an error in both.
+    """
     drawn = """dark => {
         const [r, g, b] = getComputedStyle(document.querySelector("[data-testid=stApp]"))
             .backgroundColor.match(/\\d+/g).map(Number);
@@ -239,10 +251,16 @@ def shoot_both(shoot: Any) -> Any:
     }"""
 
     def keep(page: Page, name: str) -> None:
+        address = urlsplit(page.url)
+        where = (address.path, *sorted(parse_qs(address.query)))
+        if where in turned and not PICTURES:
+            return
+        turned.add(where)
         for scheme in ("dark", "light"):
             page.emulate_media(color_scheme=scheme)
             page.wait_for_function(drawn, arg=scheme == "dark")
             page.wait_for_timeout(250)  # charts and the canvas take their colours a moment later
+            expect(page.get_by_test_id("stException")).to_have_count(0)
             shoot(page, f"{name}_{scheme}")
 
     return keep

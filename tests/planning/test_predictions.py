@@ -17,10 +17,10 @@ from hybridlab.planning.measure import measure_plan, measured_peak
 from hybridlab.planning.planner import Planner, planner
 from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Budget
+from hybridlab.planning.training_step import plan_step
 from hybridlab.tasks.registry import fit
 from hybridlab.trace.step import TrainingStep, default_loss, default_optimiser
 from hybridlab.training.defaults import prepare
-from hybridlab.workflows.plan import plan_step
 from hybridlab.workflows.profile import training_step
 from tests.planning.steps import NODES, text
 

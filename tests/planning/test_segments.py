@@ -27,11 +27,11 @@ from hybridlab.planning.segments import kinds
 from hybridlab.planning.segments.compose import plain_step, put_together
 from hybridlab.planning.segments.record import UnusualError
 from hybridlab.planning.tracing import trace_plain
+from hybridlab.planning.training_step import recipe
 from hybridlab.tasks.registry import fit
 from hybridlab.trace.calibration import Calibration
 from hybridlab.trace.exact import Recipe
 from hybridlab.training.defaults import prepare
-from hybridlab.workflows.profile import recipe
 from tests.planning.steps import NODES, text
 from tests.planning.test_equality import INPUTS, network
 

@@ -9,12 +9,15 @@ import pytest
 
 from hybridlab.architecture.document import loads
 from hybridlab.errors import RunError, SpecError
+from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.record import Budget, Plan
+from hybridlab.planning.training_step import plan_step
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.training.spec import make
 from hybridlab.workflows import train
-from hybridlab.workflows.plan import plan_step
+from hybridlab.workflows.plan import planner_of
+from hybridlab.workflows.profile import profile_settings
 from tests.workflows.test_train import Context
 
 DESIGN = (
@@ -82,3 +85,28 @@ def test_a_plan_stands_alone(plan: Plan) -> None:
     stages = [{"name": "first", "until": 3}, {"name": "second"}]
     with pytest.raises(SpecError, match="take out plan"):
         make(TRAINING | {"plan": plan.as_dict(), "stages": stages})
+
+
+def test_a_profile_runs_as_the_training_would(plan: Plan) -> None:
+    settings = {name: TRAINING[name] for name in ("task", "task_params", "batch", "device")}
+    plain = profile_settings(loads(DESIGN), settings, steps=1)
+    planned = profile_settings(loads(DESIGN), settings | {"plan": plan.as_dict()}, steps=1)
+    for peak in (planned.peak_bytes_measured, planned.peak_bytes_predicted):
+        assert peak == pytest.approx(plan.predicted.peak_bytes, rel=0.02)
+    assert planned.peak_bytes_measured < plain.peak_bytes_measured
+    assert any("with the plan of its settings" in note for note in planned.notes)
+    assert not any("of its settings" in note for note in plain.notes)
+
+    task, _ = prepare(settings)
+    names = tuple(f"root.stage.{at}.swiglu.body.project_in" for at in (0, 1))
+    fusion = Fusion(
+        fingerprint=fit(loads(DESIGN), task).fingerprint,
+        training=True,
+        products=tuple((name,) for name in names),
+    )
+    fused = profile_settings(loads(DESIGN), settings | {"fusion": fusion.as_dict()}, steps=1)
+    assert fused.predicted is not None and plain.predicted is not None
+    assert len(fused.stream) < len(plain.stream) and len(fused.predicted) < len(plain.predicted)
+    assert any("with the fusion of its settings" in note for note in fused.notes)
+    with pytest.raises(SpecError, match="fusion: is not planned"):
+        planner_of(loads(DESIGN), settings | {"fusion": fusion.as_dict()})

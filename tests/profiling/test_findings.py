@@ -57,7 +57,7 @@ def test_a_step_that_calls_more_than_it_computes() -> None:
     profile = profile_of(chain(lambda x: x.exp().sin().cos().tan()), {"a": 1.0})
     (found,) = told(profile, "overhead", call_s=1e-4)
     assert "4 operators a step, 250 µs each" in found.sentence
-    assert found.share == pytest.approx(0.4) and found.view == "operators" and not found.page
+    assert (found.view, found.page) == ("operators", "train") and found.share == pytest.approx(0.4)
     assert not told(profile, "overhead", call_s=1e-5)
 
 
@@ -77,7 +77,10 @@ def test_bytes_that_are_copied_on_their_way() -> None:
         found.sentence
         == f"100 % of the bytes that cross a → b are copied into another layout (transposed): {size} a step"
     )
-    assert found.view == "memory" and found.components == ("b", "a")
+    assert (found.view, found.page) == ("memory", "memory/tuning") and found.components == (
+        "b",
+        "a",
+    )
     assert not told(profile_of(chain(lambda x: x.exp(), lambda x: x.t().sin())), "cross")
 
 
@@ -91,6 +94,7 @@ def test_element_wise_operators_in_a_row() -> None:
         and "67 % fewer" in found.sentence
         and found.evidence["chains"] == 1
     )
+    assert found.page == "memory/fusion"
     assert not told(profile_of(chain(lambda x: x.exp() @ x.t())), "in a row")
 
 
@@ -134,7 +138,10 @@ def test_what_speaks_against_the_measurement() -> None:
     assert not [item for item in report(fine, LARGE, CEILINGS).findings if item.severity == "note"]
     (lost,) = told(profile_of(stream, attributed=0.8), "has no name")
     assert lost.severity == "note" and lost.view == "timeline"
-    assert told(profile_of(stream, step=Median(2.0, 1.0, 3.0, 5, 0.9)), "vary from 1 ms to 3 ms")
+    (spread,) = told(
+        profile_of(stream, step=Median(2.0, 1.0, 3.0, 5, 0.9)), "vary from 1 ms to 3 ms"
+    )
+    assert spread.page == "profile"
     (off,) = told(profile_of(stream, step_ms_predicted=0.25), "times its prediction")
     assert "4 times" in off.sentence and off.severity == "note"
 

@@ -43,11 +43,13 @@ def test_tables_add_up_to_the_stream(profile: Profile, made: Report) -> None:
     measured = [row for row in tables["roofline"].to_pylist() if row["source"] == "measured"]
     assert sum(row["bytes"] for row in measured) == moved
     assert tables["flame"].num_rows == len(stream)
+    accessed = sum(row["bytes"] for row in tables["reuse"].to_pylist())
+    assert accessed == sum(tables["levels"]["bytes"].to_pylist()) > 0
     for unit in ("us", "operator"):
-        rows = [row for row in tables["raster"].to_pylist() if row["unit"] == unit]
-        seen = sum(size for row in rows for name, size in row.items() if name.endswith("_bytes"))
-        accessed = sum(row["bytes"] for row in tables["reuse"].to_pylist())
-        assert seen == accessed == sum(tables["levels"]["bytes"].to_pylist()) > 0
+        for name in ("raster", "storage_raster"):
+            rows = [row for row in tables[name].to_pylist() if row["unit"] == unit]
+            sizes = [size for row in rows for key, size in row.items() if key.endswith("_bytes")]
+            assert sum(sizes) == accessed
     for source in ("measured", "predicted"):
         rows = [row for row in tables["at_peak"].to_pylist() if row["source"] == source]
         assert sum(row["bytes"] for row in rows) == stream.peak_bytes

@@ -29,8 +29,10 @@ nodes:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory, machine_cache: Path) -> tuple[Profile, Path]:
     folder = tmp_path_factory.mktemp("profile")
+    (folder / "home").mkdir()
+    (folder / "home" / "cache").symlink_to(machine_cache, target_is_directory=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HYBRIDLAB_HOME", str(folder / "home"))
         found = profile_any(loads(TEXT), 16, task="mqar", steps=5, folder=folder / "trace")

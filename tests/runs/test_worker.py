@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybridlab.errors import RunError
+from hybridlab.runs import worker
 from hybridlab.runs.context import EXIT_LEASE_LOST
 from hybridlab.runs.folder import read_log
 from hybridlab.runs.home import run_folder
@@ -17,6 +18,7 @@ from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import Store, open_store
 from hybridlab.runs.verdict import EXIT_DISK_FULL, verdict
+from hybridlab.workflows import __main__ as workflows
 
 SCRIPT = Path(__file__).parent / "verbs.py"
 
@@ -241,3 +243,18 @@ def test_a_failed_accelerator_is_told_from_other_errors_and_from_full_memory():
     assert "Not enough memory" in verdict(full("CUDA out of memory. Tried to allocate"), 3)[1]
     assert "lost" not in verdict(RuntimeError("shapes do not fit"), 3)[1]
     assert "was lost" not in verdict(RunError("the device lost nothing of this: a sentence"), 3)[1]
+
+
+def test_a_worker_that_was_given_a_run_along_makes_nothing_else_ready(monkeypatch):
+    made = []
+    monkeypatch.setattr(workflows, "warm", lambda: made.append("warm"))
+    monkeypatch.setattr(worker, "serve", lambda verbs, source: 0)
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as source:
+        monkeypatch.setattr(sys, "stdin", source)
+        assert workflows.main(["--wait"]) == 0 and made == ["warm"]
+        os.write(writing, b"{}\n")
+        assert workflows.main(["--wait"]) == 0 and made == ["warm"]
+        source.readline()
+        os.close(writing)
+        assert workflows.main(["--wait"]) == 0 and made == ["warm"], "its supervisor has gone"

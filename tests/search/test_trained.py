@@ -99,6 +99,8 @@ def test_limits_that_nothing_keeps_name_the_nearest_design(text: str) -> None:
         landscape_of(search_of(text + "limits: {peak_bytes: 1 KiB, val_accuracy: 0.1}\n"))
     problem = caught.value.problems[0]
     assert problem.path == "limits.peak_bytes" and problem.expected == "1024"
+    with pytest.raises(SpecError, match="beyond what an accuracy can be"):
+        landscape_of(search_of(text + "limits: {val_accuracy: 95}\n"))
     landscape = landscape_of(search_of(text))
     rows = landscape.repaired(landscape.space.everything())
     least = landscape.prices(rows)[:, 1].min()
@@ -116,7 +118,15 @@ def test_limits_that_nothing_keeps_name_the_nearest_design(text: str) -> None:
         ("width: [8, 12]", "width: [8, -1]", "list of widths"),
         ("[val_accuracy, peak_bytes]", "[val_accuracy, speed]", "is not an objective"),
         ("[val_accuracy, peak_bytes]", "[val_accuracy]", "nothing to trade"),
+        ("[val_accuracy, peak_bytes]", "[step_ms, val_accuracy, train_s]", "said another way"),
+        ("[val_accuracy, peak_bytes]", "[val_accuracy, val_accuracy]", "stands there twice"),
         ("task: parity\n", "", "name of a task"),
+        ("{repeat: [1, 2]}", "{order: [mlp mix, mlp]}", "another order"),
+        ("width: [8, 12]", "plan: 50%", "has no values to choose from"),
+        ("width: [8, 12]", "plan: [none, half]", "not an amount of memory"),
+        ("width: [8, 12]", "plan: [none, 0%]", "not an amount of memory"),
+        ("width: [8, 12]", "plan: [50%, 50 %]", "stands there twice"),
+        ("width: [8, 12]", "plann: [50%]", "did you mean 'plan'"),
     ],
 )
 def test_what_is_wrong_is_told(text: str, old: str, new: str, words: str) -> None:
@@ -129,3 +139,22 @@ def test_what_is_wrong_is_told(text: str, old: str, new: str, words: str) -> Non
 def test_true_takes_what_is_worth_searching(text: str) -> None:
     landscape = landscape_of(search_of(text.replace("heads: [2, 3, 4]", "heads: true")))
     assert len(landscape.space.choices[-1].values) > 1
+
+
+def test_only_one_design_is_no_space(text: str) -> None:
+    alone = text[: text.index("search:")] + "search: {width: [8], stage.mix: {heads: [2]}}\n"
+    with pytest.raises(SpecError, match="nothing varies"):
+        landscape_of(search_of(alone))
+    with pytest.raises(SpecError, match="nothing that may vary"):
+        search_of(alone[: alone.index("search:")] + "search: {}\n")
+
+
+def test_the_nodes_of_a_group_come_in_any_order(text: str) -> None:
+    landscape = landscape_of(search_of(text.replace("{repeat: [1, 2]}", "{order: true}")))
+    assert landscape.space.choices[1].values == ("mix mlp", "mlp mix")
+    assert landscape.hand_designs()[0]["stage.order"] == "mix mlp"
+    turned = {**landscape.hand_designs()[0], "stage.order": "mlp mix"}
+    made = landscape.architecture(turned)
+    assert [node.id for node in made.nodes[0].nodes] == ["mlp", "mix"]
+    assert loads(dump(made)) == made
+    assert not np.isnan(landscape.prices(landscape.space.codes([turned]))[0, 1])

@@ -116,6 +116,22 @@ def test_the_raster_has_every_byte_in_its_row_time_and_kind() -> None:
     assert by_storage.bytes.sum() == found.bytes.sum() and len(by_storage.rows) == 3
 
 
+def test_rows_of_the_raster_say_what_each_storage_holds(trained: OpStream) -> None:
+    found = raster(trained, "storage", bins=4)
+    assert len(set(found.rows)) == len(found.rows) == len(found.numbers)
+    named = trained.storages.to_pylist()
+    for number, title in zip(found.numbers, found.rows, strict=True):
+        row = named[number]
+        assert title.startswith(row["name"] or f"{row['component']}: ")
+        assert row["category"] in title
+    assert "0.weight, weights" in found.rows
+    assert "1: gelu 16×64, kept for backward" in found.rows
+    assert any(title.endswith(", gradients") and " 64×32" in title for title in found.rows)
+    few = raster(trained, "storage", bins=4, most_rows=3)
+    most = sorted(found.bytes.sum(axis=(1, 2)).tolist())[-3:]
+    assert sorted(few.bytes.sum(axis=(1, 2)).tolist()) == most and set(few.rows) <= set(found.rows)
+
+
 def test_what_is_kept_for_backward_is_counted_once(trained: OpStream) -> None:
     rows = {row["component"]: row["bytes"] for row in kept_for_backward(trained).to_pylist()}
     assert rows["0"] == 16 * 64 * 4  # what GELU reads

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hybridlab.architecture.document import loads
+from hybridlab.planning.compared import Compared, CompiledPoint
 from hybridlab.planning.record import Figures, Plan
 from hybridlab.planning.trade_off import Part, TradeOff, Uniform
 from hybridlab.views.diagram import diagram_info
@@ -15,6 +16,10 @@ from hybridlab.views.profile_memory import peak_plot
 from hybridlab.views.trade_off import trade_off_info, trade_off_plot
 
 MIB = 2**20
+NETWORK = (
+    "name: x\nwidth: 8\nnodes: [{id: tokens, use: token_embedding, vocab: 4}, "
+    "{id: stage, repeat: 2, residual: pre, nodes: [{use: mlp}]}, {id: head, use: lm_head, vocab: 4}]"
+)
 NAMES = ("tokens", "stage opens", "stage.0.mlp", "stage.1.mlp", "stage closes", "head")
 PLAIN = Plan(
     fingerprint="x",
@@ -65,6 +70,39 @@ def test_a_curve_says_what_a_plan_saves_and_costs() -> None:
     assert "as it is" in trade_off_info(FOUND, PLAIN, 4 * MIB).title
 
 
+def test_a_curve_shows_what_pytorchs_budget_takes_beside() -> None:
+    figures = Figures(peak_bytes=3 * MIB, step_ms=9.0)
+    points = (
+        CompiledPoint(share=0.5, measured=figures, graphs=1, compile_s=60.0, difference=2e-7),
+        CompiledPoint(share=0.25, why="it does not compile"),
+    )
+    beside = Compared(plain=Figures(peak_bytes=4 * MIB, step_ms=11.0), points=points)
+    info = trade_off_info(FOUND, PLAIN, 4 * MIB, compiled=beside)
+    (dot,) = info.of("PyTorch's budget", "measured")
+    assert (dot.peak_bytes, dot.step_ms) == (3 * MIB, 9.0)
+    assert dot.words == "compiled, budget 0.5, its gradients within 2e-07"
+    assert [dot.step_ms for dot in info.of("as it is", "measured")] == [11.0]
+    names = [trace.name for trace in trade_off_plot(info).data]
+    assert "PyTorch's budget, measured, compiled" in names
+
+
+def test_what_leaves_memory_has_a_colour_and_says_where_it_goes() -> None:
+    architecture = loads(NETWORK)
+    away = {"offload": ("stage.0.mlp", "tokens"), "offload_as": "bfloat16"}
+    plan = PLAIN.model_copy(update={**away, "recompute": (("stage.1.mlp",),)})
+    boxes = plan_diagram(diagram_info(architecture), architecture, plan).boxes
+    (tokens,) = [box for box in boxes if box.detail == "offloaded"]
+    assert (tokens.tint, tokens.hue) == (1.0, "away")
+    assert "in a memory-mapped file, in bfloat16 (lossy)" in tokens.told
+    (both,) = [box for box in boxes if "offloaded: 1" in box.detail]
+    assert both.detail == "again: 1 of 2, offloaded: 1" and both.hue == "measured"
+    other = plan.model_copy(update={"device": "cuda", "recompute": (), "offload": ("stage.0.mlp",)})
+    boxes = plan_diagram(diagram_info(architecture), architecture, other).boxes
+    (half,) = [box for box in boxes if box.detail == "offloaded: 1 of 2"]
+    assert half.tint == 0.5 and "pinned memory of the host" in half.told
+    assert {box.hue for box in boxes if box is not half} == {"measured"}
+
+
 def test_a_timeline_stands_beside_the_plain_step() -> None:
     def traced(high: float) -> dict[str, Any]:
         parts = {"weights": [1.0, 1.0, 1.0], "kept for backward": [0.0, high, 1.0]}
@@ -86,10 +124,7 @@ def test_a_timeline_stands_beside_the_plain_step() -> None:
 
 
 def test_a_network_shows_what_is_computed_again() -> None:
-    architecture = loads(
-        "name: x\nwidth: 8\nnodes: [{id: tokens, use: token_embedding, vocab: 4}, "
-        "{id: stage, repeat: 2, residual: pre, nodes: [{use: mlp}]}, {id: head, use: lm_head, vocab: 4}]"
-    )
+    architecture = loads(NETWORK)
     plan = FOUND.plan(1)
     assert again_of(plan) == {"tokens": (0, 1), "stage.mlp": (1, 2), "head": (0, 1)}
     boxes = {

@@ -130,6 +130,34 @@ def test_raster_keeps_every_byte_and_tells_strided_ones() -> None:
     assert "(ms)" in raster_plot(raster_info(raster, "all", "us")).layout.xaxis.title.text
 
 
+def test_a_category_of_memory_has_one_colour_in_every_figure() -> None:
+    named = tables()
+    over_time = live_plot(live_info(named["live"], named["memory"]))
+    at_peak, waiting = peak_plot(peak_info(named["at_peak"])), peak_plot(kept_info(named["kept"]))
+    lines = {trace.name: trace.line.color for trace in over_time.data if trace.stackgroup}
+    bars = {trace.name: trace.marker.color for trace in (*at_peak.data, *waiting.data)}
+    assert len(bars) > 3 and set(bars) <= set(lines)
+    assert {name: lines[name] for name in bars} == bars
+    assert len(set(lines.values())) == len(lines)
+    assert at_peak.layout.legend.y == 1.0  # below, it would lie on the axis' name
+
+
+def test_the_raster_of_storages_shows_those_with_the_most_bytes() -> None:
+    table = tables()["storage_raster"]
+    whole, few = raster_info(table), raster_info(table, most=3)
+    assert whole.by == "storage" and whole.left_out == 0 and len(few.rows) == 3
+    assert few.left_out == len(whole.rows) - 3
+    sums = {
+        name: sum(size or 0 for size in line)
+        for name, line in zip(whole.rows, whole.bytes, strict=True)
+    }
+    assert sorted(sums[name] for name in few.rows) == sorted(sums.values())[-3:]
+    figure = raster_plot(few)
+    assert list(figure.layout.yaxis.tickvals) == [0, 1, 2]
+    assert "storages with fewer are left out" in figure.layout.title.text
+    assert "weights" in "".join(whole.rows) and "gradients" in "".join(whole.rows)
+
+
 def test_reuse_is_by_level_with_a_line_at_each_cache() -> None:
     reuse, caches = tables()["reuse"], tables()["caches"]
     info = reuse_info(reuse, caches)
@@ -184,6 +212,7 @@ def test_hostile_names_are_harmless_in_figures() -> None:
         live_plot(live_info(named["live"], named["memory"], "component")),
         peak_plot(peak_info(named["at_peak"])),
         raster_plot(raster_info(named["raster"])),
+        raster_plot(raster_info(named["storage_raster"])),
         matrix_plot(matrix_info(named["hand_overs"])),
     ]
     for figure in figures:

@@ -101,7 +101,8 @@ def test_front_groups_its_points_and_marks_better(small: StudyState) -> None:
     assert plot.layout.xaxis.type == "log" and plot.layout.yaxis.type == "linear"
     assert plot.layout.xaxis.title.text == "peak memory, predicted (MiB) · less is better"
     better = plot.layout.annotations[0]
-    assert (better.x, better.y, better.text) == (0.01, 0.99, "↖ better")
+    assert (better.x, better.y, better.text) == (0.01, 1.0, "↖ better")
+    assert better.yanchor == "bottom", "outside, where no point is"
     names = [trace.name for trace in plot.data if trace.name]
     assert names == ["true front", "beyond a limit (1)", "dominated (1)", "front (2)", "chosen"]
     chosen = plot.data[-1]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.errors import RunError, SpecError
-from hybridlab.planning.fusion import measure
+from hybridlab.planning import turns
 from hybridlab.planning.fusion.find import find, together
 from hybridlab.planning.fusion.record import Fusion
 from hybridlab.runs.context import Stopped
@@ -53,7 +53,7 @@ class Context:
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "MOST_SECONDS", 0.0)  # as few rounds as there may be
+    monkeypatch.setattr(turns, "MOST_SECONDS", 0.0)  # as few rounds as there may be
 
 
 @pytest.mark.parametrize("purpose", ["inference", "training"])
@@ -64,7 +64,7 @@ def test_what_fuses_is_measured_and_kept(tmp_path: Path, purpose: str) -> None:
     found = json.loads((tmp_path / fusion_run.FILE).read_text())
     assert Fusion.read(found["fusion"]).training is (purpose == "training")
     assert found["applied"] is result["applied"] and found["ratio"]["value"] == result["ratio"]
-    assert len(found["judged"]) >= 2 and found["ratio"]["n"] == measure.FEWEST_ROUNDS
+    assert len(found["judged"]) >= 2 and found["ratio"]["n"] == turns.FEWEST_ROUNDS
     assert (tmp_path / "architecture.yaml").read_text() == DESIGN
 
 

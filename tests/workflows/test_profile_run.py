@@ -54,8 +54,11 @@ class Context:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path / "home"))
+def home(tmp_path: Path, machine_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "cache").symlink_to(machine_cache, target_is_directory=True)
+    monkeypatch.setenv("HYBRIDLAB_HOME", str(folder))
     monkeypatch.setattr(launcher, "_spawn", lambda *given: SimpleNamespace(poll=lambda: None))
 
 

@@ -13,6 +13,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from hybridlab.errors import RunError, SpecError
+from hybridlab.planning.record import Plan
 from hybridlab.runs.home import home_id
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.slots import Capacity
@@ -22,6 +23,7 @@ from hybridlab.search.claims import HOLDER
 from hybridlab.search.description import DESCRIPTION, description_of
 from hybridlab.search.halving import PRICES
 from hybridlab.search.places import opened, place_of, studies
+from hybridlab.search.record import StudyReader
 from hybridlab.search.study import ABOUT, REASON
 from hybridlab.workflows import trial_runs
 from hybridlab.workflows.search import front_of_study, run_search, work_on
@@ -217,3 +219,18 @@ def test_what_is_of_another_space_or_version_is_refused(file: Path, pump: Pump) 
     study.set_user_attr(ABOUT, {**study.user_attrs[ABOUT], "version": 2})
     with pytest.raises(RunError, match="newer HybridLab"):
         work_on("one")
+
+
+def test_a_trial_with_a_plan_is_trained_by_it(file: Path, pump: Pump) -> None:
+    marks = "search:\n  plan: [none, 60%]"
+    text = file.read_text().replace("search:\n  width: [8, 12, 16, 20]", marks)
+    file.write_text(text.replace("batch: 4", "batch: 64"))
+    run_search(file, study="one", trials=2)
+    runs = {run.spec["search"]["trial"]: run for run in pump.store.list(kind="search")}
+    for row in StudyReader("one").read().trials:
+        settings = runs[row.number].spec["training"]
+        assert row.design["plan"] in ("none", "60%")
+        assert (settings["plan"] is None) is (row.design["plan"] == "none")
+        assert (settings["plan"] or {}) == row.plan
+        if row.plan:
+            assert Plan.read(row.plan).predicted.peak_bytes == row.values[1]

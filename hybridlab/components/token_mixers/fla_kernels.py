@@ -1,4 +1,4 @@
-"""fla's Triton kernels behind ``matrix_memory.recall``, where a GPU and the package are there (extra ``gpu``).
+"""fla's Triton kernels behind ``recall`` and ``rwkv7``, where a GPU and the package are there (extra ``gpu``).
 
 https://github.com/fla-org/flash-linear-attention
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +22,12 @@ KERNELS = {
     ("head", True): ("fla.ops.gated_delta_rule", "chunk_gated_delta_rule"),
     ("feature", True): ("fla.ops.kda", "chunk_kda"),
 }
+
+RWKV7 = ("fla.ops.rwkv7", "chunk_rwkv7")
+RWKV7_DTYPES = (torch.bfloat16, torch.float16)
+"""fla itself warns of float32 with this kernel: on some platforms it is wrong."""
+LARGEST_RWKV7_HEAD = 256
+"""Features of a head that this kernel can hold."""
 
 
 @functools.cache
@@ -52,7 +59,31 @@ def recall(
         given["g"] = log_decay.float().contiguous()
     if beta_BLH is not None:
         given["beta"] = beta_BLH.to(v_BLHV.dtype).contiguous()
-    module, name = KERNELS[kind, beta_BLH is not None]
-    kernel = getattr(importlib.import_module(module), name)
-    o_BLHV: Tensor = kernel(**given, scale=1.0)[0]
+    o_BLHV: Tensor = _kernel(KERNELS[kind, beta_BLH is not None])(**given, scale=1.0)[0]
     return o_BLHV
+
+
+def rwkv7(parts: Sequence[Tensor], dtype: torch.dtype, smallest_log_decay: float) -> Tensor:
+    """Compute ``rwkv7_chunks.rwkv7`` with fla's kernel, in 16 bits but for the decays.
+
+    Args:
+        parts: r, k, v, a, b and log decays (B, L, H, K), as ``rwkv7_chunks`` has them.
+        dtype: one of ``RWKV7_DTYPES``.
+        smallest_log_decay: what no decay falls below; knowing it, the kernel takes larger chunks.
+    """
+    *given, log_decay_BLHK = parts
+    r, k, v, a, b = (part.to(dtype).contiguous() for part in given)
+    w = log_decay_BLHK.float().contiguous()
+    kernel = _kernel(RWKV7)
+    o_BLHV: Tensor = kernel(
+        r=r, w=w, k=k, v=v, a=a, b=b, scale=1.0, lower_bound=smallest_log_decay
+    )[0]
+    return o_BLHV
+
+
+def _kernel(place: tuple[str, str]) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    module, name = place
+    found: Callable[..., tuple[Tensor, Tensor | None]] = getattr(
+        importlib.import_module(module), name
+    )
+    return found

@@ -20,14 +20,12 @@ from hybridlab.components.base import (
     must_divide,
 )
 from hybridlab.components.head_norm import HeadNorm, not_single
-from hybridlab.components.token_mixers.rwkv7_chunks import rwkv7
+from hybridlab.components.token_mixers.rwkv7_chunks import LARGEST_RATE, rwkv7
 from hybridlab.components.token_shift import LowRank, beside, previous, shares
 from hybridlab.errors import Problem
 
 NORM_EPS = 64e-5
 KEY_EPS = 1e-12
-LARGEST_RATE = 0.6065306597126334
-"""e^-0.5: no row fades faster than to e^-0.61 of itself at one position."""
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -96,7 +94,7 @@ class RWKV7(Component):
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
         parts, gate_BLD = self._parts(x_BLD, previous(x_BLD))
-        o_BLHK = rwkv7(*parts, self.params.chunk)
+        o_BLHK = rwkv7(*parts, self.params.chunk, gate_BLD.dtype)
         return self._gated(o_BLHK, parts, gate_BLD)
 
     def _parts(self, x: Tensor, before: Tensor) -> tuple[Parts, Tensor]:

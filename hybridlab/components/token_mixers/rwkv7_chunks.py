@@ -6,7 +6,8 @@ position t takes away and puts back. Then p solves a triangular system, (I - A) 
 whose entries are a_t b_s exp(c_(t-1) - c_s), and all else is matrix products.
 
 RWKV-7 keeps at least e^-0.61 of each row at each step. So with the middle of a chunk as reference no
-factor of such an exponential exceeds e^20 even in chunks of 64, and none can overflow.
+factor of such an exponential exceeds e^20 even in chunks of 64, and none can overflow. In 16 bits on a GPU fla's kernel
+runs where it is installed.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from torch import Tensor
 
 from hybridlab.components.base import float_dtype
 from hybridlab.components.decayed_scan import into_chunks
+from hybridlab.components.token_mixers import fla_kernels
+from hybridlab.components.token_mixers.matrix_memory import kernel_of
 
 LARGEST_CHUNK = 64
+LARGEST_RATE = 0.6065306597126334
+"""e^-0.5: no row fades faster than to e^-0.61 of itself at one position."""
 
 
 def rwkv7(
@@ -30,6 +35,7 @@ def rwkv7(
     b_BLHK: Tensor,
     log_decay_BLHK: Tensor,
     chunk: int,
+    narrow: torch.dtype | None = None,
 ) -> Tensor:
     """Compute o_t = r_t S_t for S_t = diag(exp(log_decay_t)) S_(t-1) + b_t (a_t S_(t-1)) + k_t v_t.
 
@@ -43,6 +49,7 @@ def rwkv7(
         b_BLHK: where that is added, (B, L, H, K).
         log_decay_BLHK: between -0.61 and 0, (B, L, H, K).
         chunk: positions per chunk, at most 64.
+        narrow: the dtype that the layer itself computes in; one of 16 bits lets fla's kernel run on a GPU.
 
     Returns:
         (B, L, H, V), in float32 or better.
@@ -50,13 +57,21 @@ def rwkv7(
     length = r_BLHK.shape[1]
     chunk = min(chunk, LARGEST_CHUNK, length)
     wide = float_dtype(v_BLHV)
+    whole = (r_BLHK, k_BLHK, v_BLHV, a_BLHK, b_BLHK, log_decay_BLHK)
+    if narrow in fla_kernels.RWKV7_DTYPES and _fits(r_BLHK, v_BLHV):
+        return fla_kernels.rwkv7(whole, narrow, -LARGEST_RATE).to(wide)
     with torch.autocast(v_BLHV.device.type, enabled=False):
-        parts = (r_BLHK, k_BLHK, v_BLHV, a_BLHK, b_BLHK, log_decay_BLHK)
         r, k, v, a, b, log_decay = (
-            into_chunks(part.to(wide), chunk).transpose(2, 3) for part in parts
+            into_chunks(part.to(wide), chunk).transpose(2, 3) for part in whole
         )
         o = _chunks(r, k, v, a, b, log_decay)
     return o.transpose(2, 3).flatten(1, 2)[:, :length]
+
+
+def _fits(r_BLHK: Tensor, v_BLHV: Tensor) -> bool:
+    """Say whether fla's kernel is there and takes heads of this size."""
+    widest = max(r_BLHK.shape[-1], v_BLHV.shape[-1])
+    return widest <= fla_kernels.LARGEST_RWKV7_HEAD and kernel_of(v_BLHV) == "fla"
 
 
 def _chunks(r: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, log_decay: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.architecture.model import GraphModel
+from hybridlab.components.rotary import Tables, tables_once
 from hybridlab.errors import Problem, RunError
 from hybridlab.planning.fusion.maps import FusedLinear, Shared, Together, join, part
 from hybridlab.planning.fusion.norms import bare_form, bare_kind, foldable
@@ -48,6 +50,8 @@ class Fused:
             )
             for fold in fusion.folds
         ]
+        self._tables = Tables() if fusion.tables else None
+        self._inside = contextlib.ExitStack()
         self._hooks: list[Any] = []
 
     def on(self) -> None:
@@ -79,6 +83,8 @@ class Fused:
             hook.remove()
         self._hooks.clear()
         self._forget()
+        if self._tables is not None:
+            self._tables.made.clear()
         for norms, _, _ in self._bare:
             for norm in norms:
                 norm.__dict__.pop("forward", None)
@@ -108,9 +114,12 @@ class Fused:
                 )
             )
         self._forget()
+        if self._tables is not None:
+            self._inside.enter_context(tables_once(self._tables))
 
     def _end(self, model: nn.Module, inputs: Any, output: Any) -> None:
         self._forget()
+        self._inside.close()
 
 
 def fuse(model: GraphModel, fusion: Fusion) -> Fused:

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hybridlab.architecture.model import GraphModel, GroupModule, Slot
+from hybridlab.components.rotary import Tables, tables_once
 from hybridlab.planning.fusion.norms import bare_form, bare_kind, foldable
 from hybridlab.planning.fusion.record import Fold, Fusion
 
@@ -24,6 +25,7 @@ class Candidate:
 
     name: str
     fusion: Fusion
+    places: int
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,10 @@ def find(model: GraphModel, inputs: Sequence[Any], *, training: bool) -> Found:
     """
     speaking = _Speaking(model)
     found = Found()
+    tables = Tables()
     with _evaluating(model):
-        plain = _watched(model, inputs)
+        with tables_once(tables):
+            plain = _watched(model, inputs)
         groups = _siblings(plain, found.refused)
         folds = [] if training else _folds(plain, found.refused)
         more: list[tuple[str, ...]] = []
@@ -66,6 +70,7 @@ def find(model: GraphModel, inputs: Sequence[Any], *, training: bool) -> Found:
         if group not in groups
     ]
     _add(found, speaking, across, training)
+    _add_tables(found, speaking, tables, training)
     return found
 
 
@@ -77,7 +82,11 @@ def together(fusions: Sequence[Fusion]) -> Fusion:
         if not any(set(names) & set(other) for other in products):
             products.append(names)
     return fusions[0].model_copy(
-        update={"products": tuple(products), "folds": tuple(folds.values())}
+        update={
+            "products": tuple(products),
+            "folds": tuple(folds.values()),
+            "tables": any(one.tables for one in fusions),
+        }
     )
 
 
@@ -99,7 +108,21 @@ def _add(
             products=tuple(group for group, _ in places if group),
             folds=tuple(folds.values()),
         )
-        found.candidates.append(Candidate(name, fusion))
+        count = len(fusion.products) or len(fusion.folds)
+        found.candidates.append(Candidate(name, fusion, count))
+
+
+def _add_tables(found: Found, speaking: _Speaking, tables: Tables, training: bool) -> None:
+    """Add the tables of turns, where some of them are made more than once; a pass is watched twice."""
+    needed = tables.asked // 2
+    if needed > len(tables.made):
+        fusion = Fusion(fingerprint=speaking.fingerprint, training=training, tables=True)
+        name = f"turns of {needed} queries and keys by {_number(len(tables.made), 'table')}"
+        found.candidates.append(Candidate(name, fusion, needed))
+
+
+def _number(count: int, what: str) -> str:
+    return f"one {what}" if count == 1 else f"{count} {what}s"
 
 
 class _Speaking:

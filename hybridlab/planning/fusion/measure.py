@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import psutil
-import torch
-from torch import Tensor, nn
-
 from hybridlab.architecture.model import GraphModel
 from hybridlab.errors import Problem, RunError
+from hybridlab.planning import turns
 from hybridlab.planning.fusion.apply import Fused
 from hybridlab.planning.fusion.find import Candidate, Refused, find, together
 from hybridlab.planning.fusion.record import Fusion
+from hybridlab.planning.turns import BUSY_CORES, ROUNDS, Others, Work
 from hybridlab.profiling.medians import Median, median
-from hybridlab.profiling.session import device_of, synchronize
-from hybridlab.trace.attribution import Attribution
-from hybridlab.trace.exact import record
 from hybridlab.trace.step import TrainingStep
-
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 2e-2}
-"""Largest differences allowed, against the largest value: sums are added up in another order."""
-ROUNDS, FEWEST_ROUNDS, MOST_SECONDS = 21, 7, 60.0
-BUSY_CORES = 0.25
-"""Cores that others used meanwhile, from which on figures are not timings."""
-_PLAIN = -1
 
 
 @dataclass(frozen=True)
@@ -43,15 +28,6 @@ class Judged:
     why: str
     error: float
     ratio: Median | None = None
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a step or a pass takes: operators that move numbers, bytes read and written, and bytes at its peak."""
-
-    operators: int
-    moved_bytes: int
-    peak_bytes: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +54,7 @@ class FusionReport:
     @property
     def applied(self) -> bool:
         """Whether anything is fused."""
-        return bool(self.fusion.products or self.fusion.folds)
+        return not self.fusion.empty
 
     @property
     def busy(self) -> bool:
@@ -104,9 +80,11 @@ def choose_fusion(
     """Find what can be fused in a step's model, and keep what is as right and measured faster; the model is left plain.
 
     A step without a loss is inference, where the model is put in evaluation mode. Of a training step the weights move
-    meanwhile as in training. A candidate is kept where the interval of its time over the plain one, turn by turn, lies
-    below one; all that are kept are then measured together once more. ``on_part`` hears before each part how many of
-    how many are done; what it raises ends the measurement.
+    meanwhile as in training. Each candidate is timed alone, turn by turn with the plain model, and so are three sets:
+    those that are surely faster alone, those that are faster by the median, and all, since what saves a call here and
+    there shows only where much of it comes together. The fastest set is kept where in further turns, which had no part
+    in choosing it, the interval of its time over the plain one lies below one. ``on_part`` hears before each part how
+    many of how many are done; what it raises ends the measurement.
 
     Raises:
         RunError: the model is not built from an architecture, or is fused already.
@@ -115,35 +93,37 @@ def choose_fusion(
     if not isinstance(model, GraphModel):
         raise RunError(Problem("model", "is not built from an architecture"))
     model.train(training)
-    others = _Others()
+    others = Others()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         on_part(0, 4)
         found = find(model, step.inputs, training=training)
-        tolerance = TOLERANCE.get(_dtype(model), max(TOLERANCE.values()))
+        tolerance = turns.tolerance(model)
         right, judged = _verified(step, found.candidates, tolerance)
         on_part(1, 4)
-        times = _in_turns(step, [Fused(model, one.fusion) for one in right], rounds)
-        ratios = {
-            one.name: _ratio(mine, times[0]) for one, mine in zip(right, times[1:], strict=True)
-        }
-        judged = [_timed(one, ratios.get(one.name)) for one in judged]
-        kept = [one for one in right if ratios[one.name].high < 1]
-        on_part(2, 4)
         nothing = Fusion(fingerprint=model.architecture.fingerprint, training=training)
+        times = turns.in_turns(step, [Fused(model, one.fusion) for one in right], rounds)
+        ratios = {
+            one.name: turns.ratio(mine, times[0])
+            for one, mine in zip(right, times[1:], strict=True)
+        }
+        kept = _fastest_set(step, right, ratios, rounds)
+        judged = [_timed(one, ratios.get(one.name)) for one in judged]
+        on_part(2, 4)
         chosen = together([one.fusion for one in kept]) if kept else nothing
         fused = Fused(model, chosen)
-        error = _error(step, fused) if kept else 0.0
-        plain_times, fused_times = _in_turns(step, [fused], rounds)
-        ratio = _ratio(fused_times, plain_times)
+        error = turns.difference(step, fused) if kept else 0.0
+        plain_times, fused_times = turns.in_turns(step, [fused], rounds)
+        ratio = turns.ratio(fused_times, plain_times)
         why = "nothing that can be fused is measured faster" if found.candidates else _NOTHING
-        if kept:
-            good = ratio.high < 1 and error <= tolerance
-            why = "is faster" if good else "what was faster alone is not measured faster together"
+        if kept or any(one.high < 1 for one in ratios.values()):
+            good = bool(kept) and ratio.high < 1 and error <= tolerance
+            why = "is faster" if good else "what seemed faster is not measured faster together"
             if not good:
-                chosen, fused = nothing, Fused(model, nothing)
+                kept, chosen, fused = [], nothing, Fused(model, nothing)
+        judged = [_verdict(one, {candidate.name for candidate in kept}) for one in judged]
         on_part(3, 4)
-        plain_work, fused_work = _work(step, Fused(model, nothing)), _work(step, fused)
+        plain_work, fused_work = turns.work(step, Fused(model, nothing)), turns.work(step, fused)
     on_part(4, 4)
     return FusionReport(
         *(chosen, why, tuple(judged), tuple(found.refused), error, tolerance),
@@ -158,14 +138,36 @@ _NOTHING = "no linear maps read one tensor, and no norm is read by linear maps a
 def _timed(one: Judged, ratio: Median | None) -> Judged:
     if ratio is None:
         return one
-    faster = ratio.high < 1
-    return replace(
-        one, kept=faster, why="is faster" if faster else "is not measured faster", ratio=ratio
-    )
+    why = "is faster" if ratio.high < 1 else "is not measured faster"
+    return replace(one, why=why, ratio=ratio)
 
 
-def _dtype(model: GraphModel) -> torch.dtype:
-    return next((p.dtype for p in model.parameters()), torch.float32)
+def _verdict(one: Judged, kept: set[str]) -> Judged:
+    """Say of a candidate that it is kept, where it is."""
+    if one.name not in kept:
+        return one
+    why = one.why if one.ratio is not None and one.ratio.high < 1 else "is faster with the others"
+    return replace(one, kept=True, why=why)
+
+
+def _fastest_set(
+    step: TrainingStep, right: Sequence[Candidate], ratios: Mapping[str, Median], rounds: int
+) -> list[Candidate]:
+    """Return the set of candidates that is fastest together; none where no set is faster by the median."""
+    assert isinstance(step.model, GraphModel)
+    surely = [one for one in right if ratios[one.name].high < 1]
+    likely = [one for one in right if ratios[one.name].value < 1]
+    sets: list[list[Candidate]] = []
+    for some in (surely, likely, list(right)):
+        if some and some not in sets:
+            sets.append(some)
+    if not sets:
+        return []
+    fused = [Fused(step.model, together([one.fusion for one in some])) for some in sets]
+    plain, *times = turns.in_turns(step, fused, rounds)
+    values = [turns.ratio(mine, plain).value for mine in times]
+    best = min(range(len(sets)), key=lambda at: values[at])
+    return sets[best] if values[best] < 1 else []
 
 
 def _verified(
@@ -176,129 +178,17 @@ def _verified(
     for one in candidates:
         assert isinstance(step.model, GraphModel)
         fused = Fused(step.model, one.fusion)
-        places = len(one.fusion.products) or len(one.fusion.folds)
         try:
-            error = _error(step, fused)
+            error = turns.difference(step, fused)
         except (RuntimeError, TypeError) as failed:
             why = f"does not run: {(str(failed).splitlines() or [''])[0][:80]}"
-            judged.append(Judged(one.name, places, False, why, float("nan")))
+            judged.append(Judged(one.name, one.places, False, why, float("nan")))
             continue
         why = ""
         if not error <= tolerance:
             why = f"differs by {error:.1e} of the largest value, more than {tolerance:.0e}"
         elif fused.wasted():
             why = "its maps did not all ask for what was computed together"
-        judged.append(Judged(one.name, places, False, why, error))
+        judged.append(Judged(one.name, one.places, False, why, error))
         right += [] if why else [one]
     return right, judged
-
-
-def _error(step: TrainingStep, fused: Fused) -> float:
-    """Return the largest difference that a fusion makes, against the largest value; in training, of any gradient."""
-    plain = _answers(step)
-    fused.on()
-    try:
-        other = _answers(step)
-    finally:
-        fused.off()
-    worst = 0.0
-    for one, two in zip(plain, other, strict=True):
-        if one.numel():
-            size = max(float(one.abs().max()), 1e-30)
-            worst = max(worst, float((one - two).abs().max()) / size)
-    return worst
-
-
-def _answers(step: TrainingStep) -> list[Tensor]:
-    """Return the output of a pass, or in training the loss and all gradients, the largest of which counts for each."""
-    model = step.model
-    with torch.random.fork_rng(), _kept_buffers(model):
-        torch.manual_seed(0)
-        if step.loss is None:
-            with torch.no_grad(), step.around():
-                return [model(*step.inputs).double()]
-        bare = TrainingStep(model, step.inputs, step.loss, around=step.around)
-        gradients: list[Tensor] = []
-        bare.run(
-            Attribution({}),
-            after_backward=lambda: gradients.extend(
-                p.grad.double().flatten() for p in step.parameters if p.grad is not None
-            ),
-        )
-        return [torch.cat(gradients)] if gradients else []
-
-
-@contextlib.contextmanager
-def _kept_buffers(model: nn.Module) -> Iterator[None]:
-    """Put buffers back that a forward changes."""
-    before = [(one, one.clone()) for one in model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for one, kept in before:
-                one.copy_(kept)
-
-
-def _in_turns(step: TrainingStep, variants: Sequence[Fused], rounds: int) -> list[list[float]]:
-    """Return milliseconds of the plain model and of each variant, a turn each in every round, in changing order."""
-    times: list[list[float]] = [[] for _ in range(len(variants) + 1)]
-    order = list(range(_PLAIN, len(variants)))
-    began = time.monotonic()
-    for turn in range(rounds):
-        for at in order:
-            if at != _PLAIN:
-                variants[at].on()
-            try:
-                _run_ms(step)
-                times[at + 1].append(_run_ms(step))
-            finally:
-                if at != _PLAIN:
-                    variants[at].off()
-        order = order[1:] + order[:1]
-        if turn + 1 >= FEWEST_ROUNDS and time.monotonic() - began > MOST_SECONDS:
-            break
-    return times
-
-
-def _run_ms(step: TrainingStep) -> float:
-    device = device_of(step.model)
-    synchronize(device)
-    started = time.perf_counter()
-    step.run(Attribution({}))
-    synchronize(device)
-    return 1e3 * (time.perf_counter() - started)
-
-
-def _ratio(mine: Sequence[float], plain: Sequence[float]) -> Median:
-    return median([one / other for one, other in zip(mine, plain, strict=True)])
-
-
-def _work(step: TrainingStep, fused: Fused) -> Work:
-    """Count one step's operators and bytes, with a fusion on."""
-    fused.on()
-    try:
-        step.run(Attribution({}))
-        stream = record(step, "measured")
-    finally:
-        fused.off()
-    moved = stream.numbers("bytes_read").sum() + stream.numbers("bytes_written").sum()
-    return Work(stream.ops.num_rows, int(moved), stream.peak_bytes)
-
-
-class _Others:
-    """How many cores other processes use from now on."""
-
-    def __init__(self) -> None:
-        self.began = self._now()
-
-    def cores(self) -> float:
-        wall, all_, mine = (now - then for now, then in zip(self._now(), self.began, strict=True))
-        return round(max(0.0, all_ - mine) / wall, 3) if wall > 0.05 else 0.0
-
-    @staticmethod
-    def _now() -> tuple[float, float, float]:
-        times = psutil.cpu_times()
-        idle = times.idle + getattr(times, "iowait", 0.0)
-        own = os.times()
-        return time.monotonic(), sum(times[:8]) - idle, own.user + own.system

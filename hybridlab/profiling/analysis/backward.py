@@ -30,14 +30,11 @@ def backward_sources(tree: HostTree) -> tuple[Ints, Ints]:
 
 def _by_arrows(tree: HostTree, evaluation: Ints, source: Ints) -> None:
     links = tree.trace.links
-    columns = (links.forward_thread, links.forward_us, links.backward_thread, links.backward_us)
-    for thread, moment, other, later in zip(*(c.tolist() for c in columns), strict=True):
-        node = tree.innermost_at(other, later)
-        if node == ROOT or evaluation[node] == ROOT:
-            continue
-        begin = tree.innermost_at(thread, moment)
-        if begin != ROOT:
-            source[evaluation[node]] = begin
+    ends = tree.innermost_at(links.backward_thread, links.backward_us)
+    begins = tree.innermost_at(links.forward_thread, links.forward_us)
+    nodes = np.where(ends == ROOT, ROOT, evaluation[ends])
+    both = (nodes != ROOT) & (begins != ROOT)
+    source[nodes[both]] = begins[both]
 
 
 def _by_sequence(tree: HostTree, nodes: Ints, source: Ints) -> None:

@@ -63,15 +63,21 @@ class HostTree:
         """Return, for each event, the innermost marked one that encloses it (or is it), or -1."""
         return nearest(self.parent, marked, own)
 
-    def innermost_at(self, thread: int, moment_us: float) -> int:
-        """Return the innermost event that runs on a thread at a moment, or -1."""
-        begin, end = self._slices.get(thread, (0, 0))
-        at = begin + int(np.searchsorted(self.start_us[begin:end], moment_us, side="right")) - 1
-        if at < begin:
-            return ROOT
-        while at != ROOT and self.end_us[at] < moment_us:
-            at = int(self.parent[at])
-        return at
+    def innermost_at(self, threads: Ints, moments_us: Floats) -> Ints:
+        """Return the innermost event that runs on each thread at each moment, or -1."""
+        found = np.full(len(threads), ROOT, dtype=np.int64)
+        for thread in np.unique(threads).tolist():
+            begin, end = self._slices.get(thread, (0, 0))
+            asked = np.flatnonzero(threads == thread)
+            starts = self.start_us[begin:end]
+            at = begin + np.searchsorted(starts, moments_us[asked], side="right") - 1
+            found[asked] = np.where(at < begin, ROOT, at)
+        late = np.flatnonzero(found != ROOT)
+        while len(late):
+            late = late[self.end_us[found[late]] < moments_us[late]]
+            found[late] = self.parent[found[late]]
+            late = late[found[late] != ROOT]
+        return found
 
     @cached_property
     def _slices(self) -> dict[int, tuple[int, int]]:

@@ -28,12 +28,16 @@ def launches(tree: HostTree) -> Launches:
     events = tree.trace.events
     rows = events.of(*DEVICE)
     calls = np.flatnonzero((tree.kind == Kind.RUNTIME) & (events.correlation[tree.rows] > 0))
-    call = np.full(len(rows), ROOT, dtype=np.int64)
-    if len(calls) and len(rows):
-        ids = events.correlation[tree.rows[calls]]
-        order = np.argsort(ids, kind="stable")
-        ids = ids[order]
-        wanted = events.correlation[rows]
-        at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-        call = np.where(ids[at] == wanted, calls[order][at], ROOT)
+    at = places_of(events.correlation[rows], events.correlation[tree.rows[calls]])
+    call = np.where(at == ROOT, ROOT, np.append(calls, ROOT)[at])
     return Launches(rows, call)
+
+
+def places_of(wanted: Ints, ids: Ints) -> Ints:
+    """Return where each wanted id stands among ``ids``, the first place where it stands in several, or -1."""
+    if not len(ids) or not len(wanted):
+        return np.full(len(wanted), ROOT, dtype=np.int64)
+    order = np.argsort(ids, kind="stable")
+    ranked = ids[order]
+    at = np.minimum(np.searchsorted(ranked, wanted), len(ids) - 1)
+    return np.where(ranked[at] == wanted, order[at], ROOT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from operator import attrgetter
 from typing import Any
 
@@ -16,7 +17,6 @@ from hybridlab.profiling.reading.events import (
     NOTHING,
     Args,
     CollectiveArgs,
-    CollectiveEvent,
     CounterEvent,
     Event,
 )
@@ -36,6 +36,8 @@ from hybridlab.profiling.reading.trace import (
 _LARGEST = 2**31 - 1
 _ARROWS = ("fwdbwd", "forward_backward")
 _NO_ARGS = Args()
+_CATEGORY, _NAME, _THREAD = attrgetter("cat"), attrgetter("name"), attrgetter("pid", "tid")
+_START, _DURATION = attrgetter("ts"), attrgetter("dur")
 
 
 class _Numbers(dict[Any, int]):
@@ -96,9 +98,10 @@ class Columns:
             points = [event for event in batch if event.ph != "X"]
             complete += self._closed(points)
             self._add_points(points)
-        untimed = len(complete)
-        complete = [e for e in complete if e.ts is not None and e.dur is not None]
-        self.odd["untimed"] += untimed - len(complete)
+        if None in map(_START, complete) or None in map(_DURATION, complete):
+            untimed = len(complete)
+            complete = [e for e in complete if e.ts is not None and e.dur is not None]
+            self.odd["untimed"] += untimed - len(complete)
         if complete:
             self._add_sizes(complete)
             self.complete += len(complete)
@@ -124,7 +127,7 @@ class Columns:
 
     def _add_sizes(self, batch: Sequence[Event]) -> None:
         """Take in what events tell of operations between processes, and what was counted."""
-        if not any(isinstance(event, CollectiveEvent | CounterEvent) for event in batch):
+        if set(map(type, batch)) == {Event}:
             return
         for at, event in enumerate(batch, self.complete):
             if isinstance(event, CounterEvent):
@@ -133,55 +136,32 @@ class Columns:
                 self._sized.append((at, event.args))
 
     def _add_complete(self, batch: list[Event]) -> None:
-        numbers, put, count = self.names, self._put, len(batch)
-        category = [self.categories[e.cat] for e in batch]
+        put, count = self._put, len(batch)
+        category = list(map(self.categories.__getitem__, map(_CATEGORY, batch)))
         kind_of = [_kind(name) for name in self.categories]
-        kinds = [kind_of[c] for c in category]
-        put("name", [numbers[e.name] for e in batch], np.int32)
+        put("name", list(map(self.names.__getitem__, map(_NAME, batch))), np.int32)
         put("category", category, np.int32)
-        put("kind", kinds, np.int8)
-        put("thread", [self.threads[e.pid, e.tid] for e in batch], np.int32)
-        put("ts", [e.ts for e in batch], np.float64)
-        put("dur", [e.dur for e in batch], np.float64)
-        rows: dict[str, list[int]] = {"device": [], "launch": [], "operator": [], "python": []}
-        group = [_GROUP[kind] for kind in kinds]
-        for row, which in enumerate(group):
-            if which:
-                rows[which].append(row)
-        args = [e.args or _NO_ARGS for e in batch]
-        device, launch = rows["device"], rows["device"] + rows["launch"]
-        outer = rows["operator"] + launch
-        self._sparse("correlation", args, launch, np.int64, count)
-        self._sparse("external", args, outer, np.int64, count, _external)
-        self._sparse("stream", args, device, np.int32, count)
-        self._sparse("device", args, device, np.int32, count)
-        self._sparse("bytes", args, device, np.int64, count)
-        self._sparse("blocks_per_sm", args, device, np.float64, count)
-        self._sparse("occupancy", args, device, np.float64, count)
-        self._sparse("sequence", args, rows["operator"], np.int64, count)
-        self._sparse("forward_thread", args, rows["operator"], np.int64, count)
-        self._sparse("python_id", args, rows["python"], np.int32, count)
-        self._sparse("python_parent", args, rows["python"], np.int32, count)
-        self._sparse("module", args, rows["python"], np.int32, count)
+        put("kind", list(map(kind_of.__getitem__, category)), np.int8)
+        put("thread", list(map(self.threads.__getitem__, map(_THREAD, batch))), np.int32)
+        put("ts", list(map(_START, batch)), np.float64)
+        put("dur", list(map(_DURATION, batch)), np.float64)
+        sparse = {
+            name: np.full(count, np.nan if dtype is np.float64 else NOTHING, dtype=dtype)
+            for name, dtype in _SPARSE.items()
+        }
+        groups = [_GROUP[kind] for kind in kind_of]
+        for group, names in _COLUMNS.items():
+            of_group = np.array([one == group for one in groups])[category]
+            rows = np.flatnonzero(of_group)
+            if len(rows):
+                args = [event.args or _NO_ARGS for event in compress(batch, of_group)]
+                for name in names:
+                    sparse[name][rows] = _values(name, args)
+        for name, column in sparse.items():
+            self._parts.setdefault(name, []).append(column)
 
     def _put(self, name: str, values: list[Any], dtype: type[np.generic]) -> None:
         self._parts.setdefault(name, []).append(_array(values, dtype))
-
-    def _sparse(
-        self,
-        name: str,
-        args: list[Args],
-        rows: list[int],
-        dtype: type[np.generic],
-        count: int,
-        read: Any = None,
-    ) -> None:
-        """Put a column that only some rows have."""
-        column = np.full(count, np.nan if dtype is np.float64 else NOTHING, dtype=dtype)
-        if rows:
-            read = read or attrgetter(name)
-            column[rows] = _array([read(args[row]) for row in rows], dtype)
-        self._parts.setdefault(name, []).append(column)
 
     def _add_points(self, batch: list[Event]) -> None:
         memory = []
@@ -328,8 +308,41 @@ _GROUP |= {Kind.RUNTIME: "launch", Kind.PYTHON: "python"}
 _GROUP |= {Kind.OPERATOR: "operator", Kind.ANNOTATION: "operator"}
 
 
-def _external(args: Args) -> int | None:
-    return args.external_id if args.external_id != NOTHING else args.external_id_2021
+_SPARSE: dict[str, type[np.generic]] = {
+    "correlation": np.int64,
+    "external": np.int64,
+    "stream": np.int32,
+    "device": np.int32,
+    "bytes": np.int64,
+    "blocks_per_sm": np.float64,
+    "occupancy": np.float64,
+    "sequence": np.int64,
+    "forward_thread": np.int64,
+    "python_id": np.int32,
+    "python_parent": np.int32,
+    "module": np.int32,
+}
+"""Columns that only some rows have."""
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    "device": (
+        *("correlation", "external", "stream", "device", "bytes"),
+        *("blocks_per_sm", "occupancy"),
+    ),
+    "launch": ("correlation", "external"),
+    "operator": ("external", "sequence", "forward_thread"),
+    "python": ("python_id", "python_parent", "module"),
+}
+
+
+def _values(name: str, args: list[Args]) -> NDArray[Any]:
+    """Return what events tell of a column; before 2022 the key of ``external`` was written in small letters."""
+    if name != "external":
+        return _array(list(map(attrgetter(name), args)), _SPARSE[name])
+    values = _array([one.external_id for one in args], np.int64)
+    if (values == NOTHING).any():
+        old = _array([one.external_id_2021 for one in args], np.int64)
+        values = np.where(values == NOTHING, old, values)
+    return values
 
 
 def _array(values: list[Any], dtype: type[np.generic]) -> NDArray[Any]:

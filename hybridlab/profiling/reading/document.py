@@ -102,7 +102,7 @@ class Document:
     def _some(self, decode: Callable[[bytes], Sequence[T]]) -> tuple[Sequence[T], int, bool]:
         """Return the events up to a cut, the bytes they took, and whether the list ended among them."""
         for cut, resume in _cuts(self._buffer, self.rows):
-            piece = b"[" + self._buffer[:cut] + b"]"
+            piece = b"".join((b"[", memoryview(self._buffer)[:cut], b"]"))
             batch, used = self._decode(decode, piece)
             if used is not None:
                 return batch, used - 1, True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, TypeGuard
 
 import msgspec
@@ -81,7 +82,8 @@ class CounterEvent(Event, frozen=True, gc=False):
 
 
 COUNTER_CATEGORY = "cuda_profiler_range"
-_SIZED, _COUNTED = b'"Collective name"', COUNTER_CATEGORY.encode()
+_SIZED = b'"Collective name"'
+_CATEGORY = attrgetter("cat")
 _STRICT = msgspec.json.Decoder(list[Event])
 _WITH_SIZES = msgspec.json.Decoder(list[CollectiveEvent])
 _ANY = msgspec.json.Decoder(list[Any])
@@ -115,7 +117,8 @@ def decode(text: bytes) -> Sequence[Event]:
         found = [_lenient(entry) for entry in _ANY.decode(text)]
     except UnicodeDecodeError:
         return decode(text.decode("utf-8", _ONE_EACH).encode())
-    return _with_counters(text, found) if _COUNTED in text else found
+    counted = COUNTER_CATEGORY in set(map(_CATEGORY, found))
+    return _with_counters(text, found) if counted else found
 
 
 def _with_counters(text: bytes, events: Sequence[Event]) -> Sequence[Event]:

@@ -10,6 +10,7 @@ import streamlit as st
 from hybridlab.architecture.spec import INPUT, MAX_REPEAT, Node
 from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.design import actions
+from hybridlab.ui.design.about import about_button
 from hybridlab.ui.design.blocks import block_list
 from hybridlab.ui.design.look import Look
 from hybridlab.ui.design.problems import rows, take
@@ -97,6 +98,7 @@ def _component(path: str, node: Node) -> None:
     _choose(path, node.use, alike)
     paper = f" [Paper]({entry['paper']})" if str(entry["paper"]).startswith("https://") else ""
     st.caption(f"{shell.escaped(entry['summary'])} Cost in length: {entry['cost']}.{paper}")
+    about_button(str(node.use), f"about.{path}")
     given = fields(entry["params_schema"])
     unknown = [key for key in node.params if key not in {item.name for item in given}]
     forms.parameters(

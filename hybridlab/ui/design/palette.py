@@ -12,6 +12,7 @@ import streamlit as st
 from hybridlab.architecture import library
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.design import actions
+from hybridlab.ui.design.about import about_button
 
 _TITLES = {
     "token_mixer": "Token mixers",
@@ -72,6 +73,7 @@ def palette() -> None:
             args=(_ALL, not everything),
             help="Those that most presets use stand first.",
         )
+    about_button(str((found or entries)[0]["name"]), "palette.about", "Look components up")
 
 
 @functools.cache

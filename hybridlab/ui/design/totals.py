@@ -50,7 +50,7 @@ def _choice() -> None:
         names,
         index=names.index(chosen.task) if chosen.task in entries else 0,
         key=key_showing("shapes.task", chosen.task),
-        format_func=lambda name: _described(entries.get(name), name),
+        format_func=lambda name: _described(entries.get(name), name, _params(chosen, name)),
         help="The task supplies input and head where the design has none, and the length of a sample.",
         on_change=_changed,
     )
@@ -66,17 +66,26 @@ def _choice() -> None:
     )
 
 
-def _described(entry: Mapping[str, Any] | None, name: str) -> str:
-    return f"{entry['title']}, length {entry['length']:,}" if entry else name
+def _described(entry: Mapping[str, Any] | None, name: str, params: Mapping[str, Any]) -> str:
+    if entry is None:
+        return name
+    if params and "length" not in params:
+        return f"{entry['title']}, with settings of its own"
+    return f"{entry['title']}, length {params.get('length', entry['length']):,}"
+
+
+def _params(chosen: predictions.Shapes, name: str | None) -> Mapping[str, Any]:
+    """Return the parameters that a task is looked at with, where it is the one that is chosen."""
+    return dict(chosen.task_params) if name == chosen.task else {}
 
 
 def _changed() -> None:
     task, batch = (st.session_state[held_key(name)] for name in ("shapes.task", "shapes.batch"))
     known = any(entry["name"] == task for entry in predictions.tasks())
     if known and isinstance(batch, int) and 1 <= batch <= 65_536:
-        state.set_shapes(
-            dataclasses.replace(state.shapes(), task=task, task_params=(), batch=batch)
-        )
+        before = state.shapes()
+        params = before.task_params if task == before.task else ()
+        state.set_shapes(dataclasses.replace(before, task=task, task_params=params, batch=batch))
 
 
 def ready() -> bool:

@@ -23,6 +23,7 @@ _COLOURS = {
     "": style.OTHER_COLOUR,
     "line": style.NEUTRAL,
     "measured": style.SOURCE_COLOURS["measured"],
+    "away": style.SERIES_COLOURS[4],
 }
 MOST_BOXES = 300
 """More boxes than this are no longer a picture."""

@@ -74,7 +74,7 @@ function boxes(layer, data, choose) {
     if (box.path === data.selected) g.classList.add("selected");
     const mark = data.marks[box.mark];
     if (mark) g.style.setProperty("--mark", mark.colour);
-    make("rect", { x: box.left, y: box.top, width: box.width, height: box.height, rx: 8, fill: group ? "currentColor" : box.tint != null ? data.colours.measured : colour, "fill-opacity": group ? 0.035 : box.tint != null ? 0.04 + 0.5 * box.tint : box.supplied ? 0.07 : 0.2, stroke: group ? "" : colour, "stroke-width": 1.5 }, g);
+    make("rect", { x: box.left, y: box.top, width: box.width, height: box.height, rx: 8, fill: group ? "currentColor" : box.tint != null ? data.colours[box.hue] : colour, "fill-opacity": group ? 0.035 : box.tint != null ? 0.04 + 0.5 * box.tint : box.supplied ? 0.07 : 0.2, stroke: group ? "" : colour, "stroke-width": 1.5 }, g);
     const middle = box.left + box.width / 2, flag = state ? "⚠ " : "";
     if (group) words(g, middle, box.top + 14, flag + box.title, box.width - 24, { class: "title" });
     else {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hybridlab.runs.record import Run, RunState
 from hybridlab.ui import shell
-from hybridlab.ui.memory.kind import FUSE, KIND
+from hybridlab.ui.memory.kind import BESIDE, KIND
 from hybridlab.ui.memory.work import Work, of_run
 from hybridlab.ui.runs import opened
 from hybridlab.ui.runs.head import Words
@@ -24,11 +24,11 @@ _WORDS = Words(
 
 def opened_run(run_id: str) -> Work | None:
     """Show where the measurement of an address stands; return what it is of, or None where there is none."""
-    run = opened.opened(run_id, (KIND, FUSE), _WORDS, "Plan something")
+    run = opened.opened(run_id, (KIND, *BESIDE), _WORDS, "Plan something")
     if run is None:
         return None
     if run.state.active:
-        if run.kind == KIND:  # what fuses is followed in its own section
+        if run.kind == KIND:  # the others are followed in sections of their own
             opened.under_way(run, _told)
     elif run.state is not RunState.DONE:
         opened.in_vain(run, "measurement")

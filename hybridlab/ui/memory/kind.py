@@ -1,4 +1,4 @@
-"""How measurements of plans, and of fusion, are known among runs."""
+"""How measurements of plans, of fusion, of tuning and of compiled steps are known among runs."""
 
 KIND = "plan"
 FILE = "plan.json"
@@ -6,3 +6,11 @@ FILE = "plan.json"
 FUSE = "fuse"
 FUSED_FILE = "fusion.json"
 """What a run of kind ``fuse`` leaves in its folder: what fused, what did not and why."""
+TUNE = "tune"
+TUNED_FILE = "tuning.json"
+"""What a run of kind ``tune`` leaves in its folder: what is faster in another way, what was tried."""
+COMPILE = "compile"
+COMPILED_FILE = "compiled.json"
+"""What a run of kind ``compile`` leaves in its folder: the step under PyTorch's own budget, compiled."""
+BESIDE = (FUSE, TUNE, COMPILE)
+"""Measurements beside those of plans; each has a section of its own on the page."""

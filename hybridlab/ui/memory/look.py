@@ -13,11 +13,14 @@ from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.again import page_again
 from hybridlab.ui.memory.budget import budget, take
 from hybridlab.ui.memory.caches import caches_section
+from hybridlab.ui.memory.compiled import compiled_points, compiled_section
 from hybridlab.ui.memory.fit import fit_section
 from hybridlab.ui.memory.fusion import fusion_section
 from hybridlab.ui.memory.measured import Measured, last_measured, measured_plans
+from hybridlab.ui.memory.offload import offload_choice, offload_of
 from hybridlab.ui.memory.plan import plan_section
 from hybridlab.ui.memory.timeline import timeline_section
+from hybridlab.ui.memory.tuning import tuning_section
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import figure, widget_key
 from hybridlab.ui.worker_pool import Answer
@@ -46,7 +49,9 @@ def look(work: Work) -> None:
 
 def _asked(work: Work, after: str, wait_s: float) -> Answer | None:
     owner = f"{state.session_name()}.memory"
-    return predictions.trade_off(work.text, work.settings, after, owner, wait_s)
+    return predictions.trade_off(
+        work.text, work.settings, after, owner, wait_s, offload=offload_of(work)
+    )
 
 
 def _wait(work: Work, after: str) -> None:
@@ -73,8 +78,11 @@ def _drawn(work: Work, found: TradeOff, after: str) -> None:
     with right:
         timeline_section(work, found, plan, after, budget_bytes)
     plan_section(work, plan, found)
+    offload_choice(work, found)
     fit_section(work)
+    compiled_section(work)
     fusion_section(work)
+    tuning_section(work)
     caches_section(work)
 
 
@@ -100,7 +108,8 @@ def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured], under_w
         delta_color="off",
         delta_arrow="off",
         border=True,
-        help="The fastest plan within the budget; gradients stay the same, bit for bit.",
+        help="The fastest plan within the budget; gradients "
+        + ("stay the same, bit for bit." if plan.exact else "change a little: bfloat16 is lossy."),
     )
     mine = next((one for one in measured if _does(one.plan) == _does(plan)), None)
     if mine is None:
@@ -166,7 +175,9 @@ def _curve(
         one.plan.model_copy(update={"recompute": (), "offload": (), "measured": one.plain})
         for one in measured[:1]
     ]
-    info = trade_off_info(found, plan, budget_bytes, [*(one.plan for one in measured), *plain])
+    info = trade_off_info(
+        found, plan, budget_bytes, [*(one.plan for one in measured), *plain], compiled_points(work)
+    )
     key = widget_key(work.opened, _CURVE)
 
     def clicked() -> None:

@@ -42,7 +42,8 @@ def plan_section(work: Work, plan: Plan, found: TradeOff) -> None:
             icon=":material/model_training:",
             key=f"{work.key}.train",
             disabled=not plan.does_something,
-            help="Puts the plan into the training's settings. What is learnt stays the same, bit for bit.",
+            help="Puts the plan into the training's settings. What is learnt "
+            + ("stays the same, bit for bit." if plan.exact else "changes a little."),
         ):
             train_with(work, plan)
         _downloads(work, plan)

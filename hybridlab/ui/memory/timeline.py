@@ -10,6 +10,7 @@ from hybridlab.planning.record import Plan
 from hybridlab.planning.trade_off import TradeOff
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.again import page_again
+from hybridlab.ui.memory.offload import offload_of
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import figure
 from hybridlab.ui.worker_pool import Answer
@@ -78,7 +79,9 @@ def _asked(work: Work, after: str, plan: Plan, whose: str, wait_s: float) -> Ans
     """Ask for the step of a plan; what it is for beside its runs makes no other question."""
     asked = plan.model_copy(update={"budget": None, "measured": None}).as_dict()
     owner = f"{state.session_name()}.memory.{whose}"
-    return predictions.plan_timeline(work.text, work.settings, after, asked, owner, wait_s)
+    return predictions.plan_timeline(
+        work.text, work.settings, after, asked, owner, wait_s, offload=offload_of(work)
+    )
 
 
 def _wait(work: Work, after: str, plan: Plan, whose: str) -> None:

@@ -1,4 +1,4 @@
-"""From a plan or a fusion to the form of a new training that has it in its settings."""
+"""From a plan, a fusion or a tuning to the form of a new training that has them in its settings."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def train_with(work: Work, plan: Plan) -> None:
     _train(work, {"plan": plan.as_dict()}, plan.batch)
 
 
-def train_fused(work: Work, fusion: Mapping[str, Any]) -> None:
-    """Open the form of a new training on this design and task, the fusion in its settings; nothing is started."""
-    _train(work, {"fusion": dict(fusion)}, int(work.settings["batch"]) if work.run else 0)
+def train_with_choice(work: Work, name: str, chosen: Mapping[str, Any]) -> None:
+    """Open the form of a new training on this design and task, what was chosen in its settings; nothing is started."""
+    _train(work, {name: dict(chosen)}, int(work.settings["batch"]) if work.run else 0)
 
 
 def _train(work: Work, more: Mapping[str, Any], batch: int) -> None:

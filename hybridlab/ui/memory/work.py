@@ -14,10 +14,12 @@ from hybridlab.planning.record import Plan
 from hybridlab.runs.record import Run
 from hybridlab.ui import predictions, state
 from hybridlab.ui.memory import measured
-from hybridlab.ui.memory.kind import FUSE
+from hybridlab.ui.memory.kind import BESIDE
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.ui.profile.start import step_settings
 from hybridlab.ui.train import setup
+
+_MEASURED = ("plan", "fusion", "tuning")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ def design_form() -> Work | None:
         task = setup.task_choice()
     with right:
         settings = step_settings(task, "memory")
+        if left_out := [name for name in ("plan", "fusion") if settings.get(name)]:
+            both = " and ".join(left_out)
+            st.caption(
+                f"The settings of a training here have a {both}; everything below is of the step without {both}."
+            )
     if not text:
         return None
     return Work(text, preset, task, without_plan(settings))
@@ -81,7 +88,7 @@ def of_run(run: Run) -> Work:
         )
     preset = run.spec.get("preset")
     text = str(run.spec.get("architecture", ""))
-    if run.kind == FUSE:
+    if run.kind in BESIDE:
         return Work(text, str(preset) if preset else None, task, without_plan(settings), run)
     known = measured.read(run.id)
     plan = Plan.read(run.spec.get("plan") or {}) if known is None else known.plan
@@ -89,5 +96,5 @@ def of_run(run: Run) -> Work:
 
 
 def without_plan(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without a plan or a fusion that they have already: it is the step as it is that is looked at."""
-    return {name: value for name, value in settings.items() if name not in ("plan", "fusion")}
+    """Return settings without what was measured of a step before: it is the step as designed that is looked at."""
+    return {name: value for name, value in settings.items() if name not in _MEASURED}

@@ -1,10 +1,11 @@
-"""Which component is looked at, in every view of a profile, and the ways to the designer and to the Memory page."""
+"""Which component is looked at, in every view of a profile, and the ways to the pages that act on it."""
 
 from __future__ import annotations
 
 import re
 
 from hybridlab.ui import shell, state
+from hybridlab.ui.arrive import SECTION
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.ui.profile.overview import CHOSEN
 from hybridlab.ui.train.source import choose as choose_source
@@ -40,8 +41,16 @@ def design(opened: Opened, component: str) -> None:
     shell.go(shell.DESIGN)
 
 
-def plan(opened: Opened) -> None:
-    """Open the Memory page on the step that was profiled: its design, task and batch."""
+def act(opened: Opened, page: str) -> None:
+    """Open a page that acts on the step that was profiled, with its design, task and batch.
+
+    ``page`` is a name in ``_PAGES``; behind a slash stands the section at which it opens.
+    """
     settings = dict(opened.figures.get("training") or {})
     choose_source(opened.architecture, None, f"profile {opened.name}", settings)
-    shell.go(shell.MEMORY)
+    name, _, section = page.partition("/")
+    shell.go(_PAGES[name], **({SECTION: section} if section else {}))
+
+
+_PAGES = {"memory": shell.MEMORY, "train": shell.TRAIN, "profile": shell.PROFILE}
+"""Pages that take up a step, by their names in findings."""

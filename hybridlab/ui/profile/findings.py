@@ -19,8 +19,36 @@ _SIGNS = {
     "hint": (":material/lightbulb:", "blue", "hint"),
     "note": (":material/info:", "gray", "about the measurement"),
 }
-_DESIGN, _PLAN = "design", "memory"
-"""Pages that act on findings, by their names in the table."""
+_DESIGN, _PLAN, _TRAIN, _AGAIN = "design", "memory", "train", "profile"
+"""Pages that act on findings, by their names in the table; a section of one stands behind a slash."""
+_ACTS: Mapping[str, tuple[str, str, str]] = {
+    _PLAN: (
+        "Plan it on Memory",
+        ":material/savings:",
+        "This step on the Memory page: what less memory costs in time, and the plan for a budget.",
+    ),
+    f"{_PLAN}/fusion": (
+        "See what fuses",
+        ":material/merge:",
+        "This step on the Memory page, at what can be fused: measured, and kept where it is faster.",
+    ),
+    f"{_PLAN}/tuning": (
+        "Try layouts",
+        ":material/swap_horiz:",
+        "This step on the Memory page, where other layouts of the same work are measured.",
+    ),
+    _TRAIN: (
+        "Set up its training",
+        ":material/model_training:",
+        "The Train page with this design, task and batch, where the batch is set.",
+    ),
+    _AGAIN: (
+        "Profile it again",
+        ":material/monitoring:",
+        "The Profile page with this design, task and batch.",
+    ),
+}
+"""What the button to each page says, its icon and what it helps with."""
 _VIEWS = {
     "overview": "overview",
     "roofline": "roofline",
@@ -76,16 +104,15 @@ def _one(opened: Opened, place: int, row: Mapping[Hashable, Any]) -> None:
                     args=(opened, "overview", known[:1]),
                     help=", ".join(map(shell.escaped, components[:8])),
                 )
-            if row["page"] == _PLAN and st.button(
-                "Plan it on Memory",
-                icon=":material/savings:",
-                key=f"{opened.key}.finding.{place}.memory",
-                help="This step on the Memory page: what less memory costs in time, and the plan for a budget.",
-            ):
-                chosen.plan(opened)
+            page = str(row["page"])
+            if page in _ACTS:
+                label, icon, said = _ACTS[page]
+                key = f"{opened.key}.finding.{place}.{page.partition('/')[0]}"
+                if st.button(label, icon=icon, key=key, help=said):
+                    chosen.act(opened, page)
             if (
                 known
-                and row["page"] in (_DESIGN, _PLAN)
+                and page.partition("/")[0] in (_DESIGN, _PLAN)
                 and st.button(
                     "Open in Design",
                     icon=":material/edit:",

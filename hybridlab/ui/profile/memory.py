@@ -35,6 +35,11 @@ _PICTURES = {
 }
 
 
+_RASTERS = {"component": "raster", "storage": "storage_raster"}
+"""Tables of the report by what has a row; profiles made before storages were shown have the first alone."""
+_MOST_STORAGES = (40, 80, 160)
+
+
 def memory(opened: Opened) -> None:
     """Show one picture of memory at a time."""
     if opened.table("live").empty:
@@ -84,10 +89,21 @@ def _live(opened: Opened) -> None:
 
 
 def _raster(opened: Opened) -> None:
-    table = opened.table("raster")
+    tables = {title: name for title, name in _RASTERS.items() if not opened.table(name).empty} or {
+        "component": "raster"
+    }
     kinds: list[Access] = list(ACCESSES)
     units = {"operator": "operators", "us": "time"}
-    with st.container(horizontal=True):
+    most = None
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        by = st.segmented_control(
+            "A row for each",
+            list(tables),
+            default="component",
+            required=True,
+            key=f"{opened.key}.raster.by",
+        )
+        table = opened.table(tables[str(by)])
         access = st.segmented_control(
             "Accesses",
             kinds,
@@ -104,11 +120,25 @@ def _raster(opened: Opened) -> None:
             format_func=lambda name: units[name],
             key=f"{opened.key}.raster.unit",
         )
-    info = raster_info(table, access, "us" if unit == "us" else "operator")
-    figure(opened, "raster", "Who reads and writes when", raster_plot(info), table)
+        if by == "storage":
+            most = st.segmented_control(
+                "With the most bytes",
+                _MOST_STORAGES,
+                default=_MOST_STORAGES[0],
+                required=True,
+                key=f"{opened.key}.raster.most",
+            )
+    info = raster_info(table, access, "us" if unit == "us" else "operator", most)
+    figure(opened, tables[str(by)], f"When each {by} is read and written", raster_plot(info), table)
     st.caption(
         "An access is strided where its elements do not lie one after the other in memory, row by row: transposed, "
         "sliced or expanded. Along the time, an access stands where its operator begins."
+        + (
+            " A storage is one piece of memory, called by who made it, with which operator, in which shape, and what "
+            "it is for; weights, optimiser state and the batch by their names."
+            if by == "storage"
+            else ""
+        )
     )
 
 

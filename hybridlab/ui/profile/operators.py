@@ -6,7 +6,7 @@ import streamlit as st
 
 from hybridlab.ui.profile.figure import show_table
 from hybridlab.ui.profile.opened import Opened
-from hybridlab.views.profile_operators import BY, By, operators_table
+from hybridlab.views.profile_operators import BY, By, kernels_table, operators_table
 
 _SPARED = {
     "fusable": (
@@ -25,6 +25,7 @@ def operators(opened: Opened) -> None:
         st.info("This profile has no table of operators.", icon=":material/info:")
         return
     st.fragment(_operators)(opened)
+    st.fragment(_kernels)(opened)
     st.markdown("**What could be spared** (from the measured accesses)")
     tabs = st.tabs([title for title, _ in _SPARED.values()])
     for tab, (name, (title, said)) in zip(tabs, _SPARED.items(), strict=True):
@@ -76,6 +77,7 @@ def _operators(opened: Opened) -> None:
         columns={
             "operator": st.column_config.TextColumn(width="large"),
             "ms, measured": st.column_config.NumberColumn(format="%.3f"),
+            "ms on the device, measured": st.column_config.NumberColumn(format="%.3f"),
             "µs each": st.column_config.NumberColumn(format="%.1f"),
             "share (%)": st.column_config.NumberColumn(format="%.1f"),
             "FLOPs a byte": st.column_config.NumberColumn(format="%.3g"),
@@ -86,3 +88,35 @@ def _operators(opened: Opened) -> None:
         },
     )
     st.caption("Click a heading to sort. Times are medians over the profiled steps.")
+
+
+def _kernels(opened: Opened) -> None:
+    """Show what operators started on a device, and how much of its time that is."""
+    held = opened.figures.get("kernels_joined")
+    if held is None:
+        return
+    st.markdown("**Kernels on the device**, by the operator that started them")
+    words = st.text_input(
+        "Find a kernel",
+        key=f"{opened.key}.kernels.find",
+        placeholder="Find a kernel, an operator or a component",
+        icon=":material/search:",
+        max_chars=80,
+        width=360,
+    )
+    show_table(
+        opened,
+        "kernels",
+        kernels_table(opened.table("kernels"), words or ""),
+        title="Kernels of a step",
+        height=360,
+        columns={
+            "kernel": st.column_config.TextColumn(width="large"),
+            "ms on the device, measured": st.column_config.NumberColumn(format="%.4f"),
+            "share (%)": st.column_config.NumberColumn(format="%.1f"),
+        },
+    )
+    st.caption(
+        f"{100 * float(held):.1f} % of the device's time belongs to an operator of the step; the rest was started by "
+        "what stands in no operator, and is in the profiler's trace alone. Times are medians over the profiled steps."
+    )

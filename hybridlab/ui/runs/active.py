@@ -8,7 +8,7 @@ from hybridlab.runs.launcher import ensure_supervisor
 from hybridlab.runs.record import ACTIVE, Run
 from hybridlab.runs.store import open_store
 from hybridlab.ui import shell
-from hybridlab.ui.memory.kind import FUSE
+from hybridlab.ui.memory.kind import BESIDE
 from hybridlab.ui.memory.kind import KIND as PLAN
 from hybridlab.ui.profile.kind import KIND as PROFILE
 from hybridlab.ui.runs.states import badge
@@ -37,5 +37,5 @@ def line(run: Run) -> None:
 
 def open_run(run: Run) -> None:
     """Go to the page that shows a run of its kind."""
-    pages = {PROFILE: shell.PROFILE, PLAN: shell.MEMORY, FUSE: shell.MEMORY}
+    pages = {PROFILE: shell.PROFILE} | dict.fromkeys((PLAN, *BESIDE), shell.MEMORY)
     shell.go(pages.get(run.kind, shell.TRAIN), run=run.id)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from hybridlab.architecture.document import write_yaml
 from hybridlab.ui import predictions, shell, state
-from hybridlab.ui.search.marking import in_words, keys_of
+from hybridlab.ui.search.marking import follow, in_words, keys_of
 from hybridlab.ui.search.marks import node_marks, widths
 from hybridlab.ui.search.source import DESIGN, SOURCE, content_of_design
 from hybridlab.ui.search.space import size_line, wait_for_space
@@ -20,6 +20,7 @@ def in_search(design: state.Design, path: str | None) -> None:
     if architecture is None:
         st.caption("Once the text can be read, it can be marked what may vary.")
         return
+    follow(architecture, design.history)
     about = st.container()
     if path is None:
         widths(architecture, design.history)
@@ -27,7 +28,9 @@ def in_search(design: state.Design, path: str | None) -> None:
         for ids, words in marked.items():
             st.markdown(f"**{shell.escaped(ids)}** {shell.escaped(words)}")
         if not marked:
-            st.caption("Switch nodes on (their sliders, or M) to let them vary in a search.")
+            st.caption(
+                "Let nodes vary in a search by the switch in the head of each, which shows under the pointer, or by M."
+            )
     for at, ids, node in architecture.walk():
         if at == path:
             if keys_of(node):

@@ -19,6 +19,8 @@ from hybridlab.ui.labels import distinct
 from hybridlab.ui.search.chosen import take
 from hybridlab.views.search_axes import title_of, written
 
+SURE = 1.96
+"""Standard errors of a normal value's 95 % interval, to each side."""
 _MOST_STEPS = 200
 _TOLERANCE_PERCENT = 1.0
 
@@ -104,7 +106,7 @@ def _one_error(study: StudyState) -> None:
     if columns is None:
         return
     metric, price = columns
-    errors = _errors(study, metric)
+    errors = errors_of(study, metric)
     if errors is None:
         st.caption(
             "No design was tried twice, so nothing tells how much a value varies by chance: the one-standard-error "
@@ -133,7 +135,7 @@ def _one_error(study: StudyState) -> None:
     )
     best = int(study.small[:, metric].argmin())
     gap = study.small[:, metric] - study.small[best, metric]
-    alike = int((gap <= 1.96 * np.hypot(of_front, of_front[best])).sum()) - 1
+    alike = int((gap <= SURE * (of_front + of_front[best])).sum()) - 1
     if alike:
         st.caption(
             f"{alike} other point{'s' if alike > 1 else ''} of the front cannot be told from the best by "
@@ -142,7 +144,8 @@ def _one_error(study: StudyState) -> None:
 
 
 @functools.lru_cache(maxsize=8)  # a study that has not changed is the same object
-def _errors(study: StudyState, metric: int) -> tuple[Array, int] | None:
+def errors_of(study: StudyState, metric: int) -> tuple[Array, int] | None:
+    """Return the standard error of each ended trial by repeats of designs, and of how many; None without any."""
     designs = [study.rows[at].design for at in study.done]
     return standard_errors(designs, study.values[:, metric])
 

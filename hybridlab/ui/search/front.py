@@ -128,19 +128,18 @@ def _usual(names: Sequence[str]) -> list[str]:
 
 
 def _true(study: StudyState) -> tuple[tuple[float, ...], ...]:
-    """Return the true front of a closed form, once it has been worked out."""
+    """Return the true front of a closed form or of the trained table, once it has been worked out."""
     known = true_front(study)
     return tuple(map(tuple, known["front"])) if known else ()
 
 
 def true_front(study: StudyState) -> dict[str, Any] | None:
     """Return what is known of the true front; None for a search that has none, or while it is being worked out."""
-    if study.about.file.get("closed_form") is None:
+    if study.about.file.get("architecture") is not None:
         return None
+    keys = ("name", "closed_form", "trained_table", "objectives", "limits")
     file: dict[str, Any] = {
-        key: study.about.file[key]
-        for key in ("name", "closed_form", "limits")
-        if key in study.about.file
+        key: study.about.file[key] for key in keys if study.about.file.get(key) is not None
     }
     answer = predictions.true_front(file, _WAIT_S)
     if answer is None:

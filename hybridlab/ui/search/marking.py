@@ -9,11 +9,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from hybridlab.architecture.matching import match
 from hybridlab.architecture.spec import Architecture, Node
 from hybridlab.ui import predictions, state
 from hybridlab.ui.schema import Field, fields, shown
 
-COMPONENT, REPEAT = "use", "repeat"
+COMPONENT, REPEAT, ORDER = "use", "repeat", "order"
+_LABELS = {COMPONENT: "Component", REPEAT: "Repeats", ORDER: "Order"}
 _KINDS = ("integer", "number", "boolean", "choice")
 
 
@@ -23,9 +25,9 @@ def prefix_of(history: str) -> str:
 
 
 def keys_of(node: Node) -> dict[str, Field | None]:
-    """Return what may vary in a node: a repeat of a group, the component, and its parameters."""
+    """Return what may vary in a node: a group's repeat and order; else the component, and its parameters."""
     if node.is_group:
-        return {REPEAT: None}
+        return {REPEAT: None, **({ORDER: None} if len(node.nodes) > 1 else {})}
     entry = predictions.component(str(node.use))
     if entry is None:
         return {}
@@ -34,12 +36,30 @@ def keys_of(node: Node) -> dict[str, Field | None]:
     return known
 
 
+def follow(architecture: Architecture, history: str) -> None:
+    """Take marks along to nodes that have another path of ids than when the design was looked at last."""
+    prefix = prefix_of(history)
+    before = state.keep(f"{prefix}:seen", architecture)
+    if before is architecture:
+        return
+    state.put(f"{prefix}:seen", architecture)
+    if [ids for _, ids, _ in before.walk()] == [ids for _, ids, _ in architecture.walk()]:
+        return
+    come: dict[str, object] = {}
+    for item in match(before, architecture)[0]:
+        if item.match is None or item.match.name == item.name:
+            continue
+        for end in ("", *(f".{key}" for key in keys_of(item.node))):
+            if (kept := state.forget(f"{prefix}.{item.name}{end}")) is not None:
+                come[f"{prefix}.{item.match.name}{end}"] = kept
+    for name, kept in come.items():
+        state.put(name, kept)
+
+
 def label_of(key: str, keys: Mapping[str, Field | None]) -> str:
     """Return what a key is called."""
     field = keys[key]
-    if field is not None:
-        return field.label
-    return "Component" if key == COMPONENT else "Repeats"
+    return field.label if field is not None else _LABELS[key]
 
 
 def taken(history: str, ids: str, node: Node) -> list[str]:
@@ -51,10 +71,13 @@ def taken(history: str, ids: str, node: Node) -> list[str]:
 
 def search_of(architecture: Architecture, history: str) -> dict[str, Any]:
     """Return a search file's ``search``: every mark of a design with its values; empty where nothing is marked."""
+    follow(architecture, history)
     prefix = prefix_of(history)
     found: dict[str, Any] = {}
     if widths := values_of(str(state.keep(f"{prefix}.width", "")), None):
         found["width"] = widths
+    if plans := values_of(str(state.keep(f"{prefix}.plan", "")), None):
+        found["plan"] = plans
     for _, ids, node in architecture.walk():
         keys = keys_of(node)
         mine: dict[str, list[Any]] = {}
@@ -75,6 +98,7 @@ def search_of(architecture: Architecture, history: str) -> dict[str, Any]:
 
 def in_words(architecture: Architecture, history: str) -> dict[str, str]:
     """Return what may vary in each node that is marked, by its path of ids."""
+    follow(architecture, history)
     found = {}
     for _, ids, node in architecture.walk():
         if marked := taken(history, ids, node):
@@ -88,6 +112,7 @@ def switch(architecture: Architecture, history: str, wanted: Mapping[str, bool])
 
     A node that is marked so varies in what its component calls worth searching; without any, in its component.
     """
+    follow(architecture, history)
     for _, ids, node in architecture.walk():
         if ids not in wanted or bool(taken(history, ids, node)) == wanted[ids]:
             continue
@@ -143,17 +168,32 @@ def _told(node: Node, key: str) -> list[Any]:
 
 
 def _worth(node: Node, key: str, field: Field | None) -> list[Any]:
+    """Return the values to begin with; what the design has is one of them, so that it lies in its own space."""
+    if key == ORDER and field is None:
+        return _orders([one.id for one in node.nodes])
     if field is None:
         here = int(getattr(node, REPEAT, 1) or 1)
         return sorted({max(1, here - 1), here, here + 1})
+    here_value = node.params.get(key, field.default)
     if told := _told(node, key):
-        return told
+        if here_value in told or (here_value is None and field.required):
+            return told
+        found = [here_value, *told]
+        numbers = all(isinstance(one, (int, float)) for one in found)
+        return sorted(found) if numbers else found
     if field.kind == "boolean":
         return [False, True]
     if field.kind == "choice":
         return list(field.choices)
-    here_value = node.params.get(key, field.default)
     return [here_value] if here_value is not None else []
+
+
+def _orders(ids: list[str]) -> list[str]:
+    """Return a group's order and those in which two neighbours change places."""
+    found = [list(ids)]
+    for at in range(len(ids) - 1):
+        found.append([*ids[:at], ids[at + 1], ids[at], *ids[at + 2 :]])
+    return [" ".join(one) for one in found]
 
 
 def _alike(node: Node) -> list[str]:

@@ -11,6 +11,9 @@ from hybridlab.ui import predictions, shell
 from hybridlab.ui.search import kept
 from hybridlab.ui.search.marking import (
     COMPONENT,
+    ORDER,
+    REPEAT,
+    follow,
     keys_of,
     label_of,
     own_component,
@@ -22,10 +25,15 @@ from hybridlab.ui.search.marking import (
 )
 
 MOST_NODES = 60
+_EXPLAINED = {
+    REPEAT: "How often the group is repeated.",
+    ORDER: "Orders of the nodes in the group, by their names with spaces between.",
+}
 
 
 def marks(architecture: Architecture, history: str) -> dict[str, Any]:
     """Let the user mark what may vary; return a search file's ``search``."""
+    follow(architecture, history)
     widths(architecture, history)
     nodes = [(ids, node) for _, ids, node in architecture.walk()]
     for ids, node in nodes[:MOST_NODES]:
@@ -47,7 +55,7 @@ def marks(architecture: Architecture, history: str) -> dict[str, Any]:
 
 
 def widths(architecture: Architecture, history: str) -> None:
-    """Show the widths to choose among."""
+    """Show what varies for the whole architecture: the widths to choose among, and memory plans."""
     width = architecture.width
     kept.text(
         "Widths",
@@ -55,6 +63,14 @@ def widths(architecture: Architecture, history: str) -> None:
         "",
         placeholder=f"{width // 2}, {width}, {width * 2}",
         help=f"The widths to choose among, such as {width // 2}, {width}; empty: {width} always.",
+    )
+    kept.text(
+        "Memory plans",
+        f"{prefix_of(history)}.plan",
+        "",
+        placeholder="none, 75%, 50%",
+        help="How much of its step's memory a training may take: what is over is computed again in backward, and what "
+        "is learnt stays the same. Shares of the step's own peak or amounts such as 40MiB; empty: no plan.",
     )
 
 
@@ -73,7 +89,7 @@ def node_marks(ids: str, node: Node, history: str) -> None:
             f"{label_of(key, keys)}: values",
             name,
             text_of(node, key, field),
-            help=(field.explanation if field is not None else "How often the group is repeated."),
+            help=field.explanation if field is not None else _EXPLAINED[key],
         )
         if not values_of(text, field):
             st.error("Values are written with commas between them.", icon=":material/error:")

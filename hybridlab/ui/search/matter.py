@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.errors import HybridLabError, Problem
-from hybridlab.search.landscape import PREDICTED, Objective
+from hybridlab.search.landscape import JOULES, PREDICTED, Objective
+from hybridlab.search.trained_table import COSTS, METRIC
 from hybridlab.ui import predictions
 from hybridlab.ui.search import kept
 from hybridlab.units import parse_bytes
@@ -38,7 +39,7 @@ def matter(
             options,
             told or usual,
             max_selections=MOST,
-            help="Two to four. Predicted ones are exact before a trial runs; the measured one takes a short training.",
+            help="Two to four. Predicted ones are known before a trial runs; measured ones take a short training.",
         )
         if len(taken) < 2:
             st.error(
@@ -58,6 +59,9 @@ def objectives_of(content: Mapping[str, Any]) -> dict[str, Objective]:
             Objective("quality", "maximize", formula=True),
             Objective("peak_bytes", "minimize", "bytes", predicted=True),
         ]
+    elif content.get("trained_table") is not None:
+        found = [Objective(METRIC, "maximize")]
+        found += [Objective(name, "minimize", unit, predicted=True) for name, unit in COSTS.items()]
     else:
         entry = predictions.task(str(content.get("task"))) or {}
         large = bool(entry.get("higher_is_better", True))
@@ -65,9 +69,7 @@ def objectives_of(content: Mapping[str, Any]) -> dict[str, Objective]:
             Objective(str(metric), "maximize" if large else "minimize")
             for metric in list(entry.get("val_metrics") or ())[:1]
         ]
-        found += [
-            Objective(name, "minimize", unit, predicted=True) for name, unit in PREDICTED.items()
-        ]
+        found += [*PREDICTED.values(), JOULES]
     return {one.name: one for one in found}
 
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import streamlit as st
 
 from hybridlab.architecture.compare import compare
 from hybridlab.architecture.document import dump
 from hybridlab.errors import HybridLabError
+from hybridlab.planning.record import Plan
 from hybridlab.runs.home import home_id
 from hybridlab.runs.slots import core_count
-from hybridlab.search.closed_form import ClosedForm
-from hybridlab.search.landscape import ClosedFormLandscape, Objective
+from hybridlab.search.known import known_landscape
+from hybridlab.search.landscape import Objective
 from hybridlab.search.record import TrialRow
 from hybridlab.search.state import StudyState
+from hybridlab.training.spec import TrainSpec
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
 from hybridlab.ui.labels import distinct
+from hybridlab.ui.search.choose import SURE, errors_of
 from hybridlab.ui.search.chosen import chosen, take
 from hybridlab.ui.search.compared import compare_button, side_by_side
 from hybridlab.ui.search.curves import curves
@@ -43,8 +48,8 @@ def point(study: StudyState) -> None:
         )
         return
     facts = {
-        f"{title_of(one.name)}, {one.source}": written(one, value)
-        for one, value in zip(study.objectives, row.values, strict=False)
+        f"{title_of(one.name)}, {one.source}": written(one, value) + _interval(study, row, at)
+        for at, (one, value) in enumerate(zip(study.objectives, row.values, strict=False))
         if value is not None
     }
     if facts:
@@ -57,6 +62,8 @@ def point(study: StudyState) -> None:
     except HybridLabError as error:
         shell.problems(error.problems)
         return
+    if row.plan:
+        st.caption(f"Its step, as it was trained: {shell.escaped(Plan.read(row.plan).told)}.")
     _ways(study, row, text)
     curves(study, [row, *_beside(study, row)])
     architecture = state.parsed(text)[0] if text else None
@@ -64,6 +71,20 @@ def point(study: StudyState) -> None:
         info = diagram_info(architecture, catalogue=predictions.components())
         diagram(f"search.diagram.{study.name}", info, height_px=360)
     _differences(study, row, text)
+
+
+def _interval(study: StudyState, row: TrialRow, column: int) -> str:
+    """Return how far a measured value varies by chance, where repeats tell it; empty elsewhere."""
+    one = study.objectives[column]
+    found = None if one.predicted or one.formula else errors_of(study, column)
+    same = [at for at, place in enumerate(study.done) if study.rows[place].design == row.design]
+    if found is None or not same or not found[0][same[0]]:
+        return ""
+    said = f"± {written(one, SURE * float(found[0][same[0]]))} (95 %)"
+    if len(same) == 1:
+        return f" {said}"
+    mean = float(study.values[same, column].mean())
+    return f"; its {len(same)} trials {written(one, mean)} {said}"
 
 
 def text_of(study: StudyState, row: TrialRow) -> str:
@@ -74,11 +95,9 @@ def text_of(study: StudyState, row: TrialRow) -> str:
     """
     if row.architecture:
         return row.architecture
-    sizes = study.about.spec.closed_form
-    if sizes is None or not row.design:
+    if study.about.spec.architecture is not None or not row.design:
         return ""
-    form = ClosedForm(sizes.blocks, sizes.widths, sizes.heads, sizes.mixers)
-    return dump(ClosedFormLandscape(form, study.about.spec.name).architecture(row.design))
+    return dump(known_landscape(study.about.spec).architecture(row.design))
 
 
 def _selected(study: StudyState) -> TrialRow | None:
@@ -129,6 +148,7 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
                 key="search.point.open",
             ):
                 state.open_design(text, origin)
+                _look_as_searched(study)
                 shell.go(shell.DESIGN)
             if st.button(
                 "Train longer",
@@ -136,7 +156,7 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
                 key="search.point.train",
                 help="Sets up a training of this design; nothing starts before you have looked at it.",
             ):
-                _hand_over(study, text, origin)
+                _hand_over(study, text, origin, row.plan)
                 shell.go(shell.TRAIN)
             if st.button(
                 "Measure",
@@ -165,9 +185,12 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
 
 
 def _again(study: StudyState, row: TrialRow) -> None:
-    """Offer to repeat what a training measured, with other seeds; a formula's values do not vary."""
-    if row.state != "complete" or not any(
-        not one.predicted and not one.formula for one in study.objectives
+    """Offer to repeat what a training measured, with other seeds; what a formula or a table says does not vary."""
+    looked_up = study.about.file.get("trained_table") is not None
+    if (
+        looked_up
+        or row.state != "complete"
+        or not any(not one.predicted and not one.formula for one in study.objectives)
     ):
         return
     st.button(
@@ -189,7 +212,27 @@ def _repeat(study: str, number: int) -> None:
         state.put(NOTICE, list(error.problems))
 
 
-def _hand_over(study: StudyState, text: str, origin: str) -> None:
+def _look_as_searched(study: StudyState) -> None:
+    """Look at costs for the search's task and batch, so that they are those of the front."""
+    file = study.about.file
+    task = predictions.task(str(file.get("task"))) if file.get("task") else None
+    if task is None:
+        return
+    given = {**task["default_training"], **dict(file.get("training") or {})}
+    params = sorted(dict(given.get("task_params") or {}).items())
+    plain = all(isinstance(value, (str, int, float)) for _, value in params)
+    state.set_shapes(
+        predictions.Shapes(
+            task["name"],
+            tuple(params) if plain else (),
+            int(given.get("batch") or TrainSpec.model_fields["batch"].default),
+        )
+    )
+
+
+def _hand_over(
+    study: StudyState, text: str, origin: str, plan: Mapping[str, Any] | None = None
+) -> None:
     """Make a design the one that Train sets up, on the search's task and with its settings, for longer."""
     state.open_design(text, origin)
     state.put("train_source", setup.DESIGN)
@@ -203,6 +246,8 @@ def _hand_over(study: StudyState, text: str, origin: str) -> None:
     given.pop("task", None)
     usual = int(dict(task["default_training"]).get("steps") or 1_000)
     given["steps"] = max(usual, _LONGER * int(given.get("steps") or 0))
+    if plan:
+        given["plan"] = dict(plan)
     state.put(f"settings.{task['name']}", given)
     state.put(f"task_params.{task['name']}", dict(params or {}))
 
@@ -217,7 +262,7 @@ def _differences(study: StudyState, row: TrialRow, text: str) -> None:
         if found.empty:
             st.caption("It is that design.")
         else:
-            st.code(found.text(), language=None)
+            st.code(found.text(), language=None, wrap_lines=True)
     beside = _beside(study, row)
     if not beside:
         return

@@ -110,20 +110,27 @@ def _problems(problems: Iterable[Problem], space: Any, goals: Any, effort: Any) 
 
 
 def _price(answer: Answer | None, trials: int, workers: int) -> None:
-    """Say how many trials there will be, and how long they are predicted to take."""
+    """Say how many trials there will be, and how long they and the asking for them are predicted to take."""
     if answer is None or answer.problems:
         return
-    low, high = (seconds * trials / workers for seconds in answer.value["trial_s"])
-    if answer.value["trained"]:
-        time_said = f"{format_seconds(low)} to {format_seconds(high)}"
+    told = answer.value
+    low, high = (seconds * trials / workers for seconds in told["trial_s"])
+    asking = told["ask_s"] * trials / (workers if told["asks_at_once"] else 1)
+    asks = f"finding what to try {format_seconds(asking)}"
+    if told["trained"]:
+        time_said = f"{format_seconds(low + asking)} to {format_seconds(high + asking)}"
+        parts = f"Training {format_seconds(low)} to {format_seconds(high)}, {asks}."
         help = (
-            "Predicted from the steps of a trial and a roofline of this machine, without the start of each run. The "
-            "first where halving stops all but the best, the second where it stops none."
+            "Predicted: trials from their steps and a roofline of this machine, without the start of each run (the "
+            "first where halving stops all but the best, the second where it stops none), and finding the next design "
+            "from how long prices took just now."
         )
     else:
-        time_said = format_seconds(low)
-        help = "From a few trials that were run just now, in memory."
+        time_said = format_seconds(low + asking)
+        parts = f"Trials {format_seconds(low)}, {asks}."
+        help = "Predicted from a few trials that were run just now, without the start of the search's processes."
     shell.facts({"Trials": f"{trials:,}", "Time, predicted": time_said}, {"Time, predicted": help})
+    st.caption(parts)
 
 
 def _start(

@@ -149,7 +149,10 @@ def content_of_design(text: str, history: str) -> dict[str, Any] | None:
     task = str(state.keep(_TASK, _first_task()))
     entry = predictions.task(task) or {}
     steps = int(state.keep(f"{_STEPS}.{task}", _usual_steps(task)))
-    training = {**setup.kept_settings(entry)[0], "steps": steps}
+    settings = setup.kept_settings(entry)[0]
+    alone = ("plan", "fusion")  # they are made for one architecture
+    training = {name: one for name, one in settings.items() if name not in alone}
+    training["steps"] = steps
     if params := setup.kept_params(entry):
         training["task_params"] = params
     name = "".join(c if c.isalnum() or c in "_-" else "-" for c in architecture.name)[:60]

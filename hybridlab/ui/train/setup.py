@@ -24,7 +24,17 @@ from hybridlab.ui.train.whole import with_all_heads
 from hybridlab.views.diagram import diagram_info
 
 BASIC = ("steps", "batch", "learning_rate", "eval_every", "target", "seed")
-_HIDDEN = ("task", "task_params", "tasks", "groups", "stages", "teacher", "plan", "fusion")
+_HIDDEN = (
+    "task",
+    "task_params",
+    "tasks",
+    "groups",
+    "stages",
+    "teacher",
+    "plan",
+    "fusion",
+    "tuning",
+)
 DESIGN = "current design"
 _PATIENCE_S = 0.3
 NAME = "train_name"

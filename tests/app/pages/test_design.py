@@ -313,3 +313,17 @@ def test_a_design_with_an_input_of_its_own_is_looked_at_with_a_task_that_it_read
     visitor.give(held(at.selectbox, "shapes.task"), "digits_sequence")
     visitor.at.run()
     assert held(visitor._whole().selectbox, "shapes.task").value == "digits_sequence"
+
+
+def test_a_component_tells_all_about_itself_in_a_dialog(visitor) -> None:
+    visitor.open("1_Design")
+    at = visitor.press("start.empty")
+    visitor.give(at.text_input(key="palette.search"), "swiglu")
+    at = visitor.press("palette.about")
+    words = visitor.words()
+    assert "##### Data flow" in words and "##### Parameters" in words and "silu" in words
+    assert "mermaid" not in words
+    drawn = visitor.component("about.swiglu.flow")["info"]
+    assert drawn["boxes"][0]["title"] == "input"
+    assert len(drawn["edges"]) >= len(drawn["boxes"]) - 1 > 3
+    assert "Page (Markdown)" in [button.label for button in at.get("download_button")]

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from hybridlab.architecture import library
+from hybridlab.architecture.complete import complete
+from hybridlab.architecture.document import loads
 from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.record import Figures, Plan
 from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
+from hybridlab.ui import predictions
 from hybridlab.ui.memory import caches, fit, look, timeline
+from hybridlab.ui.memory.tuning import border_table, tuning_table
 from tests.app.held import in_session
 
 PRESET = "lstm_attention_mini"
@@ -44,6 +48,23 @@ def planned(visitor: Any) -> Any:
     visitor.open("5_Memory")
     visitor.until(lambda at: len(at.get("plotly_chart")) == 2)
     return visitor
+
+
+def fingerprint() -> str:
+    """Return that of the preset as it is trained on the task."""
+    task = predictions.task("parity")
+    assert task is not None
+    kinds = {entry["name"]: str(entry["kind"]) for entry in predictions.components()}
+    whole = complete(loads(TEXT), task["input_node"], task["head_node"], kinds.get)
+    return whole.fingerprint
+
+
+def left_behind(runs: Any, run: Run, name: str, content: Any) -> None:
+    """End a run as its worker would have, with a file of figures."""
+    run_folder(run.id).mkdir(parents=True, exist_ok=True)
+    (run_folder(run.id) / name).write_text(json.dumps(content))
+    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
+    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
 
 
 def typed(visitor: Any, text: str) -> Any:
@@ -237,3 +258,130 @@ def test_what_fuses_is_measured_and_shown(planned: Any, runs: Any) -> None:
     (run_folder(run.id) / "fusion.json").write_text(json.dumps(content))
     planned.open("5_Memory", run=run.id)
     planned.until(lambda at: any("Nothing is fused" in box.value for box in at.info))
+
+
+def test_ways_are_measured_shown_and_trained_with(planned: Any, runs: Any) -> None:
+    planned.press("memory.tuning.start")
+    (run,) = runs.store.list(kind="tune")
+    assert run.spec["for"] == "inference"
+    middle = {"low": 0.8, "high": 0.9, "n": 21, "confidence": 0.97}
+    work = {"operators": 200, "moved_bytes": 2**20, "peak_bytes": 2**19}
+    ratio = {"value": 0.85, **middle}
+    tried = [
+        {"value": 16, "error": 1e-7, "why": "", "ratio": {"value": 1.3, "low": 1.2, "high": 1.4}},
+        {"value": 32, "error": 1e-7, "why": "", "ratio": ratio},
+    ]
+    one = {"component": "mamba2 of 4 x 48 x 64", "places": ["a", "b"], "kept": True, "ratio": ratio}
+    chunk = {"knob": "chunk", "designed": 64, "value": 32, "why": "is faster", "tried": tried}
+    before = {"knob": "convolution", "designed": "image", "value": "shifts", "tried": []}
+    border = {"writer": "a", "reader": "a", "copied_bytes": 2**20, "cast_bytes": 0, "ms": 0.5}
+    content = {
+        "tuning": {"fingerprint": "x", "training": True, "chunk": {"a": 32, "b": 32},
+                   "convolution": {"a": "shifts"}},
+        "judged": [one | chunk, one | before | {"why": "was measured faster before"}],
+        "plain": work, "tuned": {**work, "operators": 250}, "why": "is faster",
+        "plain_borders": [border], "tuned_borders": [{**border, "ms": 0.25}],
+        "plain_ms": {"value": 2.0, **middle}, "tuned_ms": {"value": 1.7, **middle},
+        "ratio": ratio, "error": 2e-7, "tolerance": 1e-4,
+        "applied": True, "busy": False, "others_cores": 0.0, "beside": 0,
+    }  # fmt: skip
+    run_folder(run.id).mkdir(parents=True, exist_ok=True)
+    (run_folder(run.id) / "tuning.json").write_text(json.dumps(content))
+    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
+    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
+    planned.open("5_Memory", run=run.id)
+    at = planned.until(lambda at: any(metric.label == "Operators" for metric in at.metric))
+    shown = {metric.label: (metric.value, metric.delta) for metric in at.metric}
+    assert shown["Operators"] == ("250", "200 as designed")
+    assert any("Tuned, it takes 15.0 % less time" in box.value for box in at.success)
+    (table,) = [frame.value for frame in at.dataframe if "designed" in frame.value]
+    assert list(table["verdict"]) == [
+        "is not measured faster",
+        "fastest: 0.850 once more",
+        "was measured faster before",
+    ]
+    (table,) = [frame.value for frame in at.dataframe if "time, tuned" in frame.value]
+    assert list(table["time, tuned"]) == ["250 µs"] and list(table["copied, tuned"]) == ["1 MiB"]
+    planned.press(f"memory.{run.id}.tuning.train")
+    assert in_session(planned.at, "settings.parity")["tuning"]["chunk"] == {"a": 32, "b": 32}
+    assert "A in chunks of 32, b in chunks of 32" in planned.words()
+    assert any("another architecture" in error.value for error in planned.at.error)
+    planned.press("train.tuning.remove")
+    assert "tuning" not in in_session(planned.at, "settings.parity")
+
+
+def test_what_has_no_ways_has_no_table() -> None:
+    found = {"judged": [], "plain_borders": [], "tuned_borders": [], "applied": False}
+    assert tuning_table(found).empty and border_table(found).empty
+
+
+def test_what_is_fused_for_training_goes_into_its_settings(planned: Any, runs: Any) -> None:
+    work = {"operators": 9, "moved_bytes": 9, "peak_bytes": 9}
+    middle = {"value": 0.8, "low": 0.7, "high": 0.9}
+    content = {
+        "fusion": {"fingerprint": fingerprint(), "training": True, "products": [["a", "b"]]},
+        "judged": [], "refused": [], "why": "", "applied": True, "busy": False, "others_cores": 0.0,
+        "plain": work, "fused": work, "plain_ms": middle, "fused_ms": middle, "ratio": middle,
+        "error": 1e-7, "tolerance": 1e-4,
+    }  # fmt: skip
+    spec = {"architecture": TEXT, "training": {"task": "parity", **TRAINING}, "for": "training"}
+    run = runs.store.create("fuse", "fused", spec, home=home_id())
+    left_behind(runs, run, "fusion.json", content)
+    planned.open("5_Memory", run=run.id)
+    planned.until(lambda at: any("less time" in box.value for box in at.success))
+    planned.press(f"memory.{run.id}.fusion.train")
+    kept = in_session(planned.at, "settings.parity")["fusion"]
+    assert Fusion.read(kept).products == (("a", "b"),) and kept["training"]
+    assert "2 linear maps run as 1 product." in planned.words()
+    assert not any("another architecture" in error.value for error in planned.at.error)
+
+
+def test_pytorchs_budget_is_measured_cancelled_and_shown(planned: Any, runs: Any) -> None:
+    planned.press("memory.compiled.start")
+    (run,) = runs.store.list(kind="compile")
+    assert run.threads == 1 and run.spec["training"]["batch"] == BATCH
+    planned.until(lambda at: planned.button("memory.compiled.start").disabled)
+    planned.press("memory.compiled.cancel")
+    planned.until(lambda at: any("It was cancelled" in error.value for error in at.error))
+    assert runs.store.get(run.id).state is RunState.CANCELLED
+
+    done = runs.store.create("compile", "again", run.spec, home=home_id())
+    figures = {"peak_bytes": 7 * 2**20, "step_ms": 5.0}
+    points = [
+        {"share": 0.5, "measured": figures, "graphs": 2, "compile_s": 70.0, "difference": 1e-7},
+        {"share": 0.25, "why": "it could not be compiled"},
+    ]
+    content = {"plain": {"peak_bytes": 9 * 2**20, "step_ms": 6.0}, "points": points, "beside": 0}
+    left_behind(runs, done, "compiled.json", content)
+    planned.open("5_Memory")
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 2)
+    names = [trace["name"] for trace in json.loads(at.get("plotly_chart")[0].proto.spec)["data"]]
+    assert "PyTorch's budget, measured, compiled" in names and "as it is, measured" in names
+    (table,) = [frame.value for frame in at.dataframe if "compile_s" in frame.value]
+    assert list(table["budget"]) == ["as it is", "0.5"] and list(table["graphs"]) == [0, 2]
+    assert "it could not be compiled" in planned.words()
+
+    planned.at.session_state["hybridlab"]["settings.parity"]["fusion"] = {"any": "fusion"}
+    planned.open("5_Memory")
+    planned.until(lambda at: len(at.get("plotly_chart")) == 2)
+    assert "of the step without fusion" in planned.words()
+
+
+def test_what_is_kept_may_leave_memory(planned: Any) -> None:
+    (choice,) = [one for one in planned.at.button_group if "offload" in str(one.key)]
+    planned.give(choice, "bfloat16")
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 2)
+    assert "goes to a memory-mapped file" in planned.words()
+    assert "gradients change a little" in planned.words()
+    (slider,) = at.slider
+    planned.give(slider, slider.min)
+    planned.until(lambda at: len(at.get("plotly_chart")) == 2)
+    (table,) = [frame.value for frame in planned.at.dataframe]
+    boxes = planned.component("diagram")["info"]["boxes"]
+    if "offloaded" in set(table["plan"]):  # whether it is worth it is this machine's affair
+        assert any(box["hue"] == "away" for box in boxes)
+        assert "in bfloat16, which is lossy" in planned.words()
+    choice = next(one for one in planned.at.button_group if "offload" in str(one.key))
+    planned.give(choice, "")
+    planned.until(lambda at: len(at.get("plotly_chart")) == 2)
+    assert "gradients change a little" not in planned.words()

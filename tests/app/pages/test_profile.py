@@ -8,11 +8,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from torch import nn
 
 from hybridlab.architecture import library
+from hybridlab.profiling.findings import Finding
+from hybridlab.profiling.report import Report, report
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
+from tests.profiling.profiles import CEILINGS, profile_of, training
 
 TEXT = library.find("lstm_attention_mini").read_text(encoding="utf-8")
 
@@ -241,3 +245,67 @@ def test_a_trained_network_is_profiled_with_its_weights(visitor, runs) -> None:
     assert made.spec["profile"]["weights_of"] == run.id
     assert made.spec["training"]["task"] == "parity"
     assert made.name == "learned, trained"
+
+
+def reported(run: Run) -> None:
+    """Write the tables of a small step, with a finding about fusing and one about overhead, as a worker does."""
+    made = report(profile_of(training(nn.Linear(32, 64), nn.GELU())), (), CEILINGS)
+    said = (
+        Finding("rows of operators", 0.3, "warning", ("lstm",), "operators", "memory/fusion"),
+        Finding("calls take it all", 0.2, "hint", (), "operators", "train", {"operators": 3}),
+    )
+    Report(made.tables, said).save(run_folder(run.id) / "profile" / "report")
+
+
+def test_a_finding_leads_to_the_section_that_acts_on_it(visitor, runs) -> None:
+    run = profiled(runs, task="parity")
+    reported(run)
+    visitor.open("4_Profile", run=run.id, view="findings")
+    head = f"profile.{run.id}.finding"
+    labels = {button.key: button.label for button in visitor.at.button}
+    assert labels[f"{head}.0.memory"] == "See what fuses"
+    assert labels[f"{head}.1.train"] == "Set up its training"
+    assert f"{head}.1.design" not in labels
+    at = visitor.press(f"{head}.0.memory")
+    assert at.query_params["section"] == "fusion"
+    assert [title.value for title in at.title] == ["Memory"]
+    assert visitor.component("arrive.memory") == {"place": "memory-fusion"}
+
+
+def test_accesses_are_shown_by_component_and_by_storage(visitor, runs) -> None:
+    run = profiled(runs)
+    visitor.open("4_Profile", run=run.id, view="memory")
+    assert "no tables of memory" in visitor.words()
+    reported(run)
+    at = visitor.open("4_Profile", run=run.id, view="memory")
+    key = f"profile.{run.id}"
+    visitor.give(at.button_group(key=f"{key}.memory.picture"), "raster")
+    assert [axis(chart) for chart in visitor.at.get("plotly_chart")] == [
+        ["0", "1", "(loss)", "(optimiser)"]
+    ]
+    visitor.give(visitor.at.button_group(key=f"{key}.raster.by"), "storage")
+    (rows,) = [axis(chart) for chart in visitor.at.get("plotly_chart")]
+    assert "0.weight, weights" in rows and any("gelu" in row for row in rows)
+    visitor.give(visitor.at.button_group(key=f"{key}.raster.unit"), "us")
+    labels = [button.label for button in visitor.at.get("download_button")]
+    assert labels == ["HTML", "CSV", "Parquet"]
+
+
+def axis(chart: Any) -> list[str]:
+    return json.loads(chart.proto.spec)["layout"]["yaxis"]["ticktext"]
+
+
+def test_kernels_are_shown_where_a_device_ran_some(visitor, runs) -> None:
+    run = profiled(runs)
+    reported(run)
+    visitor.open("4_Profile", run=run.id, view="operators")
+    assert "Kernels on the device" not in visitor.words()
+    folder = run_folder(run.id) / "profile"
+    (folder / "profile.json").write_text(json.dumps(FIGURES | {"kernels_joined": 0.9}))
+    columns = {"kernel": ["gemm", "relu"], "component": ["0", "1"], "phase": "forward"}
+    table = pd.DataFrame(columns | {"op": ["addmm", "gelu"], "calls": 1, "ms": [3.0, 1.0]})
+    table.to_parquet(folder / "report" / "kernels.parquet")
+    visitor.open("4_Profile", run=run.id, view="operators")
+    assert "90.0 % of the device" in visitor.words()
+    shown = visitor.at.dataframe[1].value
+    assert list(shown["kernel"]) == ["gemm", "relu"] and list(shown["share (%)"]) == [75.0, 25.0]

@@ -48,9 +48,12 @@ def test_notebook_command_line_and_page_agree(
     visitor: Any,
     runs: Any,
     cli: Any,  # noqa: F811
+    home: Path,
+    machine_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
+    (home / "cache").symlink_to(machine_cache, target_is_directory=True)
     monkeypatch.chdir(tmp_path)
     shell, drawn = InteractiveShell(), []
     for cell in nbformat.read(NOTEBOOK, as_version=4).cells:

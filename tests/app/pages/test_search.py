@@ -5,20 +5,27 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from hybridlab.architecture.document import loads
+from hybridlab.architecture import edit
+from hybridlab.architecture.document import dump, loads
 from hybridlab.search import pareto
+from hybridlab.search.again import SEED
 from hybridlab.search.leases import Leases
-from hybridlab.search.places import place_of, searches_folder
+from hybridlab.search.places import opened, place_of, searches_folder
+from hybridlab.search.record import ARCHITECTURE
+from hybridlab.search.samplers import make_sampler
 from hybridlab.search.spec import SearchSpec, search_of
+from hybridlab.search.study import ask, mended_row, open_storage, open_study, tell
 from hybridlab.ui.search import head, setup
 from hybridlab.ui.search.opened import look
 from hybridlab.ui.search.table import table_of, zipped
-from hybridlab.workflows.search import run_search
+from hybridlab.workflows import start_search
+from hybridlab.workflows.search import begin_search, run_search
 from tests.app.held import held, in_session
 
 SMALL = """
@@ -26,6 +33,15 @@ name: small
 closed_form: {blocks: 3, widths: [64, 96], heads: [2, 4], mixers: [attention, lstm]}
 sampler: random
 trials: 24
+"""
+TRAINED = """
+name: trained
+architecture: ARCHITECTURE
+task: parity
+training: {task_params: {length: 8, longer: 12}, steps: 4, batch: 4, warmup_steps: 1, device: cpu}
+search: {width: [8, 16, 32]}
+objectives: [val_accuracy, peak_bytes]
+trials: 3
 """
 OpenPage = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
@@ -76,6 +92,7 @@ def test_a_search_is_set_up_from_a_text_and_started(
     facts = {one.label: one.value for one in page.metric}
     assert facts["Designs"] == "256" and facts["Can be built"].startswith("100%")
     assert facts["Trials"] == "24"
+    assert "finding what to try" in said(page), "the price knows that asking takes time too"
     limit = next(one for one in page.text_input if one.label.startswith("Peak memory at most"))
     limit.set_value("a lot").run()
     assert "'a lot' is not a size" in said(page)
@@ -241,3 +258,94 @@ def test_what_went_wrong_is_told(open_page: OpenPage, said: Said, home: Any) -> 
     (folder / "bad.log").write_text("storage: the disk is full", encoding="utf-8")
     page = open_page("6_Search", study="bad")
     assert [one.value for one in page.code] == ["storage: the disk is full"]
+
+
+Tried = Callable[[dict[str, Any], float], None]
+
+
+@pytest.fixture
+def tried(home: Any, tmp_path: Path) -> Tried:
+    """What does a worker's part in a study called ``trained``: takes the next design and tells how good it was."""
+    (tmp_path / "small.yaml").write_text(
+        "name: small\nwidth: 8\nnodes: [{use: attention, heads: 2}]\n"
+    )
+    text = TRAINED.replace("ARCHITECTURE", str(tmp_path / "small.yaml"))
+    begun = begin_search(search_of(text), study="trained")
+    landscape: Any = begun.landscape
+    sampler = make_sampler("random", landscape)
+    study = open_study(landscape, sampler, storage=open_storage(begun.place), name="trained")
+
+    def run(design: dict[str, Any], accuracy: float) -> None:
+        if design:
+            study.enqueue_trial(design)
+        trial = ask(study, landscape)
+        row = mended_row(landscape, trial)
+        assert row is not None and (design or trial.user_attrs[SEED])
+        text = dump(landscape.architecture(landscape.space.design(row)))
+        trial.set_user_attr(ARCHITECTURE, text)
+        tell(study, landscape, trial, landscape.finished(row, {"val_accuracy": accuracy}))
+
+    for width, accuracy in ((8, 0.60), (16, 0.72), (32, 0.75)):
+        run({"width": width}, accuracy)
+    return run
+
+
+def test_a_point_is_repeated_and_what_cannot_be_told_apart_is_said(
+    open_page: OpenPage, said: Said, tried: Tried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawned: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        start_search, "_spawn", lambda study, *_, workers: spawned.append((study, workers))
+    )
+    page = open_page("6_Search", study="trained")
+    assert "need repeats of a point" in said(page) and "±" not in said(page)
+    held(page.selectbox, "search.trained.point").select(2).run()
+    press(page, "Repeat × 3")
+    assert len(spawned) == 1 and spawned[0][0] == "trained"
+    waiting = [one for one in opened("trained").trials if not one.state.is_finished()]
+    assert [one.system_attrs["fixed_params"] for one in waiting] == [{"width": 32}] * 3
+    assert len({one.user_attrs[SEED] for one in waiting} - {0}) == 3, "each with a seed of its own"
+    assert "3 of 6 trials" in page.get("progress")[0].proto.text
+    assert next(one for one in page.button if one.label == "Repeat × 3").disabled, "it is coming"
+    for accuracy in (0.71, 0.78, 0.74):
+        tried({}, accuracy)
+    page.run()
+    # Four trials of width 32 vary by 0.029: width 16 may be as good by chance, width 8 is not.
+    words = said(page).replace("\\", "")
+    assert "its 4 trials 0.745 ± 0.02829 (95 %)" in words
+    assert "1 other point of the front cannot be told from the best" in words
+    assert "One standard error: trial" in " ".join(one.label for one in page.button)
+    held(page.selectbox, "search.trained.point").select(0).run()
+    assert "0.6 ± 0.05658 (95 %)" in said(page).replace("\\", ""), (
+        "as far as the repeats of others tell"
+    )
+    press(page, "Open on the canvas")
+    seen = in_session(page, "shapes")
+    assert (seen.task, seen.batch) == ("parity", 4), "costs are those that the front has"
+    assert dict(seen.task_params) == {"length": 8, "longer": 12}
+
+
+def test_marks_follow_a_node_to_its_new_name(open_page: OpenPage, said: Said) -> None:
+    page = open_page("1_Design", preset="lstm_attention_mini")
+    page.switch_page("pages/6_Search.py").run()
+    held(page.selectbox, "widget.search.source").select("design").run()
+    design = in_session(page, "design")
+    prefix = f"widget.search.marks.{design.history}"
+    held(page.multiselect, f"{prefix}.attention").set_value(["heads", "window"]).run()
+    window = held(page.text_input, f"{prefix}.attention.window").value
+    assert window == "none, 16, 64, 256", "what the design has is among the values"
+    held(page.text_input, f"{prefix}.attention.heads").set_value("2, 4").run()
+    before = loads(design.text)
+    path = next(path for path, ids, _ in before.walk() if ids == "attention")
+    design.change(edit.rename(design.text, path, "look"))
+    page.run()
+    assert held(page.multiselect, f"{prefix}.look").value == ["heads", "window"]
+    assert held(page.text_input, f"{prefix}.look.heads").value == "2, 4"
+    design.change(edit.wrap(design.text, path))
+    page.run()
+    group = loads(design.text).nodes[0 if path == "nodes[0]" else int(path[6:-1])].id
+    assert held(page.text_input, f"{prefix}.{group}.look.heads").value == "2, 4"
+    design.undo()
+    design.undo()
+    page.run()
+    assert held(page.text_input, f"{prefix}.attention.heads").value == "2, 4"

@@ -8,7 +8,7 @@ import torch
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.errors import RunError
-from hybridlab.planning.fusion import measure
+from hybridlab.planning import turns
 from hybridlab.planning.fusion.apply import Fused
 from hybridlab.planning.fusion.maps import FusedLinear
 from hybridlab.planning.fusion.measure import choose_fusion
@@ -31,9 +31,10 @@ def clocks(monkeypatch: pytest.MonkeyPatch, fused_ms: float) -> None:
     def run_ms(step: TrainingStep) -> float:
         norms = any("forward" in one.__dict__ for one in step.model.modules())
         fused = norms or any(isinstance(one, FusedLinear) for one in step.model.modules())
+        fused = fused or bool(step.model._forward_pre_hooks)
         return (fused_ms if fused else 1.0) + 1e-6 * next(drift)
 
-    monkeypatch.setattr(measure, "_run_ms", run_ms)
+    monkeypatch.setattr(turns, "run_ms", run_ms)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -71,14 +72,57 @@ def test_what_is_no_faster_together_is_not_applied(monkeypatch: pytest.MonkeyPat
         alone = len(variants) > 1
         return [[1.0] * rounds, *([[0.9 if alone else 1.0] * rounds] * len(variants))]
 
-    monkeypatch.setattr(measure, "_in_turns", in_turns)
+    monkeypatch.setattr(turns, "in_turns", in_turns)
     found = choose_fusion(step_of(training=False), rounds=7)
     assert not found.applied and "not measured faster together" in found.why
+    assert not any(one.kept for one in found.judged)
+
+
+def sets(
+    monkeypatch: pytest.MonkeyPatch, alone: list[list[float]], some: list[float], last: float
+) -> None:
+    """Let candidates alone take these times, the sets of them these, and what is kept the last."""
+    asked = iter(range(9))
+
+    def in_turns(step: object, variants: list[Fused], rounds: int) -> list[list[float]]:
+        which = next(asked)
+        if which == 0:
+            them = [(alone * 9)[at] for at in range(len(variants))]
+        elif which == 1 and len(variants) == len(some):
+            them = [[one] * rounds for one in some]
+        else:
+            assert which in (1, 2) and len(variants) == 1
+            them = [[last] * rounds]
+        return [[1.0] * rounds, *them]
+
+    monkeypatch.setattr(turns, "in_turns", in_turns)
+
+
+NOISY = [0.7, 0.8, 0.9, 0.99, 1.1, 1.2, 1.3]
+
+
+def test_what_shows_only_together_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets(monkeypatch, [NOISY, [1.01] * 7], [0.9, 0.8], 0.8)
+    found = choose_fusion(step_of(training=False), rounds=7)
+    assert found.applied and len(found.judged) > 2
+    assert all(one.kept for one in found.judged)  # all of them were faster than the likely ones
+    assert {one.why for one in found.judged} == {"is faster with the others"}
+    sets(monkeypatch, [NOISY, [1.01] * 7], [0.8, 0.9], 0.8)
+    found = choose_fusion(step_of(training=False), rounds=7)
+    assert [one.kept for one in found.judged[:2]] == [True, False]
+    assert found.judged[1].why == "is not measured faster"
+
+
+def test_a_set_that_was_fast_by_luck_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets(monkeypatch, [NOISY, [1.01] * 7], [0.9, 0.8], 1.0)
+    found = choose_fusion(step_of(training=False), rounds=7)
+    assert not found.applied and not any(one.kept for one in found.judged)
+    assert "not measured faster together" in found.why and found.fused == found.plain
 
 
 def test_what_gives_something_else_is_not_even_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     clocks(monkeypatch, 0.8)
-    monkeypatch.setitem(measure.TOLERANCE, torch.float32, -1.0)
+    monkeypatch.setitem(turns.TOLERANCE, torch.float32, -1.0)
     found = choose_fusion(step_of(training=False), rounds=7)
     assert not found.applied and found.judged
     assert all("of the largest value" in one.why and one.ratio is None for one in found.judged)

@@ -1,0 +1,134 @@
+"""The verb that tunes: chunks of scans and layouts of convolutions as they are fastest on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hybridlab.cli.fusion import For, share, told
+from hybridlab.cli.output import File, Json, facts, give, say, table
+
+if TYPE_CHECKING:
+    from hybridlab.planning.borders import Border
+    from hybridlab.planning.tuning.measure import Judged, TuningReport
+
+_BORDERS = 8
+
+
+def tune(
+    file: File,
+    task: Annotated[
+        str, typer.Option(help="Whose batch it runs on; `hybridlab tasks` lists them.")
+    ],
+    what: Annotated[
+        For, typer.Option("--for", help="What is to be faster: passes forward, or training steps.")
+    ] = For.inference,
+    batch: Annotated[
+        int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(min=7, max=1000, help="Turns that are timed; fewer where they take long.")
+    ] = 21,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure also what was measured on this machine before.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Decides weights and batch.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")] = "auto",
+    output: Annotated[Path | None, typer.Option(help="Write what is tuned here, as JSON.")] = None,
+    json: Json = False,
+) -> None:
+    """Choose the chunks of scans and the layouts of short convolutions that are fastest on this machine.
+
+    Each component is timed alone in each way and in its design's, in turn; what is found is kept for the next time.
+    Then the whole runs with it and without, in turn; what is not faster is left as designed.
+    """
+    from hybridlab.architecture.library import open_architecture
+    from hybridlab.workflows.tuning import tune_training
+
+    asked = {"batch": batch} if batch is not None else {}
+    settings = {"task": task, "seed": seed, "device": device, **asked}
+    architecture = open_architecture(file)
+    say("times each component alone in its ways, then the whole, in turn with it as designed")
+    found = tune_training(
+        architecture, settings, training=what is For.training, rounds=rounds, again=again
+    )
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        found.tuning.save(output)
+    if json:
+        give(found.as_dict())
+    else:
+        _print(found)
+    if found.busy:
+        say(
+            f"note: others used {found.others_cores:.1f} cores meanwhile: milliseconds are no timings, and nothing is "
+            "kept for the next time"
+        )
+
+
+def _print(found: TuningReport) -> None:
+    """Print what was tried of each component and what came of it, what is only copied, and the whole."""
+    numbers = ("places", "designed", "fastest", "time")
+    table(
+        "Ways of components (time over that of the design's way, each component alone)",
+        ("component", "what", *numbers, "tried", "verdict"),
+        [
+            (
+                one.component,
+                one.knob,
+                f"{len(one.places)}",
+                f"{one.designed}",
+                f"{one.value}",
+                share(one.ratio) if one.ratio else "",
+                _tried(one),
+                "kept: " + one.why if one.kept else one.why,
+            )
+            for one in found.judged
+        ],
+        numbers=numbers,
+    )
+    _borders("Copied as designed", found.plain_borders)
+    if found.applied:
+        _borders("Copied when tuned", found.tuned_borders)
+    facts(
+        [
+            ("as designed", told(found.plain, found.plain_ms)),
+            ("tuned", told(found.tuned, found.tuned_ms) if found.applied else "nothing"),
+            ("time", f"{share(found.ratio)} of that as designed" if found.applied else ""),
+            ("verdict", found.why),
+        ]
+    )
+
+
+def _borders(title: str, borders: Sequence[Border]) -> None:
+    from hybridlab.units import format_bytes, format_seconds
+
+    numbers = ("bytes", "of them cast", "time")
+    table(
+        title,
+        ("written by", "copied by", *numbers),
+        [
+            (
+                one.writer or "the step",
+                one.reader or "the step",
+                format_bytes(one.copied_bytes),
+                format_bytes(one.cast_bytes),
+                format_seconds(one.ms / 1e3),
+            )
+            for one in borders[:_BORDERS]
+        ],
+        numbers=numbers,
+    )
+
+
+def _tried(one: Judged) -> str:
+    return ", ".join(
+        f"{tried.value}: {tried.ratio.value:.2f}" if tried.ratio else f"{tried.value}: {tried.why}"
+        for tried in one.tried
+    )
+
+
+VERBS: dict[str, Callable[..., Any]] = {"tune": tune}

@@ -1,0 +1,71 @@
+"""A step compiled by PyTorch with its own memory budget, measured: what pages and scripts read. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hybridlab.errors import Problem, RunError
+from hybridlab.planning.record import Figures
+
+SHARES = (1.0, 0.75, 0.5, 0.25)
+"""Budgets that are tried where none are named: 1 keeps what PyTorch's compiler keeps by itself."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CompiledPoint(_Frozen):
+    """A step compiled with a share of its activation memory as budget, ``activation_memory_budget`` in PyTorch.
+
+    ``measured`` is None where ``why`` says why there are no figures. ``graphs`` is how many pieces the compiler cut
+    the step into, ``compile_s`` the seconds until its first gradients, and ``difference`` is how far those are from
+    the plain step's, as a share of their norm.
+    """
+
+    share: float = Field(ge=0, le=1)
+    measured: Figures | None = None
+    graphs: int = 0
+    compile_s: float = 0.0
+    difference: float = 0.0
+    why: str = ""
+
+    @property
+    def told(self) -> str:
+        """What it is, in words."""
+        pieces = f" in {self.graphs} graphs" if self.graphs > 1 else ""
+        return f"compiled{pieces}, budget {self.share:g}"
+
+
+class Compared(_Frozen):
+    """Compiled steps beside the plain one, which is not compiled; each was measured in a process of its own."""
+
+    version: Literal[1] = 1
+    plain: Figures
+    points: tuple[CompiledPoint, ...]
+    torch: str = ""
+
+    @property
+    def found(self) -> tuple[CompiledPoint, ...]:
+        """The points that have figures."""
+        return tuple(point for point in self.points if point.measured is not None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Self:
+        """Read what ``as_dict`` returned.
+
+        Raises:
+            RunError: it is not that.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise RunError(Problem(where, "is not of compiled steps")) from None

@@ -1,0 +1,240 @@
+"""Measures a step compiled by PyTorch with its own memory budget: one more candidate beside the planner's plans.
+
+The budget is ``torch._functorch.config.activation_memory_budget``, a share of what a compiled step keeps for backward.
+With random operations in the step its gradients are wrong without a word (pytorch#190758), so such a step is refused;
+the gradients of every other one are held against those of the plain step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hybridlab.architecture.model import GraphModel
+from hybridlab.architecture.program import program
+from hybridlab.errors import Problem, RunError
+from hybridlab.planning.measure import measured_peak
+from hybridlab.planning.record import Figures
+from hybridlab.profiling.session import device_of, timed
+from hybridlab.runs.verdict import is_out_of_memory
+from hybridlab.trace.attribution import Attribution, components_of
+from hybridlab.trace.step import TrainingStep
+
+TOLERANCE = 1e-2
+"""The largest difference of gradients that counts as rounding, as a share of their norm."""
+_MOST_GRAPHS = 1024
+
+
+@dataclass(frozen=True)
+class CompiledStep:
+    """What a compiled step takes; the other fields are those of ``CompiledPoint``."""
+
+    figures: Figures
+    graphs: int
+    compile_s: float
+    difference: float
+
+
+def measure_compiled(
+    step: TrainingStep,
+    share: float,
+    *,
+    steps: int = 10,
+    by_component: bool = False,
+    backend: str | Callable[..., Any] = "inductor",
+) -> CompiledStep:
+    """Compile a step's model under a budget, check its gradients, and measure it; the model is plain afterwards.
+
+    Args:
+        step: the training step; weights change as in training.
+        share: PyTorch's budget, 0 to 1, of what a compiled step keeps for backward.
+        steps: how many steps are timed.
+        by_component: compile each component alone, so that a plan of the model goes on; else the model as a whole.
+        backend: what compiles the graphs once PyTorch has divided them into forward and backward.
+
+    Raises:
+        RunError: the step draws random numbers, cannot be compiled, or its gradients are not those of the plain step.
+    """
+    if not 0 <= share <= 1:
+        raise RunError(Problem("budget", "is out of range", "0 to 1", f"{share:g}"))
+    if drawing := drawn_by(step):
+        raise RunError(blocked(drawing))
+    plain = _gradients(step)
+    modules = _components(step.model) if by_component else [step.model]
+    with _budget(share), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        began = time.perf_counter()
+        try:
+            for module in modules:
+                module.compile(backend=backend, dynamic=False)
+            compiled = _gradients(step)
+            compile_s = time.perf_counter() - began
+            graphs = _graphs()
+            _checked(graphs, difference := _apart(plain, compiled))
+            del plain, compiled
+            times = timed(step, steps, device_of(step.model))
+            peak_bytes = measured_peak(step, follow=False)
+        except RunError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise RunError(_failed(error)) from None
+        finally:
+            for module in modules:
+                module._compiled_call_impl = None
+            torch._dynamo.reset()
+    figures = Figures(peak_bytes=peak_bytes, step_ms=statistics.median(times))
+    return CompiledStep(figures, graphs, compile_s, difference)
+
+
+def measure_plain(step: TrainingStep, *, steps: int = 10) -> Figures:
+    """Measure a step as it is, the way that a compiled one is measured."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        times = timed(step, steps, device_of(step.model))
+        return Figures(
+            peak_bytes=measured_peak(step, follow=False), step_ms=statistics.median(times)
+        )
+
+
+def missing_compiler(device: torch.device) -> str:
+    """Say which compiler PyTorch's own one needs for a device and does not find; empty where it is there."""
+    if device.type != "cpu":
+        return ""  # which one a device needs is told when compiling fails
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        get_cpp_compiler()
+    except Exception:
+        return "there is no C++ compiler (g++ or clang++), which PyTorch's compiler needs on a CPU"
+    return ""
+
+
+def drawn_by(step: TrainingStep) -> str:
+    """Name the first operator of a step's forward that draws random numbers, and where; empty where none does."""
+    attribution = Attribution(components_of(step.model))
+    watched = _Draws(attribution)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with attribution, watched, step.around():
+            output = step.model(*step.inputs)
+            if step.loss is not None:
+                step.loss(output)
+    return watched.found
+
+
+def blocked(drawing: str) -> Problem:
+    """Return what is wrong with a compiled budget for a step that draws random numbers."""
+    return Problem(
+        "compile",
+        f"is not measured: {drawing} draws random numbers, and with a budget below 1 PyTorch's gradients are then "
+        "wrong without a word (pytorch#190758)",
+        fix="use a plan, which puts random states back",
+    )
+
+
+class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the first operator that reads the random state."""
+
+    def __init__(self, attribution: Attribution) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.attribution = attribution
+        self.found = ""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        if not self.found and _random(func, args, kwargs or {}):
+            self.found = f"{func.name()} in {self.attribution.now()}"
+        return func(*args, **(kwargs or {}))
+
+
+def _random(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Say whether an operator draws random numbers; attention with a dropout of zero, for one, could but does not."""
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        return False
+    for place, one in enumerate(func._schema.arguments):
+        given = args[place] if place < len(args) else kwargs.get(one.name, one.default_value)
+        if one.name in ("p", "dropout_p") and given == 0:
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _budget(share: float) -> Iterator[None]:
+    """Set PyTorch's budget, with nothing compiled before, and let every component have a graph of its own."""
+    import torch._dynamo
+    import torch._functorch.config as functorch
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    limits = {
+        "recompile_limit": _MOST_GRAPHS,
+        "accumulated_recompile_limit": _MOST_GRAPHS,
+    }
+    with functorch.patch(activation_memory_budget=share), torch._dynamo.config.patch(limits):
+        yield
+
+
+def _graphs() -> int:
+    return int(torch._dynamo.utils.counters["stats"].get("unique_graphs", 0))
+
+
+def _components(model: nn.Module) -> list[nn.Module]:
+    """Return what runs in a model's program, each module once."""
+    assert isinstance(model, GraphModel)
+    modules = (one.module for one in program(model).instructions)
+    return list(dict.fromkeys(module for module in modules if module is not None))
+
+
+def _gradients(step: TrainingStep) -> list[Tensor]:
+    """Return the gradients of one step from one random state; nothing is updated."""
+    found: list[Tensor] = []
+
+    def keep() -> None:
+        found.extend(p.grad.clone() for p in step.parameters if p.grad is not None)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        dataclasses.replace(step, optimiser=None).run(Attribution({}), after_backward=keep)
+    return found
+
+
+def _apart(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """Return how far gradients are from others, as a share of the norm of the first; infinite where some lack."""
+    if len(one) != len(other):
+        return float("inf")
+    apart = sum(float((a - b).double().square().sum()) for a, b in zip(one, other, strict=True))
+    norm = sum(float(a.double().square().sum()) for a in one)
+    return math.sqrt(apart / norm if norm else apart)
+
+
+def _checked(graphs: int, difference: float) -> None:
+    """Refuse what was not compiled at all, and gradients that are more than rounding away.
+
+    Raises:
+        RunError: one of these is so.
+    """
+    if not graphs:
+        raise RunError(Problem("compile", "PyTorch's compiler took nothing of this step"))
+    if not difference <= TOLERANCE:
+        what = f"the compiled step's gradients are off by {difference:.1e} of their norm"
+        raise RunError(Problem("compile", what, f"at most {TOLERANCE:g}", fix="use a plan"))
+
+
+def _failed(error: Exception) -> Problem:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = (lines or [type(error).__name__])[0][:200].rstrip(".")
+    return Problem("compile", f"PyTorch could not compile this step: {said}", fix="use a plan")

@@ -1,0 +1,337 @@
+"""Measures components done in another way against their design, in turns, and keeps what is faster on this machine."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hybridlab.architecture.model import GraphModel
+from hybridlab.components.base import Component
+from hybridlab.errors import Problem, RunError
+from hybridlab.planning import turns
+from hybridlab.planning.borders import Border, borders
+from hybridlab.planning.tuning.apply import Tuned, Turned
+from hybridlab.planning.tuning.knobs import KNOBS, Knob, Value, power_of_two
+from hybridlab.planning.tuning.record import Tuning
+from hybridlab.planning.tuning.store import Known
+from hybridlab.planning.turns import BUSY_CORES, ROUNDS, Others, Work
+from hybridlab.profiling.medians import Median, median
+from hybridlab.trace.step import TrainingStep
+
+PARTS = 3
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One way of a component: its difference, and its time over that of the design's."""
+
+    value: Value
+    error: float
+    ratio: Median | None = None
+    why: str = ""
+    """Why it was not timed, where it was not."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One knob of a component at the size at which it runs in one or more places: what was tried, and what is kept."""
+
+    component: str
+    knob: str
+    places: tuple[str, ...]
+    designed: Value
+    value: Value
+    kept: bool
+    why: str
+    ratio: Median | None = None
+    """Of what was fastest over the design, in turns that had no part in choosing it."""
+    tried: tuple[Tried, ...] = ()
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """What other ways bring; ``tuning`` is empty where nothing is faster.
+
+    ``ratio`` is tuned over plain of the whole step, turn by turn, in rounds that had no part in choosing.
+    ``others_cores`` is how many cores other processes used meanwhile; ``found`` is what may be kept for this machine.
+    """
+
+    tuning: Tuning
+    why: str
+    judged: tuple[Judged, ...]
+    error: float
+    tolerance: float
+    plain: Work
+    tuned: Work
+    plain_borders: tuple[Border, ...]
+    tuned_borders: tuple[Border, ...]
+    plain_ms: Median
+    tuned_ms: Median
+    ratio: Median
+    others_cores: float
+    found: Mapping[str, Known] = field(default_factory=dict)
+
+    @property
+    def applied(self) -> bool:
+        """Whether anything is done in another way."""
+        return self.tuning.count > 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether others kept the machine so busy that milliseconds are no timings; ratios still compare."""
+        return self.others_cores > BUSY_CORES
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        more = {"tuning": self.tuning.as_dict(), "applied": self.applied, "busy": self.busy}
+        return {name: value for name, value in asdict(self).items() if name != "found"} | more
+
+
+def choose_tuning(
+    step: TrainingStep,
+    *,
+    rounds: int = ROUNDS,
+    known: Mapping[str, Known] | None = None,
+    on_part: Callable[[int, int], object] = lambda done, parts: None,
+) -> TuningReport:
+    """Measure each component alone in other ways, in training backward too, then what was faster in the whole step.
+
+    A step without a loss is inference, where the model is put in evaluation mode. A way is kept where it gives the
+    same within the tolerance and the interval of its time over the design's, turn by turn, lies below one; the fastest
+    of those is timed once more. All that are kept are then measured together in the step. The model is left as
+    designed.
+
+    Args:
+        step: whose model is tuned; of a training step the weights move as in training.
+        rounds: turns, fewer where they take long.
+        known: what was measured before, by the component and its sizes: it is not measured again alone.
+        on_part: hears before each part how many of how many are done; what it raises ends the measurement.
+
+    Raises:
+        RunError: the model is not built from an architecture.
+    """
+    model, training = step.model, step.loss is not None
+    if not isinstance(model, GraphModel):
+        raise RunError(Problem("model", "is not built from an architecture"))
+    model.train(training)
+    others = Others()
+    limit = turns.tolerance(model)
+    known = known or {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        on_part(0, PARTS)
+        found: dict[str, Known] = {}
+        judged = [
+            _known(case, known[case.key])
+            if case.key in known
+            else _measured(case, step, rounds, limit, found)
+            for case in _cases(step)
+        ]
+        on_part(1, PARTS)
+        nothing = Tuning(fingerprint=model.architecture.fingerprint, training=training)
+        chosen = _chosen(nothing, judged)
+        tuned = Tuned(model, chosen)
+        error = turns.difference(step, tuned) if chosen.count else 0.0
+        plain_ms, tuned_ms = turns.in_turns(step, [tuned], rounds)
+        ratio = turns.ratio(tuned_ms, plain_ms)
+        why = "no other way is measured faster" if judged else "there is nothing to tune"
+        if chosen.count:
+            good = ratio.high < 1 and error <= limit
+            why = "is faster" if good else "what was faster alone does not make the step faster"
+            if not good:
+                chosen, tuned = nothing, Tuned(model, nothing)
+        on_part(2, PARTS)
+        sides = [_counted(step, one) for one in (Tuned(model, nothing), tuned)]
+    on_part(3, PARTS)
+    cores = others.cores()
+    return TuningReport(
+        *(chosen, why, tuple(judged), error, limit),
+        *(sides[0][0], sides[1][0], sides[0][1], sides[1][1]),
+        *(median(plain_ms), median(tuned_ms), ratio),
+        *(cores, {} if cores > BUSY_CORES else found),
+    )
+
+
+def _counted(step: TrainingStep, tuned: Tuned) -> tuple[Work, tuple[Border, ...]]:
+    """Return what the step takes, and what it copies where."""
+    work = turns.work(step, tuned)
+    tuned.on()
+    try:
+        return work, borders(step)
+    finally:
+        tuned.off()
+
+
+def _chosen(nothing: Tuning, judged: list[Judged]) -> Tuning:
+    kept = {
+        knob.name: {
+            path: one.value
+            for one in judged
+            if one.kept and one.knob == knob.name
+            for path in one.places
+        }
+        for knob in KNOBS
+    }
+    return nothing.model_copy(update=kept)
+
+
+@dataclass
+class _Case:
+    """A knob of a component, where that stands, and what it reads there."""
+
+    knob: Knob
+    component: Component
+    inputs: tuple[Tensor, ...]
+    training: bool
+    places: list[str]
+
+    @property
+    def designed(self) -> Value:
+        return self.knob.at(self.component)
+
+    @property
+    def key(self) -> str:
+        """What time depends on: the component's parameters, sizes in powers of two, number format, direction."""
+        params = self.component.params.model_dump_json()
+        batch, length, width = self.inputs[0].shape
+        sizes = f"batch {power_of_two(batch)} length {power_of_two(length)} width {width}"
+        what = "training" if self.training else "inference"
+        kind = str(self.inputs[0].dtype).removeprefix("torch.")
+        knob = f"{self.knob.name} {self.designed}"
+        return f"{self.component.info.name} {params} {sizes} {kind} {what} {knob}"
+
+    @property
+    def name(self) -> str:
+        batch, length, width = self.inputs[0].shape
+        return f"{self.component.info.name} of {batch} x {length} x {width}"
+
+
+def _cases(step: TrainingStep) -> list[_Case]:
+    """Watch one pass and return each knob of each component once for each size at which it runs."""
+    assert isinstance(step.model, GraphModel)
+    bodies = {path: slot.body for path, slot in step.model.slots()}
+    bodies = {path: one for path, one in bodies.items() if any(knob.has(one) for knob in KNOBS)}
+    read: dict[str, tuple[Tensor, ...]] = {}
+
+    def watch(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def given(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            read.setdefault(path, tuple(x.detach() for x in inputs))
+
+        return given
+
+    hooks = [one.register_forward_pre_hook(watch(path)) for path, one in bodies.items()]
+    try:
+        with (
+            torch.no_grad(),
+            step.around(),
+            torch.random.fork_rng(),
+            turns.kept_buffers(step.model),
+        ):
+            step.model(*step.inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    seen: dict[str, _Case] = {}
+    for path, inputs in read.items():
+        for knob in KNOBS:
+            if knob.has(bodies[path]) and inputs[0].dim() == 3:
+                case = _Case(knob, bodies[path], inputs, step.loss is not None, [])
+                seen.setdefault(case.key, case).places.append(path)
+    return list(seen.values())
+
+
+class _Alone(nn.Module):
+    """A component on what it read in its place; inputs are leaves of their own, so that backward goes through all."""
+
+    def __init__(self, component: Component) -> None:
+        super().__init__()
+        self.component = component
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        fresh = [x.detach().requires_grad_(torch.is_grad_enabled()) for x in inputs]
+        output: Tensor = self.component(*fresh)
+        return output
+
+
+def _known(case: _Case, known: Known) -> Judged:
+    """Return what was found out before."""
+    faster = known.high < 1 and known.value != case.designed
+    why = "was measured faster before" if faster else "nothing was measured faster before"
+    ratio = Median(known.ratio, known.low, known.high, 0, 0.95) if faster else None
+    value = known.value if faster else case.designed
+    return Judged(
+        *(case.name, case.knob.name, tuple(case.places), case.designed, value, faster, why, ratio)
+    )
+
+
+def _measured(
+    case: _Case, step: TrainingStep, rounds: int, limit: float, found: dict[str, Known]
+) -> Judged:
+    """Measure a component's other ways alone, and note what was found."""
+    alone = _step_of(case, step)
+    tried: list[Tried] = []
+    variants: list[Turned] = []
+    for value in case.knob.others(case.component, case.inputs[0]):
+        variant = Turned(case.knob, [case.component], value)
+        error, why = _verified(alone, variant, limit)
+        tried.append(Tried(value, error, None, why))
+        variants += [] if why else [variant]
+    designed = case.designed
+    made = (case.name, case.knob.name, tuple(case.places), designed)
+    if not variants:
+        why = "no other way gives the same" if tried else "there is no other way at its length"
+        return Judged(*made, designed, False, why, None, tuple(tried))
+    plain, *times = turns.in_turns(alone, variants, rounds)
+    ratios = {
+        one.value: turns.ratio(mine, plain) for one, mine in zip(variants, times, strict=True)
+    }
+    tried = [Tried(one.value, one.error, ratios.get(one.value), one.why) for one in tried]
+    best = min(variants, key=lambda one: ratios[one.value].value)
+    ratio = ratios[best.value]
+    if ratio.high < 1:  # the smallest of several is too good by luck: it is timed anew
+        plain, mine = turns.in_turns(alone, [best], rounds)
+        ratio = turns.ratio(mine, plain)
+    faster = ratio.high < 1
+    now = time.time()
+    found[case.key] = (
+        Known(best.value, ratio.value, ratio.low, ratio.high, now)
+        if faster
+        else Known(designed, 1.0, 1.0, 1.0, now)
+    )
+    why = "is faster" if faster else "no other way is measured faster"
+    value = best.value if faster else designed
+    return Judged(*made, value, faster, why, ratio, tuple(tried))
+
+
+def _verified(alone: TrainingStep, variant: Turned, limit: float) -> tuple[float, str]:
+    """Return how far a variant is from the plain one, and why it is out, where it is."""
+    try:
+        error = turns.difference(alone, variant)
+    except RuntimeError as failed:
+        return float("nan"), f"does not run: {(str(failed).splitlines() or [''])[0][:80]}"
+    if not error <= limit:
+        return error, f"differs by {error:.1e} of the largest value, more than {limit:.0e}"
+    return error, ""
+
+
+def _step_of(case: _Case, step: TrainingStep) -> TrainingStep:
+    """Return the step of a component alone: its outputs are weighed at random, so that every gradient is asked for."""
+    module = _Alone(case.component).train(case.training)
+    if not case.training:
+        return TrainingStep(module, case.inputs, loss=None, around=step.around)
+    weights: dict[tuple[int, ...], Tensor] = {}
+
+    def loss(output: Tensor) -> Tensor:
+        shape = tuple(output.shape)
+        if shape not in weights:
+            generator = torch.Generator(output.device).manual_seed(0)
+            weights[shape] = torch.randn(shape, generator=generator, device=output.device)
+        return (output.float() * weights[shape]).sum()
+
+    return TrainingStep(module, case.inputs, loss=loss, around=step.around)

@@ -1,0 +1,35 @@
+"""What components of a model do in another way than their design says, as plain data. Free of torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from hybridlab.planning.saved import Saved
+
+SMALLEST, LARGEST = 2, 1024
+
+
+class Tuning(Saved):
+    """By the paths of components: positions in a matrix product, and how a short convolution is laid out.
+
+    What is not named stays as designed. It changes speed and memory; what is computed is the same but for rounding.
+    """
+
+    called: ClassVar[str] = "tuning"
+    verb: ClassVar[str] = "tune"
+
+    version: Literal[1] = 1
+    fingerprint: str
+    training: bool = False
+    """Whether it was fastest in training steps; else in passes forward."""
+    chunk: dict[str, Annotated[int, Field(strict=True, ge=SMALLEST, le=LARGEST)]] = Field(
+        default_factory=dict
+    )
+    convolution: dict[str, Literal["image", "shifts", "rows"]] = Field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many things are done in another way."""
+        return len(self.chunk) + len(self.convolution)

@@ -1,0 +1,215 @@
+"""A section of what may make a step faster: measured by a run of its own, shown as what is kept, before and after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from hybridlab.errors import HybridLabError
+from hybridlab.runs.home import run_folder
+from hybridlab.runs.launcher import submit
+from hybridlab.runs.record import Run, RunState
+from hybridlab.runs.store import open_store
+from hybridlab.ui import predictions, shell
+from hybridlab.ui.again import page_again
+from hybridlab.ui.live.reader import reader
+from hybridlab.ui.memory.train import train_with_choice
+from hybridlab.ui.memory.work import Work, without_plan
+from hybridlab.ui.profile.figure import file_name
+from hybridlab.ui.profile.opened import figures
+from hybridlab.units import format_bytes, format_seconds
+
+_EVERY_S = 0.5
+_MOST = 40
+_PURPOSES = {"inference": "passes forward", "training": "training steps"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen by measuring, and the words for it."""
+
+    kind: str
+    """Of its runs."""
+    file: str
+    """What they leave in their folder."""
+    name: str
+    """Of the setting that holds what is chosen, of its file and of keys."""
+    title: str
+    icon: str
+    caption: str
+    button: str
+    done: str
+    """What has been done with the step, such as ``fused``."""
+    after: str
+    """Where the report has the step with what was chosen."""
+    plain: str
+    """The step without it, such as ``as it is``."""
+    nothing: str
+    """Where nothing is chosen, such as ``Nothing is fused``."""
+    doing: tuple[str, ...]
+    """What the worker is at, part by part."""
+    verb: str
+    """Of the command line."""
+
+
+Details = Callable[[Work, Run, Mapping[str, Any]], None]
+
+
+def choice_section(choice: Choice, work: Work, details: Details) -> None:
+    """Let the user measure it, and show what was found last for this very design, batch and purpose."""
+    opened = work.run is not None and work.run.kind == choice.kind
+    key = f"{work.key}.{choice.name}"
+    with st.expander(choice.title, icon=choice.icon, key=key, expanded=opened):
+        st.caption(choice.caption)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            purpose = st.segmented_control(
+                "What is to be faster",
+                list(_PURPOSES),
+                default=str(work.run.spec["for"]) if opened and work.run else "inference",
+                required=True,
+                format_func=lambda name: _PURPOSES[name],
+                key=f"{key}.for",
+            )
+            start = st.button(choice.button, icon=":material/timer:", key=f"{key}.start")
+        with shell.told():
+            if start:
+                _submit(choice, work, str(purpose))
+            run = _newest(choice, work, str(purpose))
+            if run is not None:
+                _shown(choice, work, run, details)
+
+
+def _submit(choice: Choice, work: Work, purpose: str) -> None:
+    with st.spinner("Checking the architecture against the task …"):
+        answer = predictions.prepare(work.text, work.settings)
+    if answer.problems:
+        shell.problems(answer.problems)
+        return
+    made = answer.value
+    spec = {
+        "architecture": work.text,
+        "training": made["training"],
+        "preset": work.preset,
+        "asked": dict(work.settings),
+        "for": purpose,
+    }
+    title = f"{made['name']}, {choice.done} for {purpose}"
+    submit(choice.kind, title, spec, threads=1, device=made["training"]["device"])
+
+
+def _newest(choice: Choice, work: Work, purpose: str) -> Run | None:
+    """Return the newest run that measured this, or is about to; None where there is none."""
+
+    def same(run: Run) -> bool:
+        spec = run.spec
+        mine = spec.get("architecture") == work.text and spec.get("for") == purpose
+        asked = (spec.get("asked"), without_plan(spec.get("training") or {}))
+        return mine and dict(work.settings) in asked
+
+    runs: list[Run] = open_store().list(kind=choice.kind, limit=_MOST)
+    return next((run for run in runs if same(run)), None)
+
+
+def _shown(choice: Choice, work: Work, run: Run, details: Details) -> None:
+    if run.state.active:
+        st.fragment(_progress, run_every=_EVERY_S)(choice, run.id, run.state)
+    elif run.state is not RunState.DONE:
+        said = run.error.partition("\n")[0] if run.error else f"It was {run.state.lower()}."
+        st.error(shell.escaped(said), icon=":material/error:")
+    else:
+        try:
+            found = figures(run_folder(run.id) / choice.file)
+        except HybridLabError as error:
+            shell.problems(error.problems)
+            return
+        _headline(choice, found)
+        details(work, run, found)
+        if found["applied"]:
+            _taken(choice, work, found[choice.name])
+
+
+def _progress(choice: Choice, run_id: str, drawn: RunState) -> None:
+    """Say what the worker is at; the page is drawn again when that has changed."""
+    with shell.told():
+        run = reader(run_id).look()
+        if run.state is not drawn:
+            page_again()
+        if run.state is RunState.QUEUED:
+            st.progress(0.0, text="Queued; it starts as soon as a core is free …")
+            return
+        share = run.step / run.steps if run.steps else 0.0
+        st.progress(share, text=f"{choice.doing[min(run.step, len(choice.doing) - 1)]} …")
+
+
+def _taken(choice: Choice, work: Work, chosen: Mapping[str, Any]) -> None:
+    """Offer to train with what was chosen, and its file."""
+    key = f"{work.key}.{choice.name}"
+    with st.container(horizontal=True):
+        if chosen["training"] and st.button(
+            f"Train {choice.done}",
+            icon=":material/model_training:",
+            key=f"{key}.train",
+            help=f"Puts the {choice.name} into the training's settings. What is learnt is the same but for rounding.",
+        ):
+            train_with_choice(work, choice.name, chosen)
+        st.download_button(
+            f"{choice.name.capitalize()} (JSON)",
+            json.dumps(chosen, indent=2) + "\n",
+            file_name(work.opened, choice.name, "json"),
+            "application/json",
+            icon=":material/download:",
+            on_click="ignore",
+            key=f"{key}.download",
+            help=f"As `hybridlab {choice.verb} --output` writes it.",
+        )
+
+
+def _headline(choice: Choice, found: Mapping[str, Any]) -> None:
+    """Show operators, bytes and time before and after, and whether anything is applied."""
+    plain, after, ratio = found["plain"], found[choice.after], found["ratio"]
+    for column, name, before, now in zip(
+        st.columns(4),
+        ("Operators", "Read and written", "Peak", "Time, measured"),
+        _figures(plain, found["plain_ms"]),
+        _figures(after, found[f"{choice.after}_ms"]),
+        strict=True,
+    ):
+        column.metric(
+            name,
+            now if found["applied"] else before,
+            f"{before} {choice.plain}" if found["applied"] else choice.plain,
+            delta_color="off",
+            delta_arrow="off",
+            border=True,
+        )
+    if found["applied"]:
+        st.success(
+            f"{choice.done.capitalize()}, it takes {100 * (1 - ratio['value']):.1f} % less time (between "
+            f"{100 * (1 - ratio['high']):.1f} and {100 * (1 - ratio['low']):.1f} %, in turns that had no part in "
+            f"choosing); outputs differ by {found['error']:.0e} of the largest at most.",
+            icon=":material/check:",
+        )
+    else:
+        st.info(
+            shell.escaped(f"{choice.nothing}: {found['why']}."),
+            icon=":material/do_not_disturb_on:",
+        )
+    if found["busy"] or found.get("beside"):
+        st.warning(
+            f"Others used {found['others_cores']:.1f} cores meanwhile. Milliseconds are therefore no timings; measure "
+            "again when the machine is free.",
+            icon=":material/speed:",
+        )
+
+
+def _figures(work: Mapping[str, Any], ms: Mapping[str, float]) -> tuple[str, ...]:
+    return (
+        f"{work['operators']:,}",
+        format_bytes(work["moved_bytes"]),
+        format_bytes(work["peak_bytes"]),
+        format_seconds(ms["value"] / 1e3),
+    )
