@@ -39,7 +39,7 @@ def drawn(*shape: int, seed: int = 1) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "name", ["jamba_mini", "kimi_linear_mini", "samba_mini", "striped_hyena_mini", "transformer_mini"]
+    "name", ["jamba_mini", "samba_mini", "striped_hyena_mini"]
 )  # fmt: skip
 def test_logits_and_what_is_written_are_those_without_a_cache(name: str) -> None:
     """Bit for bit: the same numbers are computed in the same order, some of them earlier."""
