@@ -42,6 +42,8 @@ async def _edits(
     session = Session(url)
     await session.open("design")
     await session.change("saved.blocks", trigger_value=True)
+    await session.change("design.view", string_array_value=["Diagram"])
+    await settle(session)
     rows: list[dict[str, float]] = []
     errors: list[str] = []
     for repeat in range(repeats + WARM_UP):

@@ -81,13 +81,13 @@ def live_info(
 
 def live_plot(info: LiveInfo) -> go.Figure:
     """Draw the parts on top of each other, with the peak marked, and the other source's total as a line."""
-    figure = go.Figure()
+    traces = []
     order = sorted(info.parts, key=lambda part: -sum(part.bytes))
     for place, part in enumerate(order):
         known = part.name in style.MEMORY_COLOURS
         colour = style.memory_colour(part.name) if known else style.series_colour(place)
         round_again = not known and place >= len(style.SERIES_COLOURS)
-        figure.add_trace(
+        traces.append(
             go.Scatter(
                 x=info.at,
                 y=[size / MIB for size in part.bytes],
@@ -100,6 +100,7 @@ def live_plot(info: LiveInfo) -> go.Figure:
                 hovertemplate="%{customdata}<extra>%{fullData.name}</extra>",
             )
         )
+    figure = go.Figure(traces)  # one by one each would be copied again and again
     other = "predicted" if info.source == "measured" else "measured"
     _line(figure, info.other, f"total, {other}", "dash")
     _line(figure, info.allocator, "the profiler's memory events", "dot")

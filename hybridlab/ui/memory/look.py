@@ -28,7 +28,7 @@ from hybridlab.units import format_bytes, format_seconds
 from hybridlab.views.trade_off import trade_off_info, trade_off_plot
 
 _PATIENCE_S = 0.3
-_EVERY_S = 0.5
+_EVERY_S = 0.2
 _CURVE = "trade-off"
 MIB = 2**20
 

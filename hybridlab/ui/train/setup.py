@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -191,9 +193,14 @@ def kept_params(task: Mapping[str, Any]) -> dict[str, Any]:
     return state.keep(f"task_params.{task['name']}", {})
 
 
+@functools.cache
+def _schema() -> dict[str, Any]:
+    return TrainSpec.model_json_schema()
+
+
 def setting_fields(task: Mapping[str, Any]) -> list[Field]:
     """Return the settings with the defaults that suit the task."""
-    schema = TrainSpec.model_json_schema()
+    schema = copy.deepcopy(_schema())
     for name, value in task["default_training"].items():
         if name in schema["properties"]:
             schema["properties"][name]["default"] = value

@@ -77,7 +77,7 @@ def measured(runs: Any, plan: Plan) -> Run:
     """Put a measurement of a plan into the store as its worker would have left it."""
     training = {"task": "parity", **TRAINING}
     spec = {"architecture": TEXT, "training": training, "preset": PRESET, "plan": plan.as_dict()}
-    run = runs.store.create("plan", "measured", spec, home=home_id())
+    run: Run = runs.store.create("plan", "measured", spec, home=home_id())
     run_folder(run.id).mkdir(parents=True)
     runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
     figures = Figures(peak_bytes=plan.predicted.peak_bytes, step_ms=9.0)
