@@ -3,9 +3,10 @@
     python benchmarks/fusion.py
     python benchmarks/fusion.py --presets falcon_h1_mini transformer_mini --batches 1 8 --rounds 41 --threads 1
 
-Each case is chosen and measured by ``choose_fusion``: candidates in turn with the plain model, then what is kept once
-more in rounds of its own. Two lines: at least one preset's measured time falls by 10 %, for passes forward, and nothing
-is applied that is not measured faster. Differences are held against the tolerance when candidates are verified.
+Each case is chosen and measured by ``choose_fusion``: candidates in turn with the plain model, then sets of them, then
+the fastest set once more in rounds of its own. Two lines: at least one preset's measured time falls by 10 %, for passes
+forward, and nothing is applied that is not measured faster. Differences are held against the tolerance when candidates
+are verified.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ PRESETS = (
     "transformer_mini",
     "falcon_h1_mini",
     "hymba_mini",
+    "samba_mini",
     "griffin_mini",
     "xlstm_mini",
     "kimi_linear_mini",

@@ -180,8 +180,9 @@ def _once(
         x_BHLK.dtype,
         torch.is_inference_mode_enabled(),
     )
-    fields = RotaryParams.model_fields
-    key = (how,) if isinstance(how, float) else tuple(getattr(how, name) for name in fields)
+    key: tuple[Any, ...] = (how,)
+    if isinstance(how, RotaryParams):
+        key = tuple(getattr(how, name) for name in RotaryParams.model_fields)
     return tables.get((*key, *place), make)
 
 
