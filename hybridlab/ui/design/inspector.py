@@ -62,8 +62,10 @@ def _architecture(known: Look) -> None:
     field("Name", "name", known.architecture.name)
     field("Width D (features)", "width", known.architecture.width)
     st.caption("Select a node in the diagram or in the list to see and change its parameters.")
-    names = [str(entry["name"]) for entry in predictions.components()]
-    about_button(names[0], "architecture.about", "Look components up")
+    used = [node.use for _, _, node in known.architecture.walk() if node.use]
+    first = [str(entry["name"]) for entry in predictions.components()][:1]
+    for name in [*used, *first][:1]:
+        about_button(name, "architecture.about", "Look components up")
 
 
 def _in_search(path: str | None) -> None:

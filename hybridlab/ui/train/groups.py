@@ -46,9 +46,12 @@ _RARE = (*_PAIRS["depth"], *_PAIRS["betas"], "momentum")
 _VIEWS = {
     "Which weights and how fast": (
         *("name", "match", "use", "kind", "weights"),
-        *("rate", "learning_rate", "frozen"),
+        *("rate", "learning_rate"),
     ),
-    "Optimiser": ("name", "optimiser", "schedule", "warmup_steps", "weight_decay", "clip_norm"),
+    "Optimiser": (
+        *("name", "optimiser", "schedule", "warmup_steps"),
+        *("weight_decay", "clip_norm", "frozen"),
+    ),
     "Depth and averages": ("name", "from", "to", "beta1", "beta2", "momentum"),
 }
 """Columns that are shown at once."""
@@ -211,12 +214,12 @@ def _configured() -> dict[str, Any]:
 
     return {
         "name": config.TextColumn("Name", width=95, required=True, max_chars=40, help=told("name")),
-        "match": config.TextColumn("Components", width=105, default="*", help=told("match")),
-        "use": config.TextColumn("Of this name", width=95, help=told("use")),
+        "match": config.TextColumn("Components", width=115, default="*", help=told("match")),
+        "use": config.TextColumn("Of this name", width=118, help=told("use")),
         "kind": config.SelectboxColumn(
-            "Of this family", width=100, options=list(_KINDS), help=told("kind")
+            "Of this family", width=122, options=list(_KINDS), help=told("kind")
         ),
-        "weights": config.TextColumn("Weights", width=75, default="*", help=told("weights")),
+        "weights": config.TextColumn("Weights", width=90, default="*", help=told("weights")),
         "optimiser": config.SelectboxColumn(
             "Optimiser", options=list(OPTIMISERS), default="adamw", help=told("optimiser")
         ),
