@@ -39,6 +39,7 @@ SUPERVISOR_LOG_NAME = "supervisor.log"
 IDLE_SECONDS = 300.0
 _BUSY_LOOK_SECONDS = 0.25
 _IDLE_LOOK_SECONDS = 1.0
+_DYING_SECONDS = 1.0
 _LINGER_SECONDS = 10.0
 _LOCK_PATIENCE_SECONDS = 2.0
 
@@ -101,9 +102,8 @@ class Supervisor:
     def _look_at(self, run: Run) -> bool:
         """Judge a running run's worker and act on it; say whether the run goes on."""
         child = self._children.get(run.lease)
-        exit_code = None if child is None else child.poll()
-        if exit_code is not None or not processes.is_alive(run.pid, run.birth):
-            self._bury(run, exit_code)
+        if not processes.is_alive(run.pid, run.birth):
+            self._bury(run, None if child is None else _exit_code(child))
             return False
         judgement = self._watch.judge(run)
         if judgement is Judgement.TERMINATE:
@@ -233,6 +233,14 @@ def _lock_patiently(lock: Lock) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def _exit_code(child: subprocess.Popen[bytes]) -> int | None:
+    """Return how a child ended that is dying; it has no exit code until the last of its threads is gone."""
+    try:
+        return child.wait(timeout=_DYING_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _say(text: str) -> None:
