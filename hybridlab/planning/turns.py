@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -22,8 +20,6 @@ from hybridlab.trace.step import TrainingStep
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 2e-2}
 """Largest differences allowed, against the largest value: sums are added up in another order."""
 ROUNDS, FEWEST_ROUNDS, MOST_SECONDS = 21, 7, 60.0
-BUSY_CORES = 0.25
-"""Cores that others used meanwhile, from which on figures are not timings."""
 _PLAIN = -1
 
 
@@ -161,23 +157,3 @@ def work(step: TrainingStep, variant: Variant) -> Work:
         variant.off()
     moved = stream.numbers("bytes_read").sum() + stream.numbers("bytes_written").sum()
     return Work(stream.ops.num_rows, int(moved), stream.peak_bytes)
-
-
-class Others:
-    """How many cores other processes use from now on."""
-
-    def __init__(self) -> None:
-        """Begin to watch."""
-        self.began = self._now()
-
-    def cores(self) -> float:
-        """Return the mean number of cores that others have used since."""
-        wall, all_, mine = (now - then for now, then in zip(self._now(), self.began, strict=True))
-        return round(max(0.0, all_ - mine) / wall, 3) if wall > 0.05 else 0.0
-
-    @staticmethod
-    def _now() -> tuple[float, float, float]:
-        times = psutil.cpu_times()
-        idle = times.idle + getattr(times, "iowait", 0.0)
-        own = os.times()
-        return time.monotonic(), sum(times[:8]) - idle, own.user + own.system

@@ -18,6 +18,7 @@ from hybridlab.architecture.fake_run import concrete_shape
 from hybridlab.architecture.infer import Inference, SlotPlan
 from hybridlab.architecture.model import Slot, build
 from hybridlab.architecture.spec import Architecture
+from hybridlab.hardware.others import BUSY_CORES, Others
 from hybridlab.hardware.roofline import Roofline
 from hybridlab.trace.calibration import Calibration, component_key, fit, keep, kept, parts
 from hybridlab.trace.component_cost import trace_slot
@@ -26,6 +27,9 @@ LENGTHS = (24, 96, 384)
 """Where components are measured; what they take in between and beyond is said by the factors."""
 _BATCH = 8
 _TIMES, _SECONDS_EACH = 5, 0.05
+_AGAIN_SECONDS = 600.0
+"""What was measured on a busy machine is used so long before it is measured again."""
+_LOOK_SECONDS = 0.1
 _TENSORS = ((2, 64), (24, 64), (24, 4096), (2, 262_144))
 """Weights that an update is measured on: how many tensors, of how many numbers."""
 _LOGITS = ((64, 16), (4096, 64))
@@ -56,18 +60,47 @@ def calibrate(
 ) -> Calibration:
     """Return the kept calibration, with what it lacks of this architecture's components measured now and kept.
 
-    A component takes a tenth of a second or so, the first time on a machine.
+    A component takes a tenth of a second or so, the first time on a machine; and once more when the machine is quiet,
+    if it was not before.
     """
     threads = torch.get_num_threads()
     known = kept(threads)
-    whole = _with_components(known, architecture, inference, roofline, batch, lengths)
-    if whole.update_s is None or whole.loss_s is None:
+    others, again = Others(), _again(known)
+    whole = _with_components(known, architecture, inference, roofline, batch, lengths, again)
+    if whole.update_s is None or whole.loss_s is None or again & {"update_s", "loss_s"}:
         whole = replace(whole, update_s=_update(), loss_s=_loss())
-    if whole.company is None:
-        whole = _with_company(whole, roofline, batch, lengths)
+    if whole.company is None or "company" in again:
+        again -= _changed(known, whole)
+        whole = _with_company(whole, roofline, batch, lengths, again)
     if whole is not known:
+        busy = others.cores() > BUSY_CORES
+        whole = whole.measured(_changed(known, whole), time.time() if busy else None)
         keep(whole, threads)
     return whole
+
+
+def _again(known: Calibration) -> frozenset[str]:
+    """Return what is to be measured again: what is doubtful for a while, if nobody else uses the machine now."""
+    before = time.time() - _AGAIN_SECONDS
+    doubtful = frozenset(name for name, since in known.doubtful.items() if since < before)
+    if not doubtful:
+        return doubtful
+    others = Others()
+    time.sleep(_LOOK_SECONDS)
+    return doubtful if others.cores() <= BUSY_CORES else frozenset()
+
+
+def _changed(known: Calibration, whole: Calibration) -> frozenset[str]:
+    """Return the components and fields that were measured since."""
+    fields = {
+        name
+        for name in ("update_s", "loss_s", "company")
+        if getattr(known, name) is not getattr(whole, name)
+    }
+    found = whole.components.items()
+    return frozenset(
+        fields | {key for key, factors in found if known.components.get(key) is not factors}
+    )
 
 
 def _with_components(
@@ -77,12 +110,13 @@ def _with_components(
     roofline: Roofline,
     batch: int,
     lengths: tuple[int, ...],
+    again: frozenset[str],
 ) -> Calibration:
-    """Return a calibration with what it lacks of an architecture's components, measured now."""
+    """Return a calibration with what it lacks of an architecture's components, or is to have anew, measured now."""
     missing = {
         component_key(plan): plan
         for plan in inference.slots.values()
-        if component_key(plan) not in known.components
+        if component_key(plan) not in known.components or component_key(plan) in again
     }
     found = {}
     with warnings.catch_warnings():
@@ -98,13 +132,17 @@ def _with_components(
 
 
 def _with_company(
-    known: Calibration, roofline: Roofline, batch: int, lengths: tuple[int, ...]
+    known: Calibration,
+    roofline: Roofline,
+    batch: int,
+    lengths: tuple[int, ...],
+    again: frozenset[str],
 ) -> Calibration:
     """Return a calibration with how much longer a small hybrid takes than its components, each measured alone."""
     architecture = loads(_HYBRID)
     model = build(architecture, seed=0).train()
     inference = model.inference
-    whole = _with_components(known, architecture, inference, roofline, batch, lengths)
+    whole = _with_components(known, architecture, inference, roofline, batch, lengths, again)
     ratios = []
     for length in lengths:
         tokens = torch.randint(_VOCAB, (batch, length))

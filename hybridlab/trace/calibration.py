@@ -13,7 +13,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -45,7 +45,8 @@ class Calibration:
     measured with just these parameters. ``update_s`` is a step's update as (seconds, seconds a weight tensor, seconds a
     byte of weights); ``loss_s`` a step's loss as (seconds, seconds a byte of logits). ``company`` is how much longer
     components take one after the other in a network than each alone in a loop, where its code and numbers stay in the
-    caches.
+    caches. ``doubtful`` names what was measured while others used the machine, by component or field, with the time of
+    day in seconds.
     """
 
     components: Mapping[str, Factors] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class Calibration:
     update_s: tuple[float, float, float] | None = None
     loss_s: tuple[float, float] | None = None
     company: float | None = None
+    doubtful: Mapping[str, float] = field(default_factory=dict)
 
     def factors(self, plan: SlotPlan) -> Factors:
         """Return what fits best: this very component, one of its kind with other parameters, or the median of all."""
@@ -69,6 +71,11 @@ class Calibration:
         calls, work = parts(traced, roofline)
         factors = self.factors(plan)
         return (self.company or 1.0) * (factors.overhead * calls + factors.work * work)
+
+    def measured(self, names: Collection[str], at: float | None) -> Calibration:
+        """Return the calibration with some of it told to be sound, or doubtful since a time of day."""
+        rest = {name: since for name, since in self.doubtful.items() if name not in names}
+        return replace(self, doubtful=rest | ({} if at is None else dict.fromkeys(names, at)))
 
     def with_components(self, found: Mapping[str, tuple[str, Factors]]) -> Calibration:
         """Return the calibration with more components, by their keys: (name, factors)."""
@@ -163,6 +170,7 @@ def _load(file: Path, stamp: int, threads: int) -> Calibration:
             (float(update[0]), float(update[1]), float(update[2])) if update else None,
             (float(loss[0]), float(loss[1])) if loss else None,
             float(entry["company"]) if entry.get("company") else None,
+            {str(name): float(since) for name, since in entry.get("doubtful", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return Calibration()

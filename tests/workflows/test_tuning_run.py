@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.errors import RunError, SpecError
+from hybridlab.hardware.others import Others
 from hybridlab.planning import turns
 from hybridlab.planning.tuning import store
 from hybridlab.planning.tuning.record import Tuning
-from hybridlab.planning.turns import Others
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.training.spec import make

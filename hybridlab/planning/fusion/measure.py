@@ -9,11 +9,12 @@ from typing import Any
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.errors import Problem, RunError
+from hybridlab.hardware.others import BUSY_CORES, Others
 from hybridlab.planning import turns
 from hybridlab.planning.fusion.apply import Fused
 from hybridlab.planning.fusion.find import Candidate, Refused, find, together
 from hybridlab.planning.fusion.record import Fusion
-from hybridlab.planning.turns import BUSY_CORES, ROUNDS, Others, Work
+from hybridlab.planning.turns import ROUNDS, Work
 from hybridlab.profiling.medians import Median, median
 from hybridlab.trace.step import TrainingStep
 

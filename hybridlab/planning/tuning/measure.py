@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from hybridlab.architecture.model import GraphModel
 from hybridlab.components.base import Component
 from hybridlab.errors import Problem, RunError
+from hybridlab.hardware.others import BUSY_CORES, Others
 from hybridlab.planning import turns
 from hybridlab.planning.borders import Border, borders
 from hybridlab.planning.tuning.apply import Tuned, Turned
 from hybridlab.planning.tuning.knobs import KNOBS, Knob, Value, power_of_two
 from hybridlab.planning.tuning.record import Tuning
 from hybridlab.planning.tuning.store import Known
-from hybridlab.planning.turns import BUSY_CORES, ROUNDS, Others, Work
+from hybridlab.planning.turns import ROUNDS, Work
 from hybridlab.profiling.medians import Median, median
 from hybridlab.trace.step import TrainingStep
 

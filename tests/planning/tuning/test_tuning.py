@@ -14,6 +14,7 @@ from hybridlab.components.base import Component
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.registry import palette
 from hybridlab.errors import RunError
+from hybridlab.hardware.others import Others
 from hybridlab.planning import turns
 from hybridlab.planning.tuning import store
 from hybridlab.planning.tuning.apply import Tuned, Turned, tune
@@ -21,7 +22,6 @@ from hybridlab.planning.tuning.knobs import KNOBS, bounds
 from hybridlab.planning.tuning.measure import choose_tuning
 from hybridlab.planning.tuning.record import Tuning
 from hybridlab.planning.tuning.store import Known
-from hybridlab.planning.turns import Others
 from hybridlab.trace.step import TrainingStep, default_optimiser
 
 CHUNKED = {name for name, info in palette().items() if "chunk" in info.cls.Params.model_fields}
