@@ -38,9 +38,9 @@ MEMORY_SHARE = 0.5
 UNNAMED_SHARE, SPREAD = 0.05, 1.5
 """Doubts of the measurement: a twentieth without a name; an interval that ends half as high again as it begins."""
 DESIGN, PLAN, TRAIN, AGAIN = "design", "memory", "train", "profile"
-FUSE, LAYOUT = f"{PLAN}/fusion", f"{PLAN}/tuning"
-"""The pages that act on findings: the designer, the one that plans what is kept, with its sections that fuse and that
-try layouts, the one where a training is set up, and the profile of the same step once more."""
+COMPILED, LAYOUT = f"{PLAN}/compiled", f"{PLAN}/tuning"
+"""The pages that act on findings: the designer, the one that plans what is kept, with its sections that
+measure it compiled and in other layouts, the one where a training is set up, and the profile of the same step again."""
 Severity = Literal["warning", "hint", "note"]
 WEIGHTY = 0.2
 """A finding about a fifth of the step is a warning, one about less a hint."""
@@ -245,7 +245,7 @@ def _fusing(profile: Profile, fusable: pa.Table) -> Iterator[Finding]:
                 saved / moved_all,
                 paths,
                 "operators",
-                FUSE,
+                COMPILED,
                 chains=chains,
                 operators=operators,
                 moved_bytes=moved,

@@ -94,7 +94,7 @@ def test_element_wise_operators_in_a_row() -> None:
         and "67 % fewer" in found.sentence
         and found.evidence["chains"] == 1
     )
-    assert found.page == "memory/fusion"
+    assert found.page == "memory/compiled"
     assert not told(profile_of(chain(lambda x: x.exp() @ x.t())), "in a row")
 
 

@@ -27,10 +27,10 @@ _ACTS: Mapping[str, tuple[str, str, str]] = {
         ":material/savings:",
         "This step on the Memory page: what less memory costs in time, and the plan for a budget.",
     ),
-    f"{_PLAN}/fusion": (
-        "See what fuses",
-        ":material/merge:",
-        "This step on the Memory page, at what can be fused: measured, and kept where it is faster.",
+    f"{_PLAN}/compiled": (
+        "Measure it compiled",
+        ":material/bolt:",
+        "This step on the Memory page, where it is measured compiled: a compiler makes one kernel of such a row.",
     ),
     f"{_PLAN}/tuning": (
         "Try layouts",

@@ -251,7 +251,7 @@ def reported(run: Run) -> None:
     """Write the tables of a small step, with a finding about fusing and one about overhead, as a worker does."""
     made = report(profile_of(training(nn.Linear(32, 64), nn.GELU())), (), CEILINGS)
     said = (
-        Finding("rows of operators", 0.3, "warning", ("lstm",), "operators", "memory/fusion"),
+        Finding("rows of operators", 0.3, "warning", ("lstm",), "operators", "memory/compiled"),
         Finding("calls take it all", 0.2, "hint", (), "operators", "train", {"operators": 3}),
     )
     Report(made.tables, said).save(run_folder(run.id) / "profile" / "report")
@@ -263,13 +263,13 @@ def test_a_finding_leads_to_the_section_that_acts_on_it(visitor, runs) -> None:
     visitor.open("4_Profile", run=run.id, view="findings")
     head = f"profile.{run.id}.finding"
     labels = {button.key: button.label for button in visitor.at.button}
-    assert labels[f"{head}.0.memory"] == "See what fuses"
+    assert labels[f"{head}.0.memory"] == "Measure it compiled"
     assert labels[f"{head}.1.train"] == "Set up its training"
     assert f"{head}.1.design" not in labels
     at = visitor.press(f"{head}.0.memory")
-    assert at.query_params["section"] == "fusion"
+    assert at.query_params["section"] == "compiled"
     assert [title.value for title in at.title] == ["Memory"]
-    assert visitor.component("arrive.memory") == {"place": "memory-fusion"}
+    assert visitor.component("arrive.memory") == {"place": "memory-compiled"}
 
 
 def test_accesses_are_shown_by_component_and_by_storage(visitor, runs) -> None:
