@@ -11,7 +11,7 @@ the best of TPE, NSGA-II and random reaches in 500. Samplers take turns seed by 
 are asked and told in the same way and start from the same study in memory. Times are processor times, medians of ten
 asks after a study of 2,000 trials, the hand designs and others at random, the same for all.
 
-The table is small enough for ours to price the whole of it at each ask, so that its proposals there follow from what was
+The table is small enough for ours to price all of it at each ask, so that its proposals there follow from what was
 measured and hardly from the seed: an interval of nothing says that, and not how sure the share is.
 """
 
