@@ -73,7 +73,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-2,
         "task_params": {"pairs": 3, "vocab": 13, "length": 24},
     },
-    "digits_sequence": {**SHARED, "steps": 100, "batch": 16, "learning_rate": 2e-2},
+    "digits_sequence": {**SHARED, "steps": 120, "batch": 32, "learning_rate": 1e-2},
 }
 """How each task is trained, so that good hybrids can be told from bad ones soon; all designs alike."""
 SEEDS = (0, 1, 2)
