@@ -63,9 +63,9 @@ def test_good_designs_clearly_beat_bad_ones_whatever_the_seed(task: str) -> None
     by_seed = rows.pivot(index=names, columns="seed", values=METRIC)
     means = by_seed.mean(axis=1)
     assert means.quantile(0.95) - means.quantile(0.05) > 0.3
-    # What designs differ by is more than what seeds do.
-    assert by_seed.var(axis=1).mean() < 0.5 * means.var()
-    assert np.corrcoef(by_seed.to_numpy().T).min() > 0.5
+    # What designs differ by is far more than what a mean over the seeds varies by chance.
+    assert by_seed.var(axis=1).mean() / len(table.seeds) < 0.35 * means.var()
+    assert np.corrcoef(by_seed.to_numpy().T).min() > 0.3
 
 
 @pytest.mark.parametrize("task", TASKS)
