@@ -21,6 +21,7 @@ from hybridlab.search.record import ARCHITECTURE
 from hybridlab.search.samplers import make_sampler
 from hybridlab.search.spec import SearchSpec, search_of
 from hybridlab.search.study import ask, mended_row, open_storage, open_study, tell
+from hybridlab.search.trained_table import shipped_table
 from hybridlab.ui.search import head, setup
 from hybridlab.ui.search.opened import look
 from hybridlab.ui.search.table import table_of, zipped
@@ -248,6 +249,27 @@ def test_a_living_study_can_be_stopped(
         worker.leave()
     page.run()
     assert "done" in said(page)
+
+
+def test_the_trained_table_is_searched_and_its_designs_open(
+    open_page: OpenPage, said: Said, home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "_WAIT_S", 60.0)
+    page = open_page("6_Search")
+    held(page.selectbox, "widget.search.source").select("sample trained_table").run()
+    assert not page.exception
+    facts = {one.label: one.value for one in page.metric}
+    assert facts["Designs"] == str(shipped_table().space.size)
+    objectives = next(one for one in page.multiselect if one.label == "Objectives")
+    assert objectives.value == ["val_accuracy", "peak_bytes"]
+    spec = search_of("name: t\ntrained_table: {}\nsampler: random\ntrials: 12\n")
+    found = run_search(spec, study="table-study")
+    assert 0 < (found.hypervolume_share or 0) <= 1
+    page = open_page("6_Search", study="table-study")
+    press(page, "Knee")
+    assert not [one for one in page.button if one.label.startswith("Repeat")]
+    press(page, "Open on the canvas")
+    assert loads(in_session(page, "design").text).name == "small-hybrid"
 
 
 def test_what_went_wrong_is_told(open_page: OpenPage, said: Said, home: Any) -> None:
