@@ -6,10 +6,11 @@
     python benchmarks/trained_table.py --probe 12     # trains some designs of the grid, and says what they came to
 
 Each training is one line of ``artifacts/trained_table/rows.jsonl`` as soon as it is done: stopped in any way and
-started again, it goes on where it was. Seeds come one after the other, each with the whole grid, so that the table can
-be written from the first seed on; it holds the seeds that are complete. What is predicted is worked out when the table
-is written, by ``predict`` on the training's own batch and length. Processor time is that of the process that trained:
-it depends on what else ran, and is kept for nothing but a rough idea.
+started again, it goes on where it was, or where a table of the same settings ended. Seeds come one after the other,
+each with the whole grid, so that the table can be written from the first seed on; it holds those that are complete.
+What is predicted is worked out when the table is written, by ``predict`` on the training's own batch and length.
+Processor time is that of the process that trained: it depends on what else ran, and is kept for nothing but a rough
+idea.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from hybridlab.architecture.document import dump, loads
 from hybridlab.architecture.infer import infer
 from hybridlab.search.marked import Marked
 from hybridlab.search.space import Design
-from hybridlab.search.trained_table import FILE, PREDICTED_COLUMNS, write_table
+from hybridlab.search.trained_table import FILE, PREDICTED_COLUMNS, read_table, write_table
 from hybridlab.tasks.registry import fit
 from hybridlab.trace.predict import predict
 from hybridlab.training.defaults import prepare
@@ -99,7 +100,7 @@ def main() -> None:
         probe(options.probe)
         return
     rows = options.folder / "rows.jsonl"
-    failed = [] if options.finish else train_missing(rows, options.jobs)
+    failed = [] if options.finish else train_missing(rows, options.output, options.jobs)
     finish(rows, options.output)
     if failed:
         raise SystemExit(f"{len(failed)} trainings did not end: {failed[0]} …")
@@ -205,6 +206,25 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def lines_of(table: Path) -> list[dict[str, Any]]:
+    """Return the trainings that a table of today's settings holds, as the lines that they were."""
+    if not table.exists():
+        return []
+    found = read_table(table)
+    today = {"architecture": ARCHITECTURE, "search": SEARCH}
+    today["training"] = {task: settings(task, 0) for task in TASKS}
+    if any(found.about[name] != wanted for name, wanted in today.items()):
+        return []
+    names = [choice.name for choice in found.space.choices]
+    lines = json.loads(found.frame.to_json(orient="records", double_precision=15))
+    return [
+        {name: value for name, value in line.items() if name not in names}
+        | {"design": {name: line[name] for name in names}, "weights": line["predicted_params"]}
+        | {"fingerprint": fingerprint(line["task"])}
+        for line in lines
+    ]
+
+
 def append(row: dict[str, Any], path: Path) -> None:
     """Add a line, on disk before this returns; it begins with a line's end where the last one was cut off."""
     with path.open("ab+") as file:
@@ -223,10 +243,11 @@ def key(design: Design, task: str, seed: int) -> str:
     return json.dumps([design, task, seed], sort_keys=True)
 
 
-def train_missing(path: Path, jobs: int) -> list[One]:
-    """Train what has no line yet; return what did not end."""
+def train_missing(path: Path, table: Path, jobs: int) -> list[One]:
+    """Train what has no line yet, in the file or in the table; return what did not end."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = {key(row["design"], row["task"], row["seed"]) for row in read(path)}
+    there = [*lines_of(table), *read(path)]
+    done = {key(row["design"], row["task"], row["seed"]) for row in there}
     grid = designs()
     every = [(design, task, seed) for seed in SEEDS for design in grid for task in TASKS]
     wanted = [one for one in every if key(*one) not in done]
@@ -278,7 +299,7 @@ def answers(left: deque[One]) -> Iterator[tuple[One, dict[str, Any] | None]]:
 
 def finish(rows: Path, output: Path) -> None:
     """Write the table of the seeds that are complete."""
-    lines = read(rows)
+    lines = [*lines_of(output), *read(rows)]
     grid = designs()
     there = {key(row["design"], row["task"], row["seed"]) for row in lines}
     seeds = [s for s in SEEDS if all(key(d, task, s) in there for d in grid for task in TASKS)]

@@ -150,6 +150,10 @@ def test_the_script_writes_a_table_that_opens(
     )  # of a seed under way
     script.finish(rows, output)
     table = read_table(output)
+    kept = {script.key(one["design"], one["task"], one["seed"]) for one in script.lines_of(output)}
+    assert len(kept) == 4 and kept < {
+        script.key(one["design"], one["task"], one["seed"]) for one in script.read(rows)
+    }
     assert table.seeds == (1,) and table.space.size == 2 and len(table.frame) == 4
     landscape = TableLandscape(table, "digits_sequence", (METRIC, "params", "state_bytes"))
     for row in landscape.space.everything():
