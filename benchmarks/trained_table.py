@@ -216,7 +216,8 @@ def lines_of(table: Path) -> list[dict[str, Any]]:
     if any(found.about[name] != wanted for name, wanted in today.items()):
         return []
     names = [choice.name for choice in found.space.choices]
-    lines = json.loads(found.frame.to_json(orient="records", double_precision=15))
+    whole = found.frame.astype(object).where(found.frame.notna(), None)  # as JSON has it
+    lines = whole.to_dict("records")
     return [
         {name: value for name, value in line.items() if name not in names}
         | {"design": {name: line[name] for name in names}, "weights": line["predicted_params"]}
