@@ -117,7 +117,7 @@ def missing_compiler(device: torch.device) -> str:
 
     try:
         get_cpp_compiler()
-    except Exception:
+    except RuntimeError:  # InvalidCxxCompiler
         return "there is no C++ compiler (g++ or clang++), which PyTorch's compiler needs on a CPU"
     return ""
 
