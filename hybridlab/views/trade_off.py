@@ -100,7 +100,7 @@ def trade_off_plot(info: TradeOffInfo) -> go.Figure:
     _dots(
         figure,
         info.of("uniform"),
-        "by count alone, predicted",
+        "uniform recomputation, predicted",
         {"symbol": "x-thin", "size": 7, "line": {"width": 1.5, "color": style.NEUTRAL}},
     )
     curve = info.of("planner")

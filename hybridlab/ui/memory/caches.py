@@ -138,7 +138,7 @@ def _told(found: Mapping[str, Any]) -> None:
     if found["left_out"]:
         st.info(
             shell.escaped(
-                f"{refused[0]} reads whole sequences: it was left out, all before it was measured."
+                f"{refused[0]} reads whole sequences: everything before it was measured, without it."
             ),
             icon=":material/info:",
         )
