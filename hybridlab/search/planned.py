@@ -66,12 +66,13 @@ class Plans:
             for at, name in enumerate(objectives)
             if name in _PLAIN_ONLY
         ]
-        for name in ("plan", "fusion"):
+        for name in ("plan", "fusion", "tuning"):
             if getattr(training, name) is not None:
                 words = "goes with one architecture, and here it would have to fit all of them"
                 problems.append(Problem(f"training.{name}", words, fix="leave it out"))
+        bare = training.model_copy(update={"fusion": None})
         try:
-            check_planned(training)
+            check_planned(bare)
         except SpecError as error:
             problems += [
                 Problem(f"training.{one.path}", one.message, one.expected, one.got, one.fix)

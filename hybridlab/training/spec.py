@@ -258,8 +258,8 @@ class TrainSpec(BaseModel):
             return "stages change the parameters of one task, and there are several; take out task_params or tasks"
         if self.teacher is not None and any(stage.grow for stage in self.stages):
             return "a teacher's layers stand beside the student's, which a stage lets grow; take out grow or teacher"
-        if self.plan is not None and (self.stages or self.tasks or self.teacher):
-            return "a plan is for the same step of one model each time; take out plan, or stages, tasks and teacher"
+        if self.plan is not None and any(stage.grow for stage in self.stages):
+            return "a plan is for one architecture, and a stage lets it grow; take out grow or plan"
         if self.fusion is not None and (self.stages or self.tasks or self.teacher):
             return "a fusion is for the same step of one model each time; take out fusion, or stages, tasks and teacher"
         if self.tuning is not None and (self.stages or self.tasks or self.teacher):
