@@ -121,7 +121,7 @@ def fake_step(
     cut = [pieces(tensor, recipe.parts) for tensor in inputs]
     wanted = pieces(targets, recipe.parts)
     parts = [
-        (given, functools.partial(_loss_of, recipe, wanted[place], len(cut[0])))
+        (given, functools.partial(part_loss, recipe, wanted[place], len(cut[0])))
         for place, given in enumerate(zip(*cut, strict=True))
     ]
     (first, loss), *more = parts
@@ -144,7 +144,8 @@ def pieces(tensor: Any, parts: int) -> list[Any]:
     return [piece for piece in tensor.tensor_split(parts) if len(piece)] if parts > 1 else [tensor]
 
 
-def _loss_of(recipe: Recipe, targets: Any, parts: int, output: Any) -> Tensor:
+def part_loss(recipe: Recipe, targets: Any, parts: int, output: Any) -> Tensor:
+    """Return the loss of one of so many parts of a batch (scalar): its share of the whole batch's."""
     loss = recipe.loss(output, targets)
     return loss / parts if parts > 1 else loss
 

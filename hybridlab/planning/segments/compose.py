@@ -31,7 +31,7 @@ from hybridlab.planning.segments.record import IN_BACKWARD, Asked, Given, Segmen
 from hybridlab.planning.segments.tensors import meta_of
 from hybridlab.planning.segments.update import Update, skeleton
 from hybridlab.planning.tracing import trace_plain
-from hybridlab.trace.exact import Recipe, pieces
+from hybridlab.trace.exact import Recipe, part_loss, pieces
 
 
 def plain_step(
@@ -98,7 +98,8 @@ class _Step:
         (whole,) = fake_inputs(context, batch, length)
         shape = recipe.target
         targets = None if shape is None else torch.zeros((batch, *shape), dtype=torch.int64)
-        self.x, self.targets = pieces(whole, recipe.parts)[0], pieces(targets, recipe.parts)[0]
+        cut = pieces(whole, recipe.parts)
+        self.x, self.targets, self.parts = cut[0], pieces(targets, recipe.parts)[0], len(cut)
         self.ledger = Ledger()
         self.count = len(self.written.instructions)
         self.packs: list[tuple[int, int, int]] = []
@@ -193,12 +194,12 @@ class _Step:
         """Record the loss on what the model gives, as it would be made of it."""
         reads = list({id(value): value for value in [output, *self.beside]}.values())
         given = _given(reads)
-        recipe, targets = self.recipe, self.targets
+        recipe, targets, parts = self.recipe, self.targets, self.parts
         stays: list[Tensor] = []
         """What the step has a name for until backward has ended."""
 
         def run(values: list[Tensor], beside: Beside) -> Tensor:
-            total = recipe.loss(values[0], targets)
+            total = part_loss(recipe, targets, parts, values[0])
             if len(values) > 1:
                 stays.append(torch.stack([loss.float() for loss in values[1:]]).sum())
                 total = total + stays[0]
