@@ -1,7 +1,7 @@
 """Fused models against plain ones: outputs, gradients, updates and single positions, over the palette and at random.
 
-Hypothesis draws the random ones: 200 of them where ``HYBRIDLAB_RANDOM_ARCHITECTURES=200`` is set; the suite takes a few,
-the same each time.
+Hypothesis draws the random ones: 200 of them where ``HYBRIDLAB_RANDOM_ARCHITECTURES=200`` is set; the suite takes
+a few, the same each time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hybridlab.planning.fusion.apply import Fused
 from hybridlab.planning.fusion.find import find, together
 from hybridlab.planning.fusion.record import Fold, Fusion
 from hybridlab.planning.recompute import Recomputing
-from tests.planning.test_equality import INPUTS, SOME, drawn, network
+from tests.planning.test_equality import INPUTS, PATIENT, SOME, drawn, network
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
 from random_architectures import drawn_architecture
@@ -140,6 +140,7 @@ def test_every_component_gives_the_same_fused(use: str) -> None:
     check(network(use), INPUTS.get(use))
 
 
+@PATIENT
 @SOME
 @given(st.randoms(use_true_random=False))
 def test_random_architectures_give_the_same_fused(chance: random.Random) -> None:
