@@ -176,7 +176,7 @@ class _Reading:
         """Which storages of forward each place keeps for its backward, and which it reads."""
         self.kept: list[set[int]] = [set() for _ in range(self.count + 1)]
         for _, place, storage in self.step.packs:
-            if self.forward[storage] and self.born[storage] > 0:
+            if storage >= 0 and self.forward[storage] and self.born[storage] > 0:
                 self.kept[place].add(storage)
         self.read = [
             {one for one in mine if self.forward[one] and self.born[one] > 0}
