@@ -85,7 +85,7 @@ PRECISION = Choice(
     caption="Components can compute in 16-bit formats one by one: less to move and to keep, at the price of rounding. "
     "Each is run in the other format on a batch, alone and in the whole network, and held against float32: its output, "
     "the loss, all gradients. What overflows or is not within the tolerance is left out. The largest sets within it "
-    "are timed in turn with the network as it is, and kept only where they are faster, or keep less. Many CPUs are "
+    "are timed in turn with the network as it is, and kept only where they are faster, or keep less. Some CPUs are "
     "slower in 16 bits: then nothing is kept.",
     button="Measure precision",
     done="mixed",

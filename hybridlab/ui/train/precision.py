@@ -41,10 +41,10 @@ def _told(precisions: Precisions, settings: Mapping[str, Any]) -> None:
     some = [f"{path} in {name}" for path, name in precisions.formats.items()]
     more = f" and {len(some) - _MOST} more" if len(some) > _MOST else ""
     listed = ", ".join(some[:_MOST]) + more
-    said = f"{listed}; all else in {precisions.within}."
+    said = f"{shell.escaped(listed[:1].upper() + listed[1:])}; all else in {precisions.within}."
     if precisions.measured is not None:
         said += f" Gradients differed by {precisions.measured.error:.1e} from float32, where it was measured."
-    st.markdown(shell.escaped(said[:1].upper() + said[1:]))
+    st.markdown(said)
     asked = settings.get("precision") or "auto"
     if asked not in ("auto", precisions.within):
         st.error(
