@@ -17,6 +17,7 @@ from hybridlab.cli import (
     machine,
     models,
     plan,
+    precision,
     profile,
     rates,
     runs,
@@ -48,6 +49,7 @@ for group in (
     plan,
     fusion,
     tune,
+    precision,
     caches,
     search,
 ):

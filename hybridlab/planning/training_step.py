@@ -117,12 +117,12 @@ def check_planned(spec: TrainSpec) -> None:
                 fix="plan a training without a teacher",
             )
         )
-    for name, given in (("fusion", spec.fusion), ("tuning", spec.tuning)):
-        if given is not None:
+    for name in ("fusion", "tuning", "precisions"):
+        if getattr(spec, name) is not None:
             problems.append(
                 Problem(
                     name,
-                    "is not planned: plans know the step as it is designed, and not what it keeps otherwise",
+                    "is not planned: plans know the step as designed, in float32, and not what it keeps otherwise",
                     fix="plan without it; a training may have both",
                 )
             )

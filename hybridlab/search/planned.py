@@ -16,7 +16,7 @@ from hybridlab.planning.training_step import check_planned, plan_step
 from hybridlab.search.space import Choice, Value
 from hybridlab.tasks.base import Task
 from hybridlab.training.precision import numerics
-from hybridlab.training.spec import TrainSpec
+from hybridlab.training.spec import MEASURED, TrainSpec
 
 PLAN = "plan"
 NONE = "none"
@@ -66,7 +66,7 @@ class Plans:
             for at, name in enumerate(objectives)
             if name in _PLAIN_ONLY
         ]
-        for name in ("plan", "fusion"):
+        for name in MEASURED:
             if getattr(training, name) is not None:
                 words = "goes with one architecture, and here it would have to fit all of them"
                 problems.append(Problem(f"training.{name}", words, fix="leave it out"))

@@ -20,6 +20,14 @@ from hybridlab.training.teacher_spec import TeacherSpec
 from hybridlab.validation import problems_from, shown
 
 MAX_BYTES = 64 * 1024
+MEASURED = ("plan", "fusion", "tuning", "precisions")
+"""Settings that hold what was measured of the step of one architecture."""
+_ARE = {
+    "plan": "a plan is",
+    "fusion": "a fusion is",
+    "tuning": "a tuning is",
+    "precisions": "precisions are",
+}
 
 
 class TrainSpec(BaseModel):
@@ -102,6 +110,11 @@ class TrainSpec(BaseModel):
     tuning: dict[str, Any] | None = setting(
         "What components do in another way, as `hybridlab tune --for training --output` writes it: chunks of scans, "
         "layouts of convolutions; what is learnt is the same but for rounding. Empty: all as designed.",
+        None,
+    )
+    precisions: dict[str, Any] | None = setting(
+        "Number formats of single components, as `hybridlab precision --for training --output` writes them; what is "
+        "learnt differs by their rounding. Empty: all as precision says.",
         None,
     )
     cache_frozen: Annotated[int, Field(strict=True)] = setting(
@@ -258,17 +271,17 @@ class TrainSpec(BaseModel):
             return "stages change the parameters of one task, and there are several; take out task_params or tasks"
         if self.teacher is not None and any(stage.grow for stage in self.stages):
             return "a teacher's layers stand beside the student's, which a stage lets grow; take out grow or teacher"
-        if self.plan is not None and (self.stages or self.tasks or self.teacher):
-            return "a plan is for the same step of one model each time; take out plan, or stages, tasks and teacher"
-        if self.fusion is not None and (self.stages or self.tasks or self.teacher):
-            return "a fusion is for the same step of one model each time; take out fusion, or stages, tasks and teacher"
-        if self.tuning is not None and (self.stages or self.tasks or self.teacher):
-            return "a tuning is for the same step of one model each time; take out tuning, or stages, tasks and teacher"
-        beside = self.stages or self.tasks or self.teacher or self.plan or self.fusion
-        if self.cache_frozen and (beside or self.tuning):
+        measured = [name for name in MEASURED if getattr(self, name) is not None]
+        if measured and (self.stages or self.tasks or self.teacher):
+            first = measured[0]
+            return (
+                f"{_ARE[first]} for the same step of one model each time; take out {first}, or stages, tasks and "
+                "teacher"
+            )
+        if self.cache_frozen and (measured or self.stages or self.tasks or self.teacher):
             return (
                 "outputs of frozen components are kept for the plain step of one model; take out cache_frozen, or "
-                "stages, tasks, teacher, plan, fusion and tuning"
+                "stages, tasks, teacher, plan, fusion, tuning and precisions"
             )
         if self.cache_frozen and not any(group.frozen for group in self.groups):
             return "cache_frozen needs a group that is frozen; freeze one in groups, or take out cache_frozen"

@@ -22,6 +22,7 @@ VERBS: dict[str, worker.Verb | str] = {
     "fuse": "hybridlab.workflows.fusion_run:run",
     "lr_find": "hybridlab.workflows.rates:run",
     "plan": "hybridlab.workflows.plan_run:run",
+    "precision": "hybridlab.workflows.precision_run:run",
     "profile": "hybridlab.workflows.profile_run:run",
     "search": "hybridlab.workflows.trial:run",
     "train": "hybridlab.workflows.train:run",

@@ -19,6 +19,7 @@ import torch
 from hybridlab.errors import Problem, RunError
 from hybridlab.planning.compared import SHARES, Compared, CompiledPoint
 from hybridlab.planning.record import Figures
+from hybridlab.training.spec import MEASURED
 
 LIMIT_S = 1800.0
 """No step is compiled for longer."""
@@ -39,7 +40,8 @@ def compare_compiled(
 
     Args:
         text: the architecture, as YAML.
-        settings: those of the step, as ``TrainSpec`` has them; a plan or a fusion in them is left out.
+        settings: those of the step, as ``TrainSpec`` has them; what was measured of a step, such as a
+            plan, is left out.
         shares: PyTorch's budgets, each 0 to 1.
         steps: how many steps of each are timed.
         threads: those that a step computes with.
@@ -50,8 +52,7 @@ def compare_compiled(
         RunError: no budget could be measured; it says why of each.
         HybridLabError: the settings are wrong.
     """
-    own = ("plan", "fusion")
-    training = {name: value for name, value in settings.items() if name not in own}
+    training = {name: value for name, value in settings.items() if name not in MEASURED}
     asked: dict[str, Any] = {"architecture": text, "training": training, "steps": steps}
     asked |= {"threads": threads, "backend": backend}
     parts = len(shares) + 1

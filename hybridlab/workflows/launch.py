@@ -16,7 +16,7 @@ from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.training.frozen_cache import refusals
 from hybridlab.training.groups import Member, assigned
-from hybridlab.training.spec import TrainSpec
+from hybridlab.training.spec import MEASURED, TrainSpec
 from hybridlab.training.stage_checks import check_stages
 from hybridlab.training.start import start, starts_otherwise
 from hybridlab.workflows.as_trained import as_trained
@@ -32,7 +32,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         SpecError: the architecture or a setting is wrong.
         TaskError: the task is unknown, or does not fit the architecture.
         DeviceError: the device asked for is not here.
-        RunError: a plan, a fusion or a tuning of the settings is another architecture's or another kind of device's.
+        RunError: what the settings say was measured, such as a plan, is another architecture's or kind of device's.
     """
     architecture = loads(text)
     task, spec = prepare(settings)
@@ -45,7 +45,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         check_stages(model, task, spec)
         if spec.cache_frozen:
             _check_frozen(model, found, task, spec)
-    if spec.plan is not None or spec.fusion is not None or spec.tuning is not None:
+    if any(getattr(spec, name) is not None for name in MEASURED):
         as_trained(build(completed, task.input_type(), device="meta"), spec)
     spec = taught(spec, completed, task)
     return {

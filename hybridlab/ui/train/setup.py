@@ -13,7 +13,7 @@ from hybridlab.architecture import library
 from hybridlab.architecture.complete import complete
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.runs.launcher import submit
-from hybridlab.training.spec import TrainSpec
+from hybridlab.training.spec import MEASURED, TrainSpec
 from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
@@ -33,9 +33,7 @@ _HIDDEN = (
     "groups",
     "stages",
     "teacher",
-    "plan",
-    "fusion",
-    "tuning",
+    *MEASURED,
 )
 DESIGN = "current design"
 PRESET = "preset"

@@ -11,6 +11,7 @@ from hybridlab.architecture import library
 from hybridlab.architecture.complete import complete
 from hybridlab.architecture.document import loads
 from hybridlab.planning.fusion.record import Fusion
+from hybridlab.planning.precision.record import Measures, Precisions
 from hybridlab.planning.record import Figures, Plan
 from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.leases import Lease
@@ -308,6 +309,66 @@ def test_ways_are_measured_shown_and_trained_with(planned: Any, runs: Any) -> No
     assert any("another architecture" in error.value for error in planned.at.error)
     planned.press("train.tuning.remove")
     assert "tuning" not in in_session(planned.at, "settings.parity")
+
+
+def test_formats_are_measured_shown_and_trained_with(planned: Any, runs: Any) -> None:
+    (purpose,) = [one for one in planned.at.button_group if str(one.key).endswith("precisions.for")]
+    planned.give(purpose, "memory")
+    planned.give(planned.at.selectbox(key="memory.precisions.format"), "bfloat16")
+    planned.press("memory.precisions.start")
+    (run,) = runs.store.list(kind="precision")
+    assert run.spec["for"] == "memory" and run.spec["options"] == {"format": "bfloat16"}
+    assert any("Queued" in bar.proto.text for bar in planned.at.get("progress"))
+    middle = {"low": 1.1, "high": 1.3, "n": 21, "confidence": 0.97}
+    work = {"operators": 200, "moved_bytes": 2**20, "peak_bytes": 2**19}
+    ratio = {"value": 1.2, **middle}
+    row = {"format": "bfloat16", "output_error": 4e-3, "loss_error": 1e-5, "error": 6e-4}
+    row |= {"plain_saved_bytes": 2**20, "saved_bytes": 2**19, "ratio": ratio, "use": "attention"}
+    kept = {"component": "a", "kept": True, "why": "keeps fewer bytes"}
+    lost = {"component": "b", "kept": False, "why": "overflows in bfloat16"}
+    unknown = dict.fromkeys(("output_error", "loss_error", "error", "saved_bytes", "ratio"))
+    precisions = Precisions(
+        fingerprint=fingerprint(), device="cpu", training=True, formats={"a": "bfloat16"},
+        measured=Measures(loss_error=1e-5, error=6e-4, time=1.2, saved_bytes=9, plain_saved_bytes=10),
+    )  # fmt: skip
+    content = {
+        "precisions": precisions.as_dict(), "judged": [row | kept, row | lost | unknown],
+        "plain": work, "mixed": {**work, "operators": 250}, "why": "keeps fewer bytes",
+        "plain_ms": {"value": 2.0, **middle}, "mixed_ms": {"value": 2.4, **middle}, "ratio": ratio,
+        "error": 6e-4, "tolerance": 5e-2, "loss_error": 1e-5, "loss_tolerance": 1e-2,
+        "plain_saved_bytes": 2**21, "saved_bytes": 2**20, "memory": True,
+        "applied": True, "busy": False, "others_cores": 0.0, "beside": 0,
+    }  # fmt: skip
+    left_behind(runs, run, "precisions.json", content)
+    planned.open("5_Memory", run=run.id)
+    at = planned.until(lambda at: any(metric.label == "Operators" for metric in at.metric))
+    assert at.selectbox(key=f"memory.{run.id}.precisions.format").value == "bfloat16"
+    (told,) = [box.value for box in at.success]
+    assert "keeps 1 MiB for backward instead of 2 MiB" in told and "1.200 of the time" in told
+    assert "gradients by 6.0e-04" in told
+    (table,) = [frame.value for frame in at.dataframe if "output error" in frame.value]
+    assert list(table["verdict"]) == ["kept: keeps fewer bytes", "overflows in bfloat16"]
+    assert list(table["kept in the format"]) == ["512 KiB", ""] and table["time"].isna()[1]
+    labels = [button.proto.label for button in at.get("download_button")]
+    assert "Precisions (JSON)" in labels
+    planned.press(f"memory.{run.id}.precisions.train")
+    taken = in_session(planned.at, "settings.parity")["precisions"]
+    assert Precisions.read(taken) == precisions
+    assert "A in bfloat16; all else in float32." in planned.words()
+    assert not any("another architecture" in error.value for error in planned.at.error)
+    settings = planned.at.session_state["hybridlab"]["settings.parity"]
+    settings["precision"] = "bfloat16"
+    planned.open("2_Train")
+    assert any("this one is in bfloat16" in error.value for error in planned.at.error)
+    planned.press("train.precisions.remove")
+    assert "precisions" not in in_session(planned.at, "settings.parity")
+
+    content |= {"applied": False, "why": "no component is measured faster in it"}
+    (run_folder(run.id) / "precisions.json").write_text(json.dumps(content))
+    planned.open("5_Memory", run=run.id)
+    planned.until(
+        lambda at: any("All stays as it is: no component" in box.value for box in at.info)
+    )
 
 
 def test_what_has_no_ways_has_no_table() -> None:
