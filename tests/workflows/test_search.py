@@ -231,6 +231,6 @@ def test_a_trial_with_a_plan_is_trained_by_it(file: Path, pump: Pump) -> None:
         settings = runs[row.number].spec["training"]
         assert row.design["plan"] in ("none", "60%")
         assert (settings["plan"] is None) is (row.design["plan"] == "none")
-        assert (settings["plan"] or {}) == row.plan
-        if row.plan:
-            assert Plan.read(row.plan).predicted.peak_bytes == row.values[1]
+        assert (settings["plan"] or {}) == row.training.get("plan", {})
+        if row.training:
+            assert Plan.read(row.training["plan"]).predicted.peak_bytes == row.values[1]
