@@ -44,7 +44,8 @@ def time_trial(context: RunContext, turns: QuietTurns, wanted: Collection[str]) 
 
     The step is the training's, without making its batch, with its plan, precision and fusion; the pass is one sample of
     the task in evaluation mode. ``wanted`` are objectives of ``landscape.TIMED``; beside them stand ``step`` and
-    ``latency`` with their intervals, a sample's positions, the threads, whether the turn was quiet, and how many cores others used.
+    ``latency`` with their intervals, a sample's positions, the threads, whether the turn was quiet, and how many cores
+    others used.
 
     Raises:
         Stopped: the run was cancelled or interrupted.

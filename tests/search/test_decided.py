@@ -1,9 +1,8 @@
-"""Precision and fusion as choices: peaks as real steps have them, trained so, and refused where nothing is predicted."""
+"""Precision and fusion as choices: peaks as real steps have them, trained so, refused where nothing is predicted."""
 
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import pytest
 
