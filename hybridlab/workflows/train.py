@@ -39,12 +39,14 @@ def warm() -> None:
 def run(
     context: RunContext,
     enough: Callable[[int, dict[str, float]], bool] = lambda step, metrics: False,
+    after_step: Callable[[int], object] = lambda step: None,
 ) -> dict[str, Any]:
     """Train what the run's record describes, from its newest checkpoint where there is one; return the result.
 
     The record holds ``architecture`` (YAML text) and ``training`` (settings); both are also written into the folder.
     ``enough`` is given what is logged, as (step, values), and may say that the training has gone on for long enough:
-    then it stops after that step, is ``cancelled`` in the result and leaves a checkpoint.
+    then it stops after that step, is ``cancelled`` in the result and leaves a checkpoint. ``after_step`` is given the
+    number of each step that was made, before the next begins.
 
     Raises:
         Stopped: the run was cancelled or interrupted; its checkpoint is written.
@@ -98,6 +100,7 @@ def run(
     def done(step: int) -> None:
         context.progress(step, spec.steps)
         profiler.after_step(step)
+        after_step(step)
 
     def went_back(step: int, why: str) -> None:
         energy.goes_back(context.step - step)
