@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from hybridlab.cli import (
+    buckets,
     caches,
     data,
     designs,
@@ -49,6 +50,7 @@ for group in (
     fusion,
     tune,
     caches,
+    buckets,
     search,
 ):
     for name, verb in group.VERBS.items():
