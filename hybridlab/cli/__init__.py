@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from hybridlab.cli import (
+    buckets,
     caches,
     data,
     designs,
@@ -51,6 +52,7 @@ for group in (
     tune,
     precision,
     caches,
+    buckets,
     search,
 ):
     for name, verb in group.VERBS.items():

@@ -60,6 +60,15 @@ class TrainSpec(BaseModel):
         ge=1,
         le=65_536,
     )
+    buckets: Annotated[int, Field(strict=True)] = setting(
+        "Batches that are drawn together, sorted by length and cut anew, where samples are of several lengths: each is "
+        "padded to its own longest sample, and nothing reads the padding. 0: all are padded to the longest there is, "
+        "and the padding is read as if it were theirs.",
+        0,
+        "batches",
+        ge=0,
+        le=256,
+    )
     learning_rate: float = setting("Peak step size of AdamW.", 3e-3, gt=0, le=10)
     schedule: Literal["cosine", "constant"] = setting(
         "How the learning rate goes after warm-up: down along a cosine, or constant.", "cosine"
@@ -278,6 +287,8 @@ class TrainSpec(BaseModel):
                 f"{_ARE[first]} for the same step of one model each time; take out {first}, or stages, tasks and "
                 "teacher"
             )
+        if self.buckets and (other := self._fixed_step()):
+            return f"buckets give steps of several lengths; take out buckets, or {other}"
         if self.cache_frozen and (measured or self.stages or self.tasks or self.teacher):
             return (
                 "outputs of frozen components are kept for the plain step of one model; take out cache_frozen, or "
@@ -286,6 +297,17 @@ class TrainSpec(BaseModel):
         if self.cache_frozen and not any(group.frozen for group in self.groups):
             return "cache_frozen needs a group that is frozen; freeze one in groups, or take out cache_frozen"
         return ""
+
+    def _fixed_step(self) -> str:
+        """Name what is asked for that is made for steps of one length, or batches of its own; nothing where nothing."""
+        given = {
+            "tasks": self.tasks,
+            "teacher": self.teacher,
+            **{name: getattr(self, name) for name in MEASURED},
+            "cache_frozen": self.cache_frozen,
+            "task_params of stages": any(stage.task_params for stage in self.stages),
+        }
+        return " and ".join(name for name, there in given.items() if there)
 
 
 def make(settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainSpec:

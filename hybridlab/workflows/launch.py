@@ -13,6 +13,7 @@ from hybridlab.runs.launcher import submit
 from hybridlab.runs.record import Run
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit
+from hybridlab.training.buckets import sorted_task
 from hybridlab.training.defaults import prepare
 from hybridlab.training.frozen_cache import refusals
 from hybridlab.training.groups import Member, assigned
@@ -38,6 +39,8 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     task, spec = prepare(settings)
     completed = fit(architecture, task)
     choose(spec.device)
+    if spec.buckets:
+        sorted_task(None, task, spec)
     if spec.groups or spec.stages or starts_otherwise(spec):
         model = build(completed, task.input_type(), device="meta")
         found = assigned(model, spec.groups)

@@ -51,6 +51,10 @@ SIGNATURES = {
 }
 VERBS = {
     "app": {"--port", "--address", "--json"},
+    "buckets": {
+        *("--task", "--training", "--buckets", "--steps", "--measure", "--rounds", "--seconds"),
+        *("--batch", "--seed", "--device", "--set", "--json"),
+    },
     "caches": {
         "--task",
         "--positions",
