@@ -12,7 +12,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from hybridlab.errors import Problem, SpecError
+from hybridlab.training.allocator_spec import AllocatorSpec
 from hybridlab.training.group_spec import GroupSpec
+from hybridlab.training.pool_spec import PoolSpec
 from hybridlab.training.setting import setting
 from hybridlab.training.several_spec import SeveralSpec
 from hybridlab.training.stage_spec import StageSpec, misfits
@@ -102,6 +104,16 @@ class TrainSpec(BaseModel):
     tuning: dict[str, Any] | None = setting(
         "What components do in another way, as `hybridlab tune --for training --output` writes it: chunks of scans, "
         "layouts of convolutions; what is learnt is the same but for rounding. Empty: all as designed.",
+        None,
+    )
+    pools: tuple[PoolSpec, ...] = setting(
+        "Memory pools of an accelerator, each for some components; the first that fits takes a component. What is "
+        "learnt stays the same. Empty: none.",
+        (),
+        max_length=16,
+    )
+    allocator: AllocatorSpec | None = setting(
+        "How torch hands out an accelerator's memory, in this training's process alone; empty: as torch has it.",
         None,
     )
     cache_frozen: Annotated[int, Field(strict=True)] = setting(
@@ -264,6 +276,8 @@ class TrainSpec(BaseModel):
             return "a fusion is for the same step of one model each time; take out fusion, or stages, tasks and teacher"
         if self.tuning is not None and (self.stages or self.tasks or self.teacher):
             return "a tuning is for the same step of one model each time; take out tuning, or stages, tasks and teacher"
+        if self.pools and any(stage.grow for stage in self.stages):
+            return "pools are of the components that the network begins with; take out pools, or grow of the stages"
         beside = self.stages or self.tasks or self.teacher or self.plan or self.fusion
         if self.cache_frozen and (beside or self.tuning):
             return (

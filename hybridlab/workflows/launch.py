@@ -31,7 +31,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SpecError: the architecture or a setting is wrong.
         TaskError: the task is unknown, or does not fit the architecture.
-        DeviceError: the device asked for is not here.
+        DeviceError: the device asked for is not here, or has no memory pools, which the settings ask for.
         RunError: a plan, a fusion or a tuning of the settings is another architecture's or another kind of device's.
     """
     architecture = loads(text)
@@ -45,7 +45,8 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         check_stages(model, task, spec)
         if spec.cache_frozen:
             _check_frozen(model, found, task, spec)
-    if spec.plan is not None or spec.fusion is not None or spec.tuning is not None:
+    applied = (spec.plan, spec.fusion, spec.tuning, spec.allocator)
+    if spec.pools or any(one is not None for one in applied):
         as_trained(build(completed, task.input_type(), device="meta"), spec)
     spec = taught(spec, completed, task)
     return {

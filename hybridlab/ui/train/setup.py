@@ -36,6 +36,8 @@ _HIDDEN = (
     "plan",
     "fusion",
     "tuning",
+    "pools",
+    "allocator",
 )
 DESIGN = "current design"
 _PATIENCE_S = 0.3
