@@ -104,8 +104,7 @@ def _judged(found: PoolCheck, device: torch.device) -> PoolCheck:
         int((told or {}).get("reserved_bytes") or 0) for told in (found.before, found.after)
     )
     sizes = ", ".join(
-        f"{one['name']} {format_bytes(one['reserved_bytes'])} reserved, "
-        f"{format_bytes(one['allocated_bytes'])} allocated"
+        f"{one['name']} {format_bytes(one['allocated_bytes'])} of {format_bytes(one['reserved_bytes'])} reserved"
         for one in found.pools
         if one["reserved_bytes"] is not None
     )

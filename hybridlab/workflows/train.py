@@ -132,6 +132,8 @@ def run(
     if result.stop_reason in ("cancel", "interrupt") and (asked or not ends):
         raise Stopped(asked or result.stop_reason)
     held = pools.as_dict() if pools is not None else []
+    if pools is not None:
+        print(*pools.sentences(), sep="\n", flush=True)
     return {
         **result.as_dict(),
         "baselines": what.baselines(),

@@ -25,6 +25,7 @@ from hybridlab.architecture.model import GraphModel
 from hybridlab.planning.pools.backend import Backend, PoolBytes, TorchPools
 from hybridlab.planning.pools.groups import grouped
 from hybridlab.training.pool_spec import PoolSpec
+from hybridlab.units import format_bytes
 
 
 @dataclass
@@ -78,6 +79,20 @@ class Pooled:
             }
             told.append({"name": name, "components": list(paths), **figures})
         return told
+
+    def sentences(self) -> list[str]:
+        """Say of each pool what it holds."""
+        found = self.bytes()
+        return [
+            f"pool {name}, {len(paths)} components: "
+            + (
+                f"{format_bytes(found[name].allocated_bytes)} allocated of "
+                f"{format_bytes(found[name].reserved_bytes)} reserved"
+                if name in found
+                else "never used"
+            )
+            for name, paths in self.members.items()
+        ]
 
     def close(self) -> None:
         """Let the model run without pools, and let the pools go; tensors in them keep their memory while they live."""

@@ -88,6 +88,7 @@ def test_operators_of_a_component_and_no_others_allocate_from_its_pool(
     assert bool({path for _, path in whose[forward:]} - {None}) is backward
     told = {one["components"][0]: one["allocated_bytes"] for one in pooled.as_dict()}
     assert all(told.values()) and set(told) == set(paths.values())
+    assert all(" allocated of " in sentence for sentence in pooled.sentences())
     pooled.close()
 
 
