@@ -12,7 +12,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from hybridlab.errors import Problem, SpecError
+from hybridlab.training.allocator_spec import AllocatorSpec
 from hybridlab.training.group_spec import GroupSpec
+from hybridlab.training.pool_spec import PoolSpec
 from hybridlab.training.setting import setting
 from hybridlab.training.several_spec import SeveralSpec
 from hybridlab.training.stage_spec import StageSpec, misfits
@@ -124,6 +126,16 @@ class TrainSpec(BaseModel):
     precisions: dict[str, Any] | None = setting(
         "Number formats of single components, as `hybridlab precision --for training --output` writes them; what is "
         "learnt differs by their rounding. Empty: all as precision says.",
+        None,
+    )
+    pools: tuple[PoolSpec, ...] = setting(
+        "Memory pools of an accelerator, each for some components; the first that fits takes a component. What is "
+        "learnt stays the same. Empty: none.",
+        (),
+        max_length=16,
+    )
+    allocator: AllocatorSpec | None = setting(
+        "How torch hands out an accelerator's memory, in this training's process alone; empty: as torch has it.",
         None,
     )
     cache_frozen: Annotated[int, Field(strict=True)] = setting(
@@ -289,6 +301,8 @@ class TrainSpec(BaseModel):
             )
         if self.buckets and (other := self._fixed_step()):
             return f"buckets give steps of several lengths; take out buckets, or {other}"
+        if self.pools and any(stage.grow for stage in self.stages):
+            return "pools are of the components that the network begins with; take out pools, or grow of the stages"
         if self.cache_frozen and (measured or self.stages or self.tasks or self.teacher):
             return (
                 "outputs of frozen components are kept for the plain step of one model; take out cache_frozen, or "

@@ -9,30 +9,65 @@ from torch import nn
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.program import program
+from hybridlab.errors import DeviceError, Problem, RunError
 from hybridlab.hardware.devices import choose
 from hybridlab.planning.fusion.apply import fuse
 from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.planner import arrange
+from hybridlab.planning.pools.apply import Pooled, pool
 from hybridlab.planning.precision.apply import check_products, mix
 from hybridlab.planning.precision.record import Precisions
 from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Plan
 from hybridlab.planning.tuning.apply import tune
 from hybridlab.planning.tuning.record import Tuning
+from hybridlab.runs.allocator import ALLOCATOR_VARIABLE, allocator_in_force
 from hybridlab.training.precision import numerics
 from hybridlab.training.spec import MEASURED, TrainSpec
 
 
-def as_trained(model: GraphModel, spec: TrainSpec) -> None:
-    """Apply the plan, the fusion, the tuning and the precisions of a training's settings to its model.
+def as_trained(model: GraphModel, spec: TrainSpec) -> Pooled | None:
+    """Apply what a training's settings were measured to do better, such as a plan, and its memory pools, to its model.
+
+    Return its pools, None where there are none.
 
     Raises:
         RunError: one was made for another architecture, kind of device or format, does not go with another one, or
             cannot be read.
+        SpecError: a pool takes no component, or two have one name.
+        DeviceError: there are memory pools or settings of the allocator, and the device has neither.
     """
     if spec.plan is not None:
         apply(model, Plan.read(spec.plan), choose(spec.device))
     _changed(model, spec)
+    if spec.allocator is None and not spec.pools:
+        return None
+    device = choose(spec.device)
+    if spec.allocator is not None and device.type == "cpu":
+        message = "a CPU has no allocator of torch's: each tensor comes from the system"
+        fix = "leave allocator out on this device"
+        raise DeviceError(Problem("allocator", message, "a GPU", str(device), fix))
+    return pool(model, spec.pools, device)
+
+
+def allocator_said(spec: TrainSpec) -> str:
+    """Say that this process was not born with the allocator's settings; nothing where it was, or there are none."""
+    if spec.allocator is None or allocator_in_force() == spec.allocator.text():
+        return ""
+    return (
+        "torch reads the allocator's settings once, when a process begins, and this one began without them; start it "
+        f"with {ALLOCATOR_VARIABLE}={spec.allocator.text()}"
+    )
+
+
+def allocator_in_effect(spec: TrainSpec) -> None:
+    """Refuse to train in a process that was not born with the settings of the allocator.
+
+    Raises:
+        RunError: it was not; a run that is queued gets a process of its own, which is.
+    """
+    if said := allocator_said(spec):
+        raise RunError(Problem("allocator", said))
 
 
 def arranged(spec: TrainSpec) -> Callable[[nn.Module], object] | None:
@@ -43,12 +78,14 @@ def arranged(spec: TrainSpec) -> Callable[[nn.Module], object] | None:
 
 
 def told(spec: TrainSpec) -> tuple[str, ...]:
-    """Say what of a profile does not take a plan, a fusion or the like into account; nothing where there is none."""
+    """Say what of a profile does not take a plan, a fusion, the like or the allocator's settings into account."""
     names = _given(spec)
+    notes = (said,) if (said := allocator_said(spec)) else ()
     if not names:
-        return ()
+        return notes
     both = " and ".join(names)
     return (
+        *notes,
         f"the step runs with the {both} of its settings, and so does what is predicted of its memory and operators; "
         "the predicted time, and times by class and by size of input, are of the step without",
     )

@@ -34,8 +34,7 @@ from hybridlab.training.defaults import prepare
 from hybridlab.training.groups import clip_all, optimiser
 from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import numerics
-from hybridlab.training.spec import TrainSpec
-from hybridlab.workflows.one_step import MEASURED
+from hybridlab.training.spec import MEASURED, TrainSpec
 
 
 def compare_buckets(

@@ -32,7 +32,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SpecError: the architecture or a setting is wrong.
         TaskError: the task is unknown, or does not fit the architecture.
-        DeviceError: the device asked for is not here.
+        DeviceError: the device asked for is not here, or has no memory pools, which the settings ask for.
         RunError: what the settings say was measured, such as a plan, is another architecture's or kind of device's.
     """
     architecture = loads(text)
@@ -48,7 +48,8 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         check_stages(model, task, spec)
         if spec.cache_frozen:
             _check_frozen(model, found, task, spec)
-    if any(getattr(spec, name) is not None for name in MEASURED):
+    applied = (spec.allocator, *(getattr(spec, name) for name in MEASURED))
+    if spec.pools or any(one is not None for one in applied):
         as_trained(build(completed, task.input_type(), device="meta"), spec)
     spec = taught(spec, completed, task)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.types import TensorType
 from hybridlab.errors import HybridLabError, Problem, SpecError
+from hybridlab.hardware.meters.allocator import told_of
 from hybridlab.planning.training_step import recipe
 from hybridlab.profiling.calibrate import calibrate
 from hybridlab.profiling.record import NAMED, ComponentTime, Profile
@@ -89,7 +91,7 @@ def profile_settings(
     completed = fit(architecture, chosen)
     where = numerics(spec)
     model = built(completed, chosen, spec, weights)
-    as_trained(model, spec)
+    pools = as_trained(model, spec)
     step = training_step(model, chosen, spec)
     predicted = None
     stream = None
@@ -120,7 +122,10 @@ def profile_settings(
             )
     measured = measure(step, steps=steps, folder=folder, on_stage=on_stage)
     name = f"{architecture.name} on {chosen.name}"
-    return _profile(name, model, measured, stream, predicted, notes)
+    found = _profile(name, model, measured, stream, predicted, notes)
+    if pools is None:
+        return found
+    return replace(found, allocator={**found.allocator, "pools": pools.as_dict()})
 
 
 def training_step(model: GraphModel, task: Task, spec: TrainSpec) -> TrainingStep:
@@ -319,6 +324,7 @@ def _profile(
         trace=str(measured.trace) if measured.trace is not None else None,
         notes=(*notes, *host_only(device), *(stream.notes if stream is not None else ())),
         energy=measured.energy,
+        allocator=told_of(measured.allocator),
     )
 
 

@@ -34,6 +34,8 @@ _HIDDEN = (
     "stages",
     "teacher",
     *MEASURED,
+    "pools",
+    "allocator",
 )
 DESIGN = "current design"
 PRESET = "preset"

@@ -16,6 +16,7 @@ from hybridlab.planning.record import Figures, Plan
 from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
+from hybridlab.runs.slots import accelerators
 from hybridlab.ui import predictions
 from hybridlab.ui.memory import caches, fit, look, timeline
 from hybridlab.ui.memory.tuning import border_table, tuning_table
@@ -95,6 +96,8 @@ def measured(runs: Any, plan: Plan) -> Run:
 def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: Any) -> None:
     at = planned.at
     assert "None yet. Set a budget below" in planned.words()
+    said = "memory: not measured: no accelerator: on a CPU" in planned.words()
+    assert said is not bool(accelerators())
     shown = {metric.label: metric.value for metric in at.metric}
     assert shown["As it is, predicted"] == shown["Your plan, predicted"]
     assert shown["Peak, measured"] == "not yet"
