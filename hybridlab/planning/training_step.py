@@ -117,13 +117,17 @@ def check_planned(spec: TrainSpec) -> None:
                 fix="plan a training without a teacher",
             )
         )
-    for name, given in (("fusion", spec.fusion), ("tuning", spec.tuning)):
+    for name, given, fix in (
+        ("fusion", spec.fusion, "plan without it; a training may have both"),
+        ("tuning", spec.tuning, "plan without it; a training may have both"),
+        ("regions", spec.regions, "plan without them; a training has one or the other"),
+    ):
         if given is not None:
             problems.append(
                 Problem(
                     name,
                     "is not planned: plans know the step as it is designed, and not what it keeps otherwise",
-                    fix="plan without it; a training may have both",
+                    fix=fix,
                 )
             )
     if numerics(spec).dtype is not None:

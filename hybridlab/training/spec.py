@@ -104,6 +104,12 @@ class TrainSpec(BaseModel):
         "layouts of convolutions; what is learnt is the same but for rounding. Empty: all as designed.",
         None,
     )
+    regions: dict[str, Any] | None = setting(
+        "What runs compiled, as `hybridlab fuse --regions --for training --output` writes it: components whose "
+        "element-wise work a compiler makes into few kernels, at the beginning of the training; what is learnt is the "
+        "same but for rounding. Empty: nothing.",
+        None,
+    )
     cache_frozen: Annotated[int, Field(strict=True)] = setting(
         "Most that outputs of frozen components at the network's beginning may take in memory and on disk; they are "
         "then computed once for each sample, where samples come again. 0: computed anew at each step.",
@@ -264,11 +270,18 @@ class TrainSpec(BaseModel):
             return "a fusion is for the same step of one model each time; take out fusion, or stages, tasks and teacher"
         if self.tuning is not None and (self.stages or self.tasks or self.teacher):
             return "a tuning is for the same step of one model each time; take out tuning, or stages, tasks and teacher"
+        if self.regions is not None:
+            others = ("stages", "tasks", "teacher", "plan", "fusion")
+            if names := [name for name in others if getattr(self, name)]:
+                return (
+                    "regions are compiled of the same plain step of one model each time; take out regions, or "
+                    + ", ".join(names)
+                )
         beside = self.stages or self.tasks or self.teacher or self.plan or self.fusion
-        if self.cache_frozen and (beside or self.tuning):
+        if self.cache_frozen and (beside or self.tuning or self.regions):
             return (
                 "outputs of frozen components are kept for the plain step of one model; take out cache_frozen, or "
-                "stages, tasks, teacher, plan, fusion and tuning"
+                "stages, tasks, teacher, plan, fusion, tuning and regions"
             )
         if self.cache_frozen and not any(group.frozen for group in self.groups):
             return "cache_frozen needs a group that is frozen; freeze one in groups, or take out cache_frozen"

@@ -23,6 +23,7 @@ VERBS: dict[str, worker.Verb | str] = {
     "lr_find": "hybridlab.workflows.rates:run",
     "plan": "hybridlab.workflows.plan_run:run",
     "profile": "hybridlab.workflows.profile_run:run",
+    "regions": "hybridlab.workflows.regions_run:run",
     "search": "hybridlab.workflows.trial:run",
     "train": "hybridlab.workflows.train:run",
     "tune": "hybridlab.workflows.tuning_run:run",

@@ -1,4 +1,4 @@
-"""Lets a model run its step as a training with the same settings does: by a plan, fused, tuned, or as it is."""
+"""Lets a model run its step as a training with the same settings does: planned, fused, tuned, compiled or plain."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.planner import arrange
 from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Plan
+from hybridlab.planning.regions.apply import compile_regions
+from hybridlab.planning.regions.record import Regions
 from hybridlab.planning.tuning.apply import tune
 from hybridlab.planning.tuning.record import Tuning
 from hybridlab.training.spec import TrainSpec
 
 
-def as_trained(model: GraphModel, spec: TrainSpec) -> None:
-    """Apply the plan, the fusion and the tuning of a training's settings to its model.
+def as_trained(
+    model: GraphModel, spec: TrainSpec, say: Callable[[str], object] = lambda text: None
+) -> None:
+    """Apply the plan, the fusion, the tuning and the regions of a training's settings to its model.
+
+    Regions are compiled in the model's first step; ``say`` hears of each, and of those that stay as they are.
 
     Raises:
         RunError: one was made for another architecture or kind of device, or cannot be read.
@@ -32,10 +38,15 @@ def as_trained(model: GraphModel, spec: TrainSpec) -> None:
         fuse(model, Fusion.read(spec.fusion))
     if spec.tuning is not None:
         tune(model, Tuning.read(spec.tuning))
+    if spec.regions is not None:
+        compile_regions(model, Regions.read(spec.regions), choose(spec.device), say)
 
 
 def arranged(spec: TrainSpec) -> Callable[[nn.Module], object] | None:
-    """Return what does the same to a model that is traced on fake tensors; None where there is nothing to do."""
+    """Return what does the same to a model that is traced on fake tensors; None where there is nothing to do.
+
+    Nothing is compiled there: what is traced of regions is what they compute as they are.
+    """
     if spec.plan is None and spec.fusion is None and spec.tuning is None:
         return None
     return functools.partial(_arranged, spec)
@@ -53,13 +64,19 @@ def _arranged(spec: TrainSpec, model: nn.Module) -> None:
 
 
 def told(spec: TrainSpec) -> tuple[str, ...]:
-    """Say what of a profile does not take a plan, a fusion or a tuning into account; nothing where there is none."""
+    """Say what of a profile does not take a plan, a fusion, a tuning or regions into account; nothing without one."""
+    notes: tuple[str, ...] = ()
     given = {"plan": spec.plan, "fusion": spec.fusion, "tuning": spec.tuning}
     names = [name for name, there in given.items() if there]
-    if not names:
-        return ()
-    both = " and ".join(names)
-    return (
-        f"the step runs with the {both} of its settings, and so does what is predicted of its memory and operators; "
-        "the predicted time, and times by class and by size of input, are of the step without",
-    )
+    if names:
+        both = " and ".join(names)
+        notes += (
+            f"the step runs with the {both} of its settings, and so does what is predicted of its memory and "
+            "operators; the predicted time, and times by class and by size of input, are of the step without",
+        )
+    if spec.regions:
+        notes += (
+            "the step runs with the regions of its settings compiled; all that is predicted, and operators where they "
+            "are recorded one by one, are of the step as it is",
+        )
+    return notes

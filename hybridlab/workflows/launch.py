@@ -32,7 +32,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         SpecError: the architecture or a setting is wrong.
         TaskError: the task is unknown, or does not fit the architecture.
         DeviceError: the device asked for is not here.
-        RunError: a plan, a fusion or a tuning of the settings is another architecture's or another kind of device's.
+        RunError: a plan, a fusion, a tuning or regions were made for another architecture or kind of device.
     """
     architecture = loads(text)
     task, spec = prepare(settings)
@@ -45,7 +45,7 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         check_stages(model, task, spec)
         if spec.cache_frozen:
             _check_frozen(model, found, task, spec)
-    if spec.plan is not None or spec.fusion is not None or spec.tuning is not None:
+    if any(one is not None for one in (spec.plan, spec.fusion, spec.tuning, spec.regions)):
         as_trained(build(completed, task.input_type(), device="meta"), spec)
     spec = taught(spec, completed, task)
     return {

@@ -15,7 +15,7 @@ from hybridlab.training.precision import numerics
 from hybridlab.training.spec import TrainSpec
 from hybridlab.workflows.profile import training_step
 
-MEASURED = ("plan", "fusion", "tuning")
+MEASURED = ("plan", "fusion", "tuning", "regions")
 """Settings that hold what was measured of a step: it is the step as designed that is measured."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -59,7 +60,7 @@ def run(
     what = task_of(spec)
     architecture = fit(loads(text), what)
     model = build(architecture, what.input_type(), seed=spec.seed)
-    as_trained(model, spec)
+    as_trained(model, spec, say=functools.partial(print, flush=True))
     write_whole(context.folder / "architecture.yaml", grown_text(text, spec.stages))
     write_whole(
         context.folder / "training.json", json.dumps(spec.model_dump(mode="json"), indent=2) + "\n"

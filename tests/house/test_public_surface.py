@@ -93,6 +93,8 @@ VERBS = {
         "--for",
         "--batch",
         "--rounds",
+        "--regions",
+        "--most",
         "--seed",
         "--device",
         "--output",

@@ -19,7 +19,7 @@ from hybridlab.ui.profile.opened import Opened
 from hybridlab.ui.profile.start import step_settings
 from hybridlab.ui.train import setup
 
-_MEASURED = ("plan", "fusion", "tuning")
+_MEASURED = ("plan", "fusion", "tuning", "regions")
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def design_form() -> Work | None:
         task = setup.task_choice()
     with right:
         settings = step_settings(task, "memory")
-        if left_out := [name for name in ("plan", "fusion") if settings.get(name)]:
+        if left_out := [name for name in _MEASURED if settings.get(name)]:
             both = " and ".join(left_out)
             st.caption(
-                f"The settings of a training here have a {both}; everything below is of the step without {both}."
+                f"The settings of a training here hold: {both}. Everything below is of the step without {both}."
             )
     if not text:
         return None

@@ -36,6 +36,7 @@ _HIDDEN = (
     "plan",
     "fusion",
     "tuning",
+    "regions",
 )
 DESIGN = "current design"
 _PATIENCE_S = 0.3
