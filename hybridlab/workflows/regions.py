@@ -69,7 +69,7 @@ def regions_training(
         heard = _Heard(on_part, say)
         try:
             found = ask(
-                *(_POINT, {**asked, "left_out": left_out}, heard.look),
+                *(_POINT, {**asked, "left_out": dict(left_out)}, heard.look),
                 limit_s=limit_s,
                 on_said=heard.said,
             )

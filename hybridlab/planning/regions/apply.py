@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -239,7 +240,11 @@ def _limits() -> Iterator[None]:
         torch._dynamo.config.patch(limits),
         functorch.patch(force_non_lazy_backward_lowering=True),
         inductor.patch(compile_threads=1),
+        warnings.catch_warnings(),
     ):
+        warnings.simplefilter(
+            "ignore"
+        )  # what the compiler finds remarkable is nothing that a person could change
         yield
 
 

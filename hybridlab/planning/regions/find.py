@@ -20,27 +20,11 @@ from hybridlab.trace.fusion import fusable
 from hybridlab.trace.recorder import StepRecorder
 from hybridlab.trace.step import TrainingStep
 
-REDUCTIONS = frozenset(
-    [
-        "sum",
-        "mean",
-        "amax",
-        "amin",
-        "var_mean",
-        "linalg_vector_norm",
-        "cumsum",
-        "cat",
-        "where",
-        "_softmax",
-        "_softmax_backward_data",
-        "_log_softmax",
-        "_log_softmax_backward_data",
-        "native_layer_norm",
-        "native_layer_norm_backward",
-        "glu",
-        "glu_backward",
-    ]
-)
+REDUCTIONS = {
+    *("sum", "mean", "amax", "amin", "var_mean", "linalg_vector_norm", "cumsum", "cat", "where"),
+    *("_softmax", "_softmax_backward_data", "_log_softmax", "_log_softmax_backward_data"),
+    *("native_layer_norm", "native_layer_norm_backward", "glu", "glu_backward"),
+}
 """Operators that a compiler makes one kernel of with element-wise work before and behind them."""
 _REGION = "region"
 

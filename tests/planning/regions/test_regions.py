@@ -7,7 +7,6 @@ are here; ``benchmarks/fusion.py --regions`` compiles them.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ nodes:
   - {id: g, repeat: 2, residual: pre, nodes: [{use: swiglu, residual: pre}]}
   - {use: lstm, residual: pre}
 """
+ONE = "name: x\nwidth: 16\nnodes: [{use: token_embedding, vocab: 32}, {use: mlp, residual: pre}]"
 
 
 def nothing_compiled(graph: fx.GraphModule, inputs: Any, **settings: Any) -> Any:
@@ -150,22 +150,23 @@ def test_what_is_slower_or_other_or_does_not_compile_is_never_applied(
 ) -> None:
     clocks(monkeypatch, 1.2)
     found = choose_regions(
-        step_of(training=False), rounds=7, most=1, counting=Counting(nothing_compiled)
+        step_of(ONE, training=False), rounds=7, counting=Counting(nothing_compiled)
     )
     assert not found.applied and found.why == "nothing is measured faster compiled"
     (one,) = found.judged
     assert one.why == "is not measured faster" and not one.kept
     assert found.compiled == found.plain
-    assert any("come before it promise more" in left.why for left in found.refused)
 
     clocks(monkeypatch, 0.8)
-    found = choose_regions(step_of(training=False), rounds=7, counting=Counting(broken))
+    found = choose_regions(step_of(ONE, training=False), rounds=7, counting=Counting(broken))
     assert not found.applied and found.judged
     assert {one.why for one in found.judged} == {"cannot be compiled: no such instruction"}
     assert all(one.compiled is None and one.ratio is None for one in found.judged)
 
     monkeypatch.setattr(measure, "apart", lambda one, other: 0.5)
-    found = choose_regions(step_of(training=False), rounds=7, counting=Counting(nothing_compiled))
+    found = choose_regions(
+        step_of(ONE, training=False), rounds=7, counting=Counting(nothing_compiled)
+    )
     assert not found.applied
     assert all("of the largest value" in one.why and one.ratio is None for one in found.judged)
 
@@ -173,21 +174,24 @@ def test_what_is_slower_or_other_or_does_not_compile_is_never_applied(
 def test_what_did_not_end_before_is_left_out_and_a_set_that_is_slow_is_not_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = iter(range(9))
-
     def in_turns(step: TrainingStep, variants: list[Any], rounds: int) -> list[list[float]]:
         lone = not isinstance(step.model, GraphModel)
-        next(asked)
         return [[1.0] * rounds, *([[0.9 if lone else 1.1] * rounds] * len(variants))]
 
     monkeypatch.setattr(turns, "in_turns", in_turns)
-    left_out = {"root.g.0.swiglu": "did not end within 1 minutes and was stopped"}
+    step = step_of(training=False)
+    first = find(step)[0][0].paths[0]
+    left_out = {first: "did not end within 1 minutes and was stopped"}
     found = choose_regions(
-        step_of(training=False), rounds=7, left_out=left_out, counting=Counting(nothing_compiled)
+        step, rounds=7, most=1, left_out=left_out, counting=Counting(nothing_compiled)
     )
-    whys = {one.paths[0]: one.why for one in found.judged}
-    assert whys.pop("root.g.0.swiglu") == left_out["root.g.0.swiglu"]
-    assert set(whys.values()) == {"is faster"} and not any(one.kept for one in found.judged)
+    assert [one.why for one in found.judged] == [left_out[first]] and not found.applied
+    assert any("promise more" in left.why for left in found.refused)
+
+    found = choose_regions(
+        step_of(ONE, training=False), rounds=7, counting=Counting(nothing_compiled)
+    )
+    assert [(one.why, one.kept) for one in found.judged] == [("is faster", False)]
     assert not found.applied and "does not make the step faster" in found.why
 
 
@@ -212,7 +216,7 @@ def test_graph_breaks_are_counted_with_their_reason(monkeypatch: pytest.MonkeyPa
     body.project_out = Breaking(body.project_out)
     found = choose_regions(step, rounds=7, counting=Counting(nothing_compiled))
     (one,) = found.judged
-    assert one.graphs == 2 and one.kept
+    assert one.graphs > 1 and one.kept
     assert sum(broken.times for broken in one.breaks) >= 1 and one.breaks[0].why
     assert found.regions.broken == found.regions.paths == ("root.swiglu",)
 
@@ -248,13 +252,17 @@ def test_a_region_runs_compiled_only_as_it_was_measured() -> None:
     hook = region.module.body.register_forward_hook(lambda *given: None)
     step.model(x)
     hook.remove()
-    turns.work(step, compiled)  # a recorder sees every operator
     assert len(calls) == 1 and counting.graphs == 1
+    counted_work = turns.work(
+        step, compiled
+    )  # it runs once, and once more with a recorder, which sees every operator
+    assert len(calls) == 2 and counted_work.operators > 100
+    compiled.on()
     step.model(x)
-    assert len(calls) == 2
+    assert len(calls) == 3
     compiled.off()
     step.model(x)
-    assert len(calls) == 2 and "forward" not in region.module.__dict__
+    assert len(calls) == 3 and "forward" not in region.module.__dict__
 
 
 def gradients(step: TrainingStep) -> list[tuple[str, nn.Parameter]]:
@@ -389,14 +397,3 @@ def test_a_region_alone_has_the_gradients_that_it_has_in_the_model() -> None:
     assert lone.model.fresh[0].grad is not None
     assert all(p.grad is not None for p in one.module.parameters())
     assert isinstance(Compiled(step.model, {}, record_of(step)), Compiled)  # type: ignore[arg-type]
-
-
-@pytest.mark.skipif(
-    not os.environ.get("HYBRIDLAB_COMPILE"), reason="compiles C++ for half a minute on two cores"
-)
-def test_regions_are_compiled_for_real() -> None:
-    step = step_of()
-    found = choose_regions(step, rounds=7, most=1)
-    (one,) = found.judged
-    assert one.compiled is not None and one.error is not None and one.error <= found.tolerance
-    assert one.compiled.kernels < one.plain.kernels
