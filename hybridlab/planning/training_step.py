@@ -19,7 +19,7 @@ from hybridlab.trace.exact import Recipe
 from hybridlab.trace.machine import this_cpu
 from hybridlab.training.groups import optimiser
 from hybridlab.training.precision import numerics
-from hybridlab.training.spec import TrainSpec
+from hybridlab.training.spec import MEASURED, TrainSpec
 
 
 def recipe(task: Task, spec: TrainSpec, targets: Tensor) -> Recipe:
@@ -117,13 +117,14 @@ def check_planned(spec: TrainSpec) -> None:
                 fix="plan a training without a teacher",
             )
         )
-    for name in ("fusion", "tuning", "precisions"):
+    for name in MEASURED[1:]:
         if getattr(spec, name) is not None:
             problems.append(
                 Problem(
                     name,
                     "is not planned: plans know the step as designed, in float32, and not what it keeps otherwise",
-                    fix="plan without it; a training may have both",
+                    fix="plan without it"
+                    + ("" if name == "regions" else "; a training may have both"),
                 )
             )
     if numerics(spec).dtype is not None:

@@ -22,13 +22,14 @@ from hybridlab.training.teacher_spec import TeacherSpec
 from hybridlab.validation import problems_from, shown
 
 MAX_BYTES = 64 * 1024
-MEASURED = ("plan", "fusion", "tuning", "precisions")
+MEASURED = ("plan", "fusion", "tuning", "precisions", "regions")
 """Settings that hold what was measured of the step of one architecture."""
 _ARE = {
     "plan": "a plan is",
     "fusion": "a fusion is",
     "tuning": "a tuning is",
     "precisions": "precisions are",
+    "regions": "regions are",
 }
 
 
@@ -121,6 +122,12 @@ class TrainSpec(BaseModel):
     tuning: dict[str, Any] | None = setting(
         "What components do in another way, as `hybridlab tune --for training --output` writes it: chunks of scans, "
         "layouts of convolutions; what is learnt is the same but for rounding. Empty: all as designed.",
+        None,
+    )
+    regions: dict[str, Any] | None = setting(
+        "What runs compiled, as `hybridlab fuse --regions --for training --output` writes it: components whose "
+        "element-wise work a compiler makes into few kernels, at the beginning of the training; what is learnt is the "
+        "same but for rounding. Empty: nothing.",
         None,
     )
     precisions: dict[str, Any] | None = setting(
@@ -299,6 +306,11 @@ class TrainSpec(BaseModel):
                 f"{_ARE[first]} for the same step of one model each time; take out {first}, or stages, tasks and "
                 "teacher"
             )
+        apart = [
+            name for name in ("plan", "fusion", "precisions") if getattr(self, name) is not None
+        ]
+        if self.regions is not None and apart:
+            return f"regions are compiled of components as designed; take out regions, or {', '.join(apart)}"
         if self.buckets and (other := self._fixed_step()):
             return f"buckets give steps of several lengths; take out buckets, or {other}"
         if self.pools and any(stage.grow for stage in self.stages):
@@ -306,7 +318,7 @@ class TrainSpec(BaseModel):
         if self.cache_frozen and (measured or self.stages or self.tasks or self.teacher):
             return (
                 "outputs of frozen components are kept for the plain step of one model; take out cache_frozen, or "
-                "stages, tasks, teacher, plan, fusion, tuning and precisions"
+                "stages, tasks, teacher, plan, fusion, tuning, precisions and regions"
             )
         if self.cache_frozen and not any(group.frozen for group in self.groups):
             return "cache_frozen needs a group that is frozen; freeze one in groups, or take out cache_frozen"

@@ -24,6 +24,7 @@ VERBS: dict[str, worker.Verb | str] = {
     "plan": "hybridlab.workflows.plan_run:run",
     "precision": "hybridlab.workflows.precision_run:run",
     "profile": "hybridlab.workflows.profile_run:run",
+    "regions": "hybridlab.workflows.regions_run:run",
     "search": "hybridlab.workflows.trial:run",
     "train": "hybridlab.workflows.train:run",
     "tune": "hybridlab.workflows.tuning_run:run",

@@ -1,4 +1,4 @@
-"""Lets a model run its step as a training with the same settings does: by a plan, fused, tuned, mixed, or as it is."""
+"""Lets a model run its step as a training with the same settings does: by what was measured to be better, or plain."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from hybridlab.planning.precision.apply import check_products, mix
 from hybridlab.planning.precision.record import Precisions
 from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Plan
+from hybridlab.planning.regions.apply import compile_regions
+from hybridlab.planning.regions.record import Regions
 from hybridlab.planning.tuning.apply import tune
 from hybridlab.planning.tuning.record import Tuning
 from hybridlab.runs.allocator import ALLOCATOR_VARIABLE, allocator_in_force
@@ -26,10 +28,13 @@ from hybridlab.training.precision import numerics
 from hybridlab.training.spec import MEASURED, TrainSpec
 
 
-def as_trained(model: GraphModel, spec: TrainSpec) -> Pooled | None:
+def as_trained(
+    model: GraphModel, spec: TrainSpec, say: Callable[[str], object] = lambda text: None
+) -> Pooled | None:
     """Apply what a training's settings were measured to do better, such as a plan, and its memory pools, to its model.
 
-    Return its pools, None where there are none.
+    Return its pools, None where there are none. Regions are compiled in the model's first step; ``say`` hears of each,
+    and of those that stay as they are.
 
     Raises:
         RunError: one was made for another architecture, kind of device or format, does not go with another one, or
@@ -40,6 +45,8 @@ def as_trained(model: GraphModel, spec: TrainSpec) -> Pooled | None:
     if spec.plan is not None:
         apply(model, Plan.read(spec.plan), choose(spec.device))
     _changed(model, spec)
+    if spec.regions is not None:
+        compile_regions(model, Regions.read(spec.regions), choose(spec.device), say)
     if spec.allocator is None and not spec.pools:
         return None
     device = choose(spec.device)
@@ -71,16 +78,24 @@ def allocator_in_effect(spec: TrainSpec) -> None:
 
 
 def arranged(spec: TrainSpec) -> Callable[[nn.Module], object] | None:
-    """Return what does the same to a model that is traced on fake tensors; None where there is nothing to do."""
+    """Return what does the same to a model that is traced on fake tensors; None where there is nothing to do.
+
+    Nothing is compiled there: what is traced of regions is what they compute as they are.
+    """
     if not _given(spec):
         return None
     return functools.partial(_arranged, spec)
 
 
 def told(spec: TrainSpec) -> tuple[str, ...]:
-    """Say what of a profile does not take a plan, a fusion, the like or the allocator's settings into account."""
+    """Say what of a profile does not take a plan, a fusion, regions or the allocator's settings into account."""
     names = _given(spec)
     notes = (said,) if (said := allocator_said(spec)) else ()
+    if spec.regions is not None:
+        notes += (
+            "the step runs with the regions of its settings compiled; all that is predicted, and operators where they "
+            "are recorded one by one, are of the step as it is",
+        )
     if not names:
         return notes
     both = " and ".join(names)
@@ -115,4 +130,5 @@ def _changed(model: GraphModel, spec: TrainSpec) -> None:
 
 
 def _given(spec: TrainSpec) -> list[str]:
-    return [name for name in MEASURED if getattr(spec, name) is not None]
+    """Name what changes the step that is traced: all but regions, which compute the same in fewer kernels."""
+    return [n for n in MEASURED if n != "regions" and getattr(spec, n) is not None]

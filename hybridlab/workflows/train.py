@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def run(
     what = task_of(spec)
     architecture = fit(loads(text), what)
     model = build(architecture, what.input_type(), seed=spec.seed)
-    pools = as_trained(model, spec)
+    pools = as_trained(model, spec, say=functools.partial(print, flush=True))
     allocator_in_effect(spec)
     write_whole(context.folder / "architecture.yaml", grown_text(text, spec.stages))
     write_whole(

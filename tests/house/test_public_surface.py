@@ -97,6 +97,8 @@ VERBS = {
         "--for",
         "--batch",
         "--rounds",
+        "--regions",
+        "--most",
         "--seed",
         "--device",
         "--output",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import streamlit as st
 
 from hybridlab.errors import HybridLabError
 from hybridlab.runs.home import run_folder
-from hybridlab.runs.launcher import submit
+from hybridlab.runs.launcher import cancel, submit
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
 from hybridlab.ui import predictions, shell
@@ -75,6 +76,12 @@ class Choice:
     learnt: str = "What is learnt is the same but for rounding."
     options: Callable[[str, Mapping[str, Any]], dict[str, Any]] = _no_options
     """Draws what else may be asked, from the beginning of keys and what was asked; returns the run's ``options``."""
+    operators: str = "Operators"
+    """What is counted, for the first figure."""
+    moved: str = "Read and written"
+    """What the second figure is called."""
+    telling: Callable[[int, int], str] | None = None
+    """Says what the worker is at, part by part of how many, where that depends on the design."""
 
 
 Details = Callable[[Work, Run, Mapping[str, Any]], None]
@@ -144,6 +151,14 @@ def _newest(choice: Choice, work: Work, purpose: str, options: Mapping[str, Any]
 def _shown(choice: Choice, work: Work, run: Run, details: Details) -> None:
     if run.state.active:
         st.fragment(_progress, run_every=_EVERY_S)(choice, run.id, run.state)
+        st.button(
+            "Cancel",
+            icon=":material/stop:",
+            key=f"{work.key}.{choice.name}.cancel",
+            on_click=lambda: _cancel(run.id),
+            disabled=run.cancel_requested,
+            help="Ends the measurement; nothing of it is kept.",
+        )
     elif run.state is not RunState.DONE:
         said = run.error.partition("\n")[0] if run.error else f"It was {run.state.lower()}."
         st.error(shell.escaped(said), icon=":material/error:")
@@ -159,6 +174,12 @@ def _shown(choice: Choice, work: Work, run: Run, details: Details) -> None:
             _taken(choice, work, found[choice.name])
 
 
+def _cancel(run_id: str) -> None:
+    """Ask a run to stop, as a callback; one that is gone meanwhile needs nothing more."""
+    with contextlib.suppress(HybridLabError):
+        cancel(run_id)
+
+
 def _progress(choice: Choice, run_id: str, drawn: RunState) -> None:
     """Say what the worker is at; the page is drawn again when that has changed."""
     with shell.told():
@@ -169,7 +190,9 @@ def _progress(choice: Choice, run_id: str, drawn: RunState) -> None:
             st.progress(0.0, text="Queued; it starts as soon as a core is free …")
             return
         share = run.step / run.steps if run.steps else 0.0
-        st.progress(share, text=f"{choice.doing[min(run.step, len(choice.doing) - 1)]} …")
+        at = min(run.step, len(choice.doing) - 1)
+        doing = choice.telling(run.step, run.steps) if choice.telling else choice.doing[at]
+        st.progress(min(1.0, share), text=f"{doing} …")
 
 
 def _taken(choice: Choice, work: Work, chosen: Mapping[str, Any]) -> None:
@@ -200,7 +223,7 @@ def _headline(choice: Choice, found: Mapping[str, Any]) -> None:
     plain, after = found["plain"], found[choice.after]
     for column, name, before, now in zip(
         st.columns(4),
-        ("Operators", "Read and written", "Peak", "Time, measured"),
+        (choice.operators, choice.moved, "Peak", "Time, measured"),
         _figures(plain, found["plain_ms"]),
         _figures(after, found[f"{choice.after}_ms"]),
         strict=True,

@@ -65,7 +65,7 @@ def design_form() -> Work | None:
         if left_out := [name for name in MEASURED if settings.get(name)]:
             both = " and ".join(left_out)
             st.caption(
-                f"The settings of a training here have a {both}; everything below is of the step without {both}."
+                f"The settings of a training here hold: {both}. Everything below is of the step without {both}."
             )
     if not text:
         return None
