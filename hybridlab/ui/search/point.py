@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -95,9 +96,16 @@ def text_of(study: StudyState, row: TrialRow) -> str:
     """
     if row.architecture:
         return row.architecture
-    if study.about.spec.architecture is not None or not row.design:
+    if study.about.file.get("architecture") is not None or not row.design:
         return ""
-    return dump(known_landscape(study.about.spec).architecture(row.design))
+    return _written(study, row.number)
+
+
+@functools.lru_cache(maxsize=64)  # a study that has not changed is the same object
+def _written(study: StudyState, number: int) -> str:
+    """Return the architecture of a trial whose landscape knows it by its design alone, as YAML."""
+    design = next(row.design for row in study.rows if row.number == number)
+    return dump(known_landscape(study.about.spec).architecture(design))
 
 
 def _selected(study: StudyState) -> TrialRow | None:
