@@ -23,13 +23,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.program import program
-from hybridlab.errors import Problem, RunError
+from hybridlab.errors import Problem, RunError, SpecError
 from hybridlab.planning.measure import measured_peak
 from hybridlab.planning.record import Figures
 from hybridlab.profiling.session import device_of, timed
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.trace.attribution import Attribution, components_of
 from hybridlab.trace.step import TrainingStep
+from hybridlab.training.precision import numerics
+from hybridlab.training.spec import TrainSpec
 
 TOLERANCE = 1e-2
 """The largest difference of gradients that counts as rounding, as a share of their norm."""
@@ -44,6 +46,30 @@ class CompiledStep:
     graphs: int
     compile_s: float
     difference: float
+
+
+def check_compared(spec: TrainSpec) -> None:
+    """Refuse settings whose steps are not all the same step of one model, as it is, in float32 and in one part.
+
+    Raises:
+        SpecError: it names all of them.
+    """
+    wrong = (
+        ("tasks", spec.tasks is not None, "each of several tasks has a step of its own kind"),
+        ("stages", bool(spec.stages), "the step changes from stage to stage"),
+        ("teacher", spec.teacher is not None, "the teacher runs beside the model in each step"),
+        ("fusion", spec.fusion is not None, "it is the step as designed that is compiled"),
+        ("tuning", spec.tuning is not None, "it is the step as designed that is compiled"),
+        ("precision", numerics(spec).dtype is not None, f"{spec.precision} casts in the step"),
+        ("accumulation", spec.accumulation > 1, "gradients stay from part to part"),
+    )
+    problems = [
+        Problem(name, f"is not compared: {why}", fix="leave it out")
+        for name, is_so, why in wrong
+        if is_so
+    ]
+    if problems:
+        raise SpecError(problems)
 
 
 def measure_compiled(

@@ -12,6 +12,7 @@ import torch
 
 from hybridlab.errors import DeviceError, Problem
 from hybridlab.hardware.devices import choose
+from hybridlab.trace.step import casting
 from hybridlab.training.spec import TrainSpec
 
 
@@ -24,9 +25,7 @@ class Numerics:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which a forward runs."""
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
+        return casting(self.dtype, self.device.type)
 
     def scaler(self) -> torch.amp.GradScaler | None:
         """Return a loss scaler for float16, whose gradients underflow without one; None otherwise."""

@@ -25,7 +25,6 @@ MAX_BYTES = 64 * 1024
 MEASURED = ("plan", "fusion", "tuning", "precisions", "regions")
 """Settings that hold what was measured of the step of one architecture."""
 _ARE = {
-    "plan": "a plan is",
     "fusion": "a fusion is",
     "tuning": "a tuning is",
     "precisions": "precisions are",
@@ -299,7 +298,9 @@ class TrainSpec(BaseModel):
             return "stages change the parameters of one task, and there are several; take out task_params or tasks"
         if self.teacher is not None and any(stage.grow for stage in self.stages):
             return "a teacher's layers stand beside the student's, which a stage lets grow; take out grow or teacher"
-        measured = [name for name in MEASURED if getattr(self, name) is not None]
+        if self.plan is not None and any(stage.grow for stage in self.stages):
+            return "a plan is for one architecture, and a stage lets it grow; take out grow or plan"
+        measured = [n for n in MEASURED if n != "plan" and getattr(self, n) is not None]
         if measured and (self.stages or self.tasks or self.teacher):
             first = measured[0]
             return (
@@ -315,7 +316,9 @@ class TrainSpec(BaseModel):
             return f"buckets give steps of several lengths; take out buckets, or {other}"
         if self.pools and any(stage.grow for stage in self.stages):
             return "pools are of the components that the network begins with; take out pools, or grow of the stages"
-        if self.cache_frozen and (measured or self.stages or self.tasks or self.teacher):
+        if self.cache_frozen and (
+            measured or self.plan or self.stages or self.tasks or self.teacher
+        ):
             return (
                 "outputs of frozen components are kept for the plain step of one model; take out cache_frozen, or "
                 "stages, tasks, teacher, plan, fusion, tuning, precisions and regions"

@@ -13,9 +13,13 @@ from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.architecture.program import program
 from hybridlab.errors import Problem, RunError
-from hybridlab.planning.compiled import measure_compiled, measure_plain, missing_compiler
+from hybridlab.planning.compiled import (
+    check_compared,
+    measure_compiled,
+    measure_plain,
+    missing_compiler,
+)
 from hybridlab.planning.recompute import Recomputing
-from hybridlab.planning.training_step import check_planned
 from hybridlab.profiling.session import device_of
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.registry import fit
@@ -35,7 +39,7 @@ def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
         HybridLabError: the settings are wrong, or the step cannot be compiled or measured.
     """
     task, spec = prepare(dict(asked["training"]))
-    check_planned(spec)
+    check_compared(spec)
     completed = fit(loads(str(asked["architecture"])), task)
     model = build(completed, task.input_type(), seed=spec.seed)
     step = training_step(model, task, spec)

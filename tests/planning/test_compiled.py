@@ -206,7 +206,7 @@ def test_a_process_that_dies_or_takes_too_long_is_told(monkeypatch: pytest.Monke
     monkeypatch.setattr(own_process, "sys", SimpleNamespace(executable="false"))
     with pytest.raises(RunError, match="ended with exit code 1: it said nothing"):
         point(asked)
-    with pytest.raises(SpecError, match="stages: is not planned"):
+    with pytest.raises(SpecError, match="stages: is not compared"):
         compiled_point.measure({**asked, "training": TRAINING | {"stages": STAGES}})
 
 

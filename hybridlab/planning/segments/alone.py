@@ -37,6 +37,7 @@ from hybridlab.planning.segments.tensors import like, made, meta_of, several
 from hybridlab.planning.tracing import PackRecorder, State, held_by, versions
 from hybridlab.trace.attribution import Attribution
 from hybridlab.trace.recorder import BATCH, BUFFERS, OTHER, WEIGHTS
+from hybridlab.trace.step import casting
 
 Run = Callable[[list[Tensor], Beside], Tensor]
 
@@ -47,15 +48,17 @@ def record_alone(
     inputs: Sequence[Given],
     asked: Asked | None = None,
     there: Sequence[Tensor] = (),
+    *,
+    cast: torch.dtype | None = None,
 ) -> Segment:
     """Record an instruction; called among fake tensors. Without ``asked`` its outputs get gradients like themselves.
 
-    ``there`` are other tensors that are there before the step.
+    ``there`` are other tensors that are there before the step, ``cast`` the type of autocast around forward.
 
     Raises:
         UnusualError: it cannot be told alone.
     """
-    return _Alone(module, run, inputs, asked, there).segment()
+    return _Alone(module, run, inputs, asked, there, cast).segment()
 
 
 class _Source(torch.autograd.Function):
@@ -96,8 +99,10 @@ class _Alone:
         inputs: Sequence[Given],
         asked: Asked | None,
         there: Sequence[Tensor],
+        cast: torch.dtype | None,
     ) -> None:
         self.module, self.run, self.inputs, self.asked = module, run, inputs, asked
+        self.cast = cast
         self.recorder = PackRecorder(Attribution({}))
         for tensor in there:
             self._known(tensor)
@@ -133,7 +138,8 @@ class _Alone:
                 self.row_start = len(recorder.rows["tick"])
                 self.first_pack = len(recorder.packs)
                 before = self._versions(values)
-                output = self.run(list(values), beside)
+                with casting(self.cast):
+                    output = self.run(list(values), beside)
                 self.stop, packed = recorder.tick, len(recorder.packs)
                 held = held_by(self._modules(), before, self._versions(values))
             outputs = [output, *beside.aux]

@@ -179,9 +179,10 @@ def test_what_is_not_planned_is_told(visitor: Any) -> None:
     visitor.open()
     state = visitor.at.session_state["hybridlab"]
     state["train_source"], state["train_task"] = f"preset {PRESET}", "parity"
-    state["settings.parity"] = {"precision": "bfloat16", "accumulation": 2, "batch": 4}
+    stages = [{"name": "small", "until": 1}, {"name": "large", "grow": {"stage": 1}}]
+    state["settings.parity"] = {"stages": stages, "batch": 4}
     visitor.open("5_Memory")
-    visitor.until(lambda at: len(at.error) == 2)
+    visitor.until(lambda at: len(at.error) == 1)
     assert "is not planned" in visitor.at.error[0].value
 
 
