@@ -22,6 +22,8 @@ class Knob(ABC):
 
     name: ClassVar[str]
     """As in ``Tuning``."""
+    lays: ClassVar[bool] = True
+    """Whether it is about how numbers lie in memory."""
 
     @abstractmethod
     def has(self, component: Component) -> bool:
@@ -48,6 +50,7 @@ class Chunk(Knob):
     """Positions that a scan takes in one matrix product."""
 
     name = "chunk"
+    lays = False
 
     def has(self, component: Component) -> bool:
         """Whether it works in chunks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from hybridlab.errors import Problem, RunError
 from hybridlab.hardware.others import BUSY_CORES, Others
 from hybridlab.planning import turns
 from hybridlab.planning.borders import Border, borders
+from hybridlab.planning.layout.choose import HandOver, Laid, cheapest_layouts
 from hybridlab.planning.tuning.apply import Tuned, Turned
 from hybridlab.planning.tuning.knobs import KNOBS, Knob, Value, power_of_two
 from hybridlab.planning.tuning.record import Tuning
@@ -77,6 +78,8 @@ class TuningReport:
     ratio: Median
     others_cores: float
     found: Mapping[str, Known] = field(default_factory=dict)
+    hand_overs: tuple[HandOver, ...] = ()
+    """How each hand-over is cheapest to lie over the graph; kept where ``tuning`` names it."""
 
     @property
     def applied(self) -> bool:
@@ -99,6 +102,8 @@ def choose_tuning(
     *,
     rounds: int = ROUNDS,
     known: Mapping[str, Known] | None = None,
+    knobs: Sequence[Knob] = KNOBS,
+    hand_overs: bool = False,
     on_part: Callable[[int, int], object] = lambda done, parts: None,
 ) -> TuningReport:
     """Measure each component alone in other ways, in training backward too, then what was faster in the whole step.
@@ -112,6 +117,8 @@ def choose_tuning(
         step: whose model is tuned; of a training step the weights move as in training.
         rounds: turns, fewer where they take long.
         known: what was measured before, by the component and its sizes: it is not measured again alone.
+        knobs: what is tried of components.
+        hand_overs: whether the layout of each hand-over is chosen too, over the whole graph, with those within.
         on_part: hears before each part how many of how many are done; what it raises ends the measurement.
 
     Raises:
@@ -132,11 +139,13 @@ def choose_tuning(
             _known(case, known[case.key])
             if case.key in known
             else _measured(case, step, rounds, limit, found)
-            for case in _cases(step)
+            for case in _cases(step, knobs)
         ]
-        on_part(1, PARTS)
         nothing = Tuning(fingerprint=model.architecture.fingerprint, training=training)
         chosen = _chosen(nothing, judged)
+        laid = cheapest_layouts(step) if hand_overs else Laid()
+        on_part(1, PARTS)
+        chosen = _with_hand_overs(step, chosen, laid, rounds, limit)
         tuned = Tuned(model, chosen)
         error = turns.difference(step, tuned) if chosen.count else 0.0
         plain_ms, tuned_ms = turns.in_turns(step, [tuned], rounds)
@@ -155,8 +164,24 @@ def choose_tuning(
         *(chosen, why, tuple(judged), error, limit),
         *(sides[0][0], sides[1][0], sides[0][1], sides[1][1]),
         *(median(plain_ms), median(tuned_ms), ratio),
-        *(cores, {} if cores > BUSY_CORES else found),
+        *(cores, {} if cores > BUSY_CORES else found, laid.hand_overs),
     )
+
+
+def _with_hand_overs(
+    step: TrainingStep, chosen: Tuning, laid: Laid, rounds: int, limit: float
+) -> Tuning:
+    """Return a tuning with what is cheapest over the graph, where that turns a hand-over and the step is faster so."""
+    assert isinstance(step.model, GraphModel)
+    if not laid.turned:
+        return chosen
+    within = {path: layout for path, layout in laid.within.items() if layout == "channels"}
+    wider = chosen.model_copy(update={"layout": within, "hand_over": laid.turned})
+    before, after = Tuned(step.model, chosen), Tuned(step.model, wider)
+    if not turns.difference(step, after) <= limit:
+        return chosen
+    _, before_ms, after_ms = turns.in_turns(step, [before, after], rounds)
+    return wider if turns.ratio(after_ms, before_ms).high < 1 else chosen
 
 
 def _counted(step: TrainingStep, tuned: Tuned) -> tuple[Work, tuple[Border, ...]]:
@@ -213,11 +238,11 @@ class _Case:
         return f"{self.component.info.name} of {batch} x {length} x {width}"
 
 
-def _cases(step: TrainingStep) -> list[_Case]:
+def _cases(step: TrainingStep, knobs: Sequence[Knob]) -> list[_Case]:
     """Watch one pass and return each knob of each component once for each size at which it runs."""
     assert isinstance(step.model, GraphModel)
     bodies = {path: slot.body for path, slot in step.model.slots()}
-    bodies = {path: one for path, one in bodies.items() if any(knob.has(one) for knob in KNOBS)}
+    bodies = {path: one for path, one in bodies.items() if any(knob.has(one) for knob in knobs)}
     read: dict[str, tuple[Tensor, ...]] = {}
 
     def watch(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -240,7 +265,7 @@ def _cases(step: TrainingStep) -> list[_Case]:
             hook.remove()
     seen: dict[str, _Case] = {}
     for path, inputs in read.items():
-        for knob in KNOBS:
+        for knob in knobs:
             if knob.has(bodies[path]) and inputs[0].dim() == 3:
                 case = _Case(knob, bodies[path], inputs, step.loss is not None, [])
                 seen.setdefault(case.key, case).places.append(path)

@@ -29,8 +29,11 @@ class Tuning(Saved):
     )
     convolution: dict[str, Literal["image", "shifts", "rows"]] = Field(default_factory=dict)
     layout: dict[str, Literal["tokens", "channels"]] = Field(default_factory=dict)
+    """How sequences lie within components: the features of a position side by side, or the positions of a feature."""
+    hand_over: dict[str, Literal["channels"]] = Field(default_factory=dict)
+    """What components hand over by channels, by the path of who gives it."""
 
     @property
     def count(self) -> int:
         """How many things are done in another way."""
-        return len(self.chunk) + len(self.convolution) + len(self.layout)
+        return sum(map(len, (self.chunk, self.convolution, self.layout, self.hand_over)))
