@@ -25,11 +25,12 @@ def tune_training(
     training: bool = False,
     rounds: int = ROUNDS,
     again: bool = False,
-    layout_only: bool = False,
+    chunks: bool = True,
+    hand_overs: bool = False,
     folder: Path | None = None,
     on_part: Callable[[int, int], object] = lambda done, parts: None,
 ) -> TuningReport:
-    """Measure chunks and layouts, within components and of hand-overs, in the model of a training, on its task's first batch; see ``choose_tuning``.
+    """Measure chunks and layouts in the model of a training, on its task's first batch; see ``choose_tuning``.
 
     What is found of components is kept for this machine, and not measured again; not so where others kept it busy.
 
@@ -39,7 +40,8 @@ def tune_training(
         training: whether it is the training step that is tuned; else the pass forward in evaluation mode.
         rounds: how many turns are timed, fewer where they take long.
         again: measure also what was measured before.
-        layout_only: measure layouts alone; chunks stay as designed.
+        chunks: try chunks of scans too; else only how numbers lie.
+        hand_overs: choose over the whole graph how hand-overs lie, too.
         folder: where this machine's figures are kept; the home folder, beside its ceilings, where none is named.
         on_part: hears before each part how many of how many are done.
 
@@ -52,9 +54,9 @@ def tune_training(
     place = folder or home()
     machine = str(device_of(step.model)), torch.get_num_threads()
     known = {} if again else kept(place, *machine)
-    knobs = [knob for knob in KNOBS if knob.lays or not layout_only]
+    knobs = [knob for knob in KNOBS if knob.lays or chunks]
     report = choose_tuning(
-        step, rounds=rounds, known=known, knobs=knobs, hand_overs=True, on_part=on_part
+        step, rounds=rounds, known=known, knobs=knobs, hand_overs=hand_overs, on_part=on_part
     )
     if report.found:
         keep(place, *machine, report.found)
