@@ -120,6 +120,17 @@ VERBS = {
         "--name",
         "--json",
     },
+    "layout": {
+        "--task",
+        "--for",
+        "--batch",
+        "--rounds",
+        "--again",
+        "--seed",
+        "--device",
+        "--output",
+        "--json",
+    },
     "lr-find": {
         "--task",
         "--training",

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.components.base import Component
+from hybridlab.components.types import TensorKind
 from hybridlab.errors import Problem, RunError
+from hybridlab.planning.layout.hand_over import HandedOver
 from hybridlab.planning.tuning.knobs import KNOBS, Knob, Value
 from hybridlab.planning.tuning.record import Tuning
 
@@ -42,8 +44,9 @@ class Tuned:
         """
         tuning.check_design(model.architecture.fingerprint)
         self.tuning = tuning
-        bodies = {path: slot.body for path, slot in model.slots()}
-        self._turned: list[Turned] = []
+        slots = dict(model.slots())
+        bodies = {path: slot.body for path, slot in slots.items()}
+        self._turned: list[Turned | HandedOver] = []
         problems = []
         for knob in KNOBS:
             values: dict[str, Value] = dict(getattr(tuning, knob.name))
@@ -57,8 +60,14 @@ class Tuned:
                     problems.append(Problem(where, refused, got=str(value)))
                 else:
                     self._turned.append(Turned(knob, [component], value))
+        for path in tuning.hand_over:
+            if path not in slots or bodies[path].gives is not TensorKind.SEQUENCE:
+                what = "is no component of this model that hands over a sequence"
+                problems.append(Problem(f"tuning.hand_over.{path}", what, got=path))
         if problems:
             raise RunError(problems)
+        if tuning.hand_over:
+            self._turned.append(HandedOver([slots[path] for path in tuning.hand_over]))
 
     def on(self) -> None:
         """Run the model tuned from now on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -17,6 +17,7 @@ from hybridlab.planning import turns
 from hybridlab.planning.borders import Border, borders
 from hybridlab.planning.chosen import Chosen
 from hybridlab.planning.component_alone import alone, inputs_read
+from hybridlab.planning.layout.choose import HandOver, Laid, cheapest_layouts
 from hybridlab.planning.tuning.apply import Tuned, Turned
 from hybridlab.planning.tuning.knobs import KNOBS, Knob, Value, power_of_two
 from hybridlab.planning.tuning.record import Tuning
@@ -66,6 +67,8 @@ class TuningReport(Chosen):
     tuned_borders: tuple[Border, ...]
     tuned_ms: Median
     found: Mapping[str, Known] = field(default_factory=dict)
+    hand_overs: tuple[HandOver, ...] = ()
+    """How each hand-over is cheapest to lie over the graph; kept where ``tuning`` names it."""
 
     @property
     def choice(self) -> Tuning:
@@ -78,6 +81,8 @@ def choose_tuning(
     *,
     rounds: int = ROUNDS,
     known: Mapping[str, Known] | None = None,
+    knobs: Sequence[Knob] = KNOBS,
+    hand_overs: bool = False,
     on_part: Callable[[int, int], object] = lambda done, parts: None,
 ) -> TuningReport:
     """Measure each component alone in other ways, in training backward too, then what was faster in the whole step.
@@ -91,6 +96,8 @@ def choose_tuning(
         step: whose model is tuned; of a training step the weights move as in training.
         rounds: turns, fewer where they take long.
         known: what was measured before, by the component and its sizes: it is not measured again alone.
+        knobs: what is tried of components.
+        hand_overs: whether the layout of each hand-over is chosen too, over the whole graph, with those within.
         on_part: hears before each part how many of how many are done; what it raises ends the measurement.
 
     Raises:
@@ -111,11 +118,13 @@ def choose_tuning(
             _known(case, known[case.key])
             if case.key in known
             else _measured(case, step, rounds, limit, found)
-            for case in _cases(step)
+            for case in _cases(step, knobs)
         ]
-        on_part(1, PARTS)
         nothing = Tuning(fingerprint=model.architecture.fingerprint, training=training)
         chosen = _chosen(nothing, judged)
+        laid = cheapest_layouts(step) if hand_overs else Laid()
+        on_part(1, PARTS)
+        chosen = _with_hand_overs(step, chosen, laid, rounds, limit)
         tuned = Tuned(model, chosen)
         error = turns.difference(step, tuned) if chosen.count else 0.0
         plain_ms, tuned_ms = turns.in_turns(step, [tuned], rounds)
@@ -144,8 +153,25 @@ def choose_tuning(
         tuned_ms=median(tuned_ms),
         ratio=ratio,
         others_cores=cores,
+        hand_overs=laid.hand_overs,
         found={} if cores > BUSY_CORES else found,
     )
+
+
+def _with_hand_overs(
+    step: TrainingStep, chosen: Tuning, laid: Laid, rounds: int, limit: float
+) -> Tuning:
+    """Return a tuning with what is cheapest over the graph, where that turns a hand-over and the step is faster so."""
+    assert isinstance(step.model, GraphModel)
+    if not laid.turned:
+        return chosen
+    within = {path: layout for path, layout in laid.within.items() if layout == "channels"}
+    wider = chosen.model_copy(update={"layout": within, "hand_over": laid.turned})
+    before, after = Tuned(step.model, chosen), Tuned(step.model, wider)
+    if not turns.difference(step, after) <= limit:
+        return chosen
+    _, before_ms, after_ms = turns.in_turns(step, [before, after], rounds)
+    return wider if turns.ratio(after_ms, before_ms).high < 1 else chosen
 
 
 def _counted(step: TrainingStep, tuned: Tuned) -> tuple[Work, tuple[Border, ...]]:
@@ -202,15 +228,15 @@ class _Case:
         return f"{self.component.info.name} of {batch} x {length} x {width}"
 
 
-def _cases(step: TrainingStep) -> list[_Case]:
+def _cases(step: TrainingStep, knobs: Sequence[Knob]) -> list[_Case]:
     """Watch one pass and return each knob of each component once for each size at which it runs."""
     assert isinstance(step.model, GraphModel)
     bodies = {path: slot.body for path, slot in step.model.slots()}
-    bodies = {path: one for path, one in bodies.items() if any(knob.has(one) for knob in KNOBS)}
+    bodies = {path: one for path, one in bodies.items() if any(knob.has(one) for knob in knobs)}
     read = inputs_read(step, bodies)
     seen: dict[str, _Case] = {}
     for path, inputs in read.items():
-        for knob in KNOBS:
+        for knob in knobs:
             if knob.has(bodies[path]) and inputs[0].dim() == 3:
                 case = _Case(knob, bodies[path], inputs, step.loss is not None, [])
                 seen.setdefault(case.key, case).places.append(path)
