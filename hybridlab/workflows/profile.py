@@ -120,11 +120,12 @@ def profile_settings(
             completed, chosen.input_type(), batch=spec.batch, length=chosen.length
         )
     measured = measure(step, steps=steps, folder=folder, on_stage=on_stage)
-    name = f"{architecture.name} on {chosen.name}"
-    found = _profile(name, model, measured, stream, predicted, notes)
-    if pools is None:
-        return found
-    return replace(found, allocator={**found.allocator, "pools": pools.as_dict()})
+    found = _profile(
+        f"{architecture.name} on {chosen.name}", model, measured, stream, predicted, notes
+    )
+    if pools is not None:
+        found = replace(found, allocator={**found.allocator, "pools": pools.as_dict()})
+    return found
 
 
 def training_step(model: GraphModel, task: Task, spec: TrainSpec) -> TrainingStep:
