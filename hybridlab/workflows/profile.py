@@ -93,8 +93,7 @@ def profile_settings(
     model = built(completed, chosen, spec, weights)
     pools = as_trained(model, spec)
     step = training_step(model, chosen, spec)
-    predicted = None
-    stream = None
+    predicted = stream = None
     notes = told(spec)
     if spec.tasks is not None:
         notes += (f"of several tasks, the loss is that of {spec.task} alone; all heads run",)
@@ -116,9 +115,8 @@ def profile_settings(
         )
     if where.dtype is None and where.device.type == "cpu":
         on_stage("calibrate")
-        predicted = _predicted(
-            completed, chosen.input_type(), batch=spec.batch, length=chosen.length
-        )
+        kind, length = chosen.input_type(), chosen.length
+        predicted = _predicted(completed, kind, batch=spec.batch, length=length)
     measured = measure(step, steps=steps, folder=folder, on_stage=on_stage)
     found = _profile(
         f"{architecture.name} on {chosen.name}", model, measured, stream, predicted, notes
