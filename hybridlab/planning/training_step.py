@@ -118,6 +118,15 @@ def check_planned(spec: TrainSpec) -> None:
         for place, stage in enumerate(spec.stages)
         if stage.grow
     ]
+    problems += [
+        Problem(
+            name,
+            "is not planned: plans know the step as designed, and not what it keeps otherwise",
+            fix="plan without it" + ("" if name == "regions" else "; a training may have both"),
+        )
+        for name in ("precisions", "regions")
+        if getattr(spec, name) is not None
+    ]
     products = Fusion.read(spec.fusion).products if spec.fusion is not None else ()
     for place, names in enumerate(products):
         if len({name.split(".body.")[0] for name in names}) > 1:

@@ -48,6 +48,8 @@ _STARTS = 3
 _STORE_BYTES = 100 * 1024**2
 """Of Ray's own memory for what tasks hand over, of which there is none."""
 Work = Callable[[str, str, int], list[dict[str, str]]]
+Machine = tuple[str, str]
+"""A name and an address."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,9 @@ def search_on_ray(
         rooms = [_room(node["Resources"]) for node in nodes]
         gpu, memory_bytes = _of_a_training(begun.landscape, rooms)
         needs = needs_of(rooms, workers, gpu=gpu, memory_bytes=memory_bytes)
-        hosts = {str(node["NodeManagerHostname"]) for node in nodes}
-        environment = _environment(hosts, str(begun.place))
-        on_words(_said(len(nodes), needs))
+        machines = _machines(nodes)
+        environment = _environment(machines, str(begun.place))
+        on_words(_said(machines, needs))
         task = ray.remote(work or be_worker).options(
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
@@ -227,13 +229,23 @@ def _room(resources: dict[str, float]) -> Room:
     return Room(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
 
 
-def _environment(hosts: set[str], place: str) -> dict[str, str]:
+def _machines(nodes: Sequence[dict[str, Any]]) -> set[Machine]:
+    """Return the machines that nodes are on: a machine can have several, and several can have one name."""
+    return {(str(node["NodeManagerHostname"]), str(node["NodeManagerAddress"])) for node in nodes}
+
+
+def _is_this(machines: set[Machine]) -> bool:
+    """Say whether there is no machine but this one."""
+    return len(machines) == 1 and {name for name, _ in machines} == {socket.gethostname()}
+
+
+def _environment(machines: set[Machine], place: str) -> dict[str, str]:
     """Return what workers are to find in their environment: on this machine alone this home, elsewhere their own.
 
     Raises:
         SpecError: the study is in a file, which other machines do not reach.
     """
-    if hosts == {socket.gethostname()}:
+    if _is_this(machines):
         kept = (STORE_VARIABLE, SLOTS_VARIABLE)
         given = {name: os.environ[name] for name in kept if os.environ.get(name)}
         return {
@@ -242,10 +254,13 @@ def _environment(hosts: set[str], place: str) -> dict[str, str]:
             "PYTHONPATH": child_environment()["PYTHONPATH"],
         }
     if "://" not in place or place.startswith("sqlite"):
+        count = len(machines)
         raise SpecError(
             Problem(
                 "storage",
-                f"the cluster has {len(hosts)} machines, and a file is reached by one",
+                f"the cluster has {count} machines, and a file is reached by one"
+                if count > 1
+                else "the cluster is another machine, which does not reach a file of this one",
                 "a database that all reach",
                 shown_place(place),
                 "give --storage postgresql://USER@HOST/DATABASE",
@@ -254,8 +269,9 @@ def _environment(hosts: set[str], place: str) -> dict[str, str]:
     return {}
 
 
-def _said(machines: int, needs: Needs) -> str:
-    where = "this machine" if machines == 1 else f"{machines:,} machines"
+def _said(machines: set[Machine], needs: Needs) -> str:
+    where = "another machine" if len(machines) == 1 else f"{len(machines):,} machines"
+    where = "this machine" if _is_this(machines) else where
     each = f"{needs.cpus} core{'s' if needs.cpus > 1 else ''}" + (
         " and a GPU" if needs.gpus else ""
     )

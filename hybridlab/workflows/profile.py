@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.types import TensorType
 from hybridlab.errors import HybridLabError, Problem, SpecError
+from hybridlab.hardware.meters.allocator import told_of
 from hybridlab.planning.training_step import recipe
 from hybridlab.profiling.calibrate import calibrate
 from hybridlab.profiling.record import NAMED, ComponentTime, Profile
@@ -89,10 +91,9 @@ def profile_settings(
     completed = fit(architecture, chosen)
     where = numerics(spec)
     model = built(completed, chosen, spec, weights)
-    as_trained(model, spec)
+    pools = as_trained(model, spec)
     step = training_step(model, chosen, spec)
-    predicted = None
-    stream = None
+    predicted = stream = None
     notes = told(spec)
     if spec.tasks is not None:
         notes += (f"of several tasks, the loss is that of {spec.task} alone; all heads run",)
@@ -114,12 +115,15 @@ def profile_settings(
         )
     if where.dtype is None and where.device.type == "cpu":
         on_stage("calibrate")
-        predicted = _predicted(
-            completed, chosen.input_type(), batch=spec.batch, length=chosen.length
-        )
+        kind, length = chosen.input_type(), chosen.length
+        predicted = _predicted(completed, kind, batch=spec.batch, length=length)
     measured = measure(step, steps=steps, folder=folder, on_stage=on_stage)
-    name = f"{architecture.name} on {chosen.name}"
-    return _profile(name, model, measured, stream, predicted, notes)
+    found = _profile(
+        f"{architecture.name} on {chosen.name}", model, measured, stream, predicted, notes
+    )
+    if pools is not None:
+        found = replace(found, allocator={**found.allocator, "pools": pools.as_dict()})
+    return found
 
 
 def training_step(model: GraphModel, task: Task, spec: TrainSpec) -> TrainingStep:
@@ -332,6 +336,7 @@ def _profile(
         trace=str(measured.trace) if measured.trace is not None else None,
         notes=(*notes, *host_only(device), *(stream.notes if stream is not None else ())),
         energy=measured.energy,
+        allocator=told_of(measured.allocator),
     )
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from hybridlab.search.halving import PRICES
 from hybridlab.search.leases import Leases, Worker
 from hybridlab.search.places import opened
 from hybridlab.search.study import REASON, close
+from hybridlab.workflows.cluster import LOCAL
 from hybridlab.workflows.search import begin_search, work_on
 from tests.faults.test_search_kills import FILE, finished
 
@@ -38,26 +39,34 @@ FOREVER = 100_000
 
 
 class Search:
-    """A driver with a Ray cluster of its own, and its study as somebody else sees it."""
+    """A driver, with a Ray cluster of its own where it is given no address, and its study as somebody else sees it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        place: str = "",
+        address: str = LOCAL,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.file, self.log = folder / "killed.yaml", folder / "log.txt"
         self.file.write_text(FILE)
-        self.place = f"sqlite:///{folder / 'study.sqlite'}"
+        self.place = place or f"sqlite:///{folder / 'study.sqlite'}"
+        self._address, self._environment = address, environment
         begin_search(self.file, study=STUDY, storage=self.place)
         self.study: optuna.Study = opened(STUDY)
         self.leases = Leases(self.place, STUDY)
         self.driver: subprocess.Popen[bytes] | None = None
 
-    def begin(self, trials: int = FOREVER) -> None:
-        arguments = [str(self.file), STUDY, self.place, str(trials)]
+    def begin(self, trials: int = FOREVER, workers: int | None = None) -> None:
+        arguments = [str(self.file), STUDY, self.place, str(trials), self._address]
+        arguments += [] if workers is None else [str(workers)]
         with self.log.open("ab") as log:
             self.driver = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.resting", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=child_environment(),
+                env=self._environment or child_environment(),
                 cwd=Path(__file__).resolve().parents[2],
             )
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hybridlab.architecture.program import Beside
 from hybridlab.planning.segments.record import (
     AT_END,
+    BEFORE,
     IN_BACKWARD,
     IN_FORWARD,
     LEFT,
@@ -320,11 +321,7 @@ class _Alone:
             self._part(back, self.began, self.ended, self.back_rows) if ran else None,
             tuple((self._refer(n), meta, needs) for n, meta, needs in self.described),
             same,
-            tuple(
-                (tick - self.start, self.numbers[n])
-                for tick, _, n in self.packed
-                if n in self.numbers
-            ),
+            tuple((tick - self.start, self.numbers.get(n, BEFORE)) for tick, _, n in self.packed),
             dict(zip(self.input_numbers.values(), until, strict=True)),
             tuple(None if one is None else (self._refer(one[0]), one[1]) for one in gradients),
             {s: self._until(n) for s, n in self.given_numbers.items()},

@@ -184,9 +184,7 @@ class _Step:
                 mine.gives.append(value)
                 self.every.append(value)
         for tick, reference in segment.kept:
-            storage = self.ledger.number(mine, reference)
-            if storage >= 0:
-                self.packs.append((start + tick, place, storage))
+            self.packs.append((start + tick, place, self.ledger.number(mine, reference)))
         self.there += segment.there_bytes
         return mine
 

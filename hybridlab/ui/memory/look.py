@@ -19,6 +19,8 @@ from hybridlab.ui.memory.fusion import fusion_section
 from hybridlab.ui.memory.measured import Measured, last_measured, measured_plans
 from hybridlab.ui.memory.offload import offload_choice, offload_of
 from hybridlab.ui.memory.plan import plan_section
+from hybridlab.ui.memory.precision import precision_section
+from hybridlab.ui.memory.regions import regions_section
 from hybridlab.ui.memory.timeline import timeline_section
 from hybridlab.ui.memory.tuning import tuning_section
 from hybridlab.ui.memory.work import Work
@@ -82,7 +84,9 @@ def _drawn(work: Work, found: TradeOff, after: str) -> None:
     fit_section(work)
     compiled_section(work)
     fusion_section(work)
+    regions_section(work)
     tuning_section(work)
+    precision_section(work)
     caches_section(work)
 
 

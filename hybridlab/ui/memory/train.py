@@ -1,4 +1,4 @@
-"""From a plan, a fusion or a tuning to the form of a new training that has them in its settings."""
+"""From a plan, a fusion, a tuning or regions to the form of a new training that has them in its settings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Fused models against plain ones: outputs, gradients, updates and single positions, over the palette and at random.
 
-Hypothesis draws the random ones: 200 of them where ``HYBRIDLAB_RANDOM_ARCHITECTURES=200`` is set; the suite takes
-a few, the same each time.
+Hypothesis draws the random ones: 200 of them where ``HYBRIDLAB_RANDOM_ARCHITECTURES=200`` is set; the suite takes a
+few, the same each time.
 """
 
 from __future__ import annotations
