@@ -94,9 +94,7 @@ def test_what_is_slower_is_never_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_slower_may_still_be_kept_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     clocks(monkeypatch, lambda mixed: 1.1**mixed)
     step = step_of()
-    step.inputs = (
-        tokens(8, 64),
-    )  # so that copies of weights in 16 bits, which are kept too, weigh less
+    step.inputs = (tokens(8, 64),)  # copies of weights in 16 bits, which are kept too, weigh less
     found = choose(step, memory=True)
     assert found.applied and found.why == "keeps fewer bytes" and found.ratio.low > 1
     assert found.saved_bytes < 0.8 * found.plain_saved_bytes
