@@ -44,6 +44,7 @@ SOME = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 """How random hybrids are drawn: deterministically, each for as long as it takes."""
+PATIENT = pytest.mark.timeout(max(300, 60 * RANDOM))
 CASTS: tuple[torch.dtype | None, ...] = (None, torch.bfloat16) if RANDOM else (None,)
 BATCH, LENGTH = 2, 12
 TWO = "{id: a, use: mlp}, {id: b, use: swiglu}, {use: NAME, inputs: [a, b]}, {use: mlp}"
@@ -130,6 +131,7 @@ def test_every_component_is_equal_bit_for_bit(use: str) -> None:
     check(network(use), random.Random(len(use)), INPUTS.get(use))
 
 
+@PATIENT
 @SOME
 @given(st.randoms(use_true_random=False))
 def test_random_architectures_are_equal_bit_for_bit(chance: random.Random) -> None:

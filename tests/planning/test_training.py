@@ -111,4 +111,4 @@ def test_a_profile_runs_as_the_training_would(plan: Plan) -> None:
     assert len(fused.stream) < len(plain.stream) and len(fused.predicted) < len(plain.predicted)
     assert any("with the fusion of its settings" in note for note in fused.notes)
     made = planner_of(loads(DESIGN), settings | {"fusion": fusion.as_dict()}, measure=False)
-    assert made.plain.peak_bytes == fused.peak_bytes_predicted
+    assert made.plain.peak_bytes == pytest.approx(fused.peak_bytes_predicted, rel=0.001)

@@ -29,7 +29,7 @@ from hybridlab.planning.fusion.apply import Fused
 from hybridlab.planning.fusion.find import find, together
 from hybridlab.planning.fusion.record import Fold, Fusion
 from hybridlab.planning.recompute import Recomputing
-from tests.planning.test_equality import INPUTS, SOME, drawn, network
+from tests.planning.test_equality import INPUTS, PATIENT, SOME, drawn, network
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
 from random_architectures import drawn_architecture
@@ -140,6 +140,7 @@ def test_every_component_gives_the_same_fused(use: str) -> None:
     check(network(use), INPUTS.get(use))
 
 
+@PATIENT
 @SOME
 @given(st.randoms(use_true_random=False))
 def test_random_architectures_give_the_same_fused(chance: random.Random) -> None:
