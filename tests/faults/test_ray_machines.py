@@ -60,7 +60,7 @@ def test_auto_finds_the_cluster_that_runs(head: Machine, tmp_path: Path) -> None
     arguments = ("--ray", "auto", "--trials", "30", "--study", "one", "--workers", "2", "--json")
     done = searched(head, home, str(file), *arguments)
     assert done.returncode == 0, done.stderr
-    assert "ray: 2 workers of 1 core on this machine" in done.stderr
+    assert "ray: 2 workers of 2 cores on this machine" in done.stderr
     assert "30 of 30 trials" in done.stderr
     front = json.loads(done.stdout.splitlines()[-1])
     study = opened("one", home / "searches" / "one.journal")
