@@ -90,7 +90,7 @@ def cluster(cores: int) -> Iterator[tuple[str, float]]:
     Nobody gets in without its token.
     """
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
     from ray.cluster_utils import Cluster
 
     room = {"num_cpus": cores, "object_store_memory": _OBJECTS_BYTES, "include_dashboard": False}
