@@ -1,4 +1,4 @@
-"""What may make a step better, on the Memory page: what fuses, chunks and layouts, precision by component, compiled regions."""
+"""What may make a step better, on the Memory page: fusion, chunks and layouts, formats, compiled regions."""
 
 from __future__ import annotations
 
