@@ -16,8 +16,10 @@ from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
 from hybridlab.ui import predictions
-from hybridlab.ui.memory import caches, fit, look, timeline
+from hybridlab.ui.memory import buckets, caches, fit, look, timeline
 from hybridlab.ui.memory.tuning import border_table, tuning_table
+from hybridlab.ui.worker_pool import Answer
+from hybridlab.workflows import predict_worker
 from tests.app.held import in_session
 
 PRESET = "lstm_attention_mini"
@@ -33,7 +35,7 @@ def titles(at: Any) -> list[str]:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for answers where a page would draw again and again until they are there."""
-    for module in (look, timeline, fit, caches):
+    for module in (look, timeline, fit, caches, buckets):
         monkeypatch.setattr(module, "_PATIENCE_S", 60.0)
 
 
@@ -91,7 +93,21 @@ def measured(runs: Any, plan: Plan) -> Run:
     return run
 
 
-def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: Any) -> None:
+def sorted_batches(counts: list[int]) -> Any:
+    """Answer as a warm process does, about a design that is small, and a task whose samples are of several lengths."""
+    settings = {"task": "parity", "task_params": {"length": 16, "min_length": 3}, "batch": 4}
+    args = {
+        "text": "name: small\nwidth: 8\nnodes: [{use: mlp}]\n",
+        "settings": settings,
+        "counts": counts,
+    }
+    told = predict_worker.answer(json.dumps({"id": 1, "verb": "buckets", "args": args}))
+    return told["value"]
+
+
+def test_a_budget_is_set_planned_applied_and_trained_with(
+    planned: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at = planned.at
     assert "None yet. Set a budget below" in planned.words()
     shown = {metric.label: metric.value for metric in at.metric}
@@ -161,12 +177,30 @@ def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: An
     assert "Making room moves" in planned.words()
     assert lstm["256 predicted (bytes)"] == lstm["256 measured (bytes)"] > 0
 
+    planned.press(f"memory.{done.id}.sort.start")
+    planned.until(lambda at: at.error)
+    assert "all samples of parity are 48 long" in planned.at.error[0].value
+
     planned.press(f"memory.{done.id}.train")
     assert in_session(planned.at, "settings.parity")["plan"]["recompute"]
     assert "Memory plan" in planned.words() and "bit for bit" in planned.words()
     assert not [error.value for error in planned.at.error]
     planned.press("train.plan.remove")
     assert "plan" not in in_session(planned.at, "settings.parity")
+
+    monkeypatch.setattr(predictions, "buckets", lambda *asked: Answer(sorted_batches(asked[2])))
+    planned.open("5_Memory", run=done.id)
+    planned.give(planned.at.button_group(key=f"memory.{done.id}.sort.most"), 2)
+    planned.press(f"memory.{done.id}.sort.start")
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 3)
+    assert "(measured)" in titles(at)[2]
+    (table,) = [frame.value for frame in at.dataframe if "sorted together" in frame.value]
+    assert list(table["sorted together"]) == ["none", "1", "2"] and (table["step (ms)"] > 0).all()
+    planned.give(planned.at.button_group(key=f"memory.{done.id}.sort.chosen"), 1)
+    planned.press(f"memory.{done.id}.sort.train")
+    assert in_session(planned.at, "settings.parity")["buckets"] == 1
+    (told,) = [error.value for error in planned.at.error]
+    assert "all samples of parity are 48 long" in told
 
 
 def test_what_is_not_planned_is_told(visitor: Any) -> None:
