@@ -19,7 +19,7 @@ from hybridlab.ui import predictions
 from hybridlab.ui.memory import buckets, caches, fit, look, timeline
 from hybridlab.ui.memory.tuning import border_table, tuning_table
 from hybridlab.ui.worker_pool import Answer
-from hybridlab.workflows import predict_worker
+from tests.app.answered import left_behind, sorted_batches
 from tests.app.held import in_session
 
 PRESET = "lstm_attention_mini"
@@ -61,14 +61,6 @@ def fingerprint() -> str:
     return whole.fingerprint
 
 
-def left_behind(runs: Any, run: Run, name: str, content: Any) -> None:
-    """End a run as its worker would have, with a file of figures."""
-    run_folder(run.id).mkdir(parents=True, exist_ok=True)
-    (run_folder(run.id) / name).write_text(json.dumps(content))
-    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
-    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
-
-
 def typed(visitor: Any, text: str) -> Any:
     (field,) = [field for field in visitor.at.text_input if field.label == "or type it"]
     visitor.give(field, text)
@@ -80,29 +72,14 @@ def measured(runs: Any, plan: Plan) -> Run:
     training = {"task": "parity", **TRAINING}
     spec = {"architecture": TEXT, "training": training, "preset": PRESET, "plan": plan.as_dict()}
     run: Run = runs.store.create("plan", "measured", spec, home=home_id())
-    run_folder(run.id).mkdir(parents=True)
-    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
     figures = Figures(peak_bytes=plan.predicted.peak_bytes, step_ms=9.0)
     plain = Figures(peak_bytes=plan.plain.peak_bytes, step_ms=8.0)
     content = {
         "plan": plan.model_copy(update={"measured": figures}).as_dict(),
         "plain_measured": plain.model_dump(),
     }
-    (run_folder(run.id) / "plan.json").write_text(json.dumps(content))
-    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
+    left_behind(runs, run, "plan.json", content)
     return run
-
-
-def sorted_batches(counts: list[int]) -> Any:
-    """Answer as a warm process does, about a design that is small, and a task whose samples are of several lengths."""
-    settings = {"task": "parity", "task_params": {"length": 16, "min_length": 3}, "batch": 4}
-    args = {
-        "text": "name: small\nwidth: 8\nnodes: [{use: mlp}]\n",
-        "settings": settings,
-        "counts": counts,
-    }
-    told = predict_worker.answer(json.dumps({"id": 1, "verb": "buckets", "args": args}))
-    return told["value"]
 
 
 def test_a_budget_is_set_planned_applied_and_trained_with(
