@@ -12,6 +12,7 @@ from hybridlab.runs.home import run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import Run, RunState
 from hybridlab.ui import predictions
+from hybridlab.workflows import predict_worker
 
 PRESET = "lstm_attention_mini"
 TEXT = library.find(PRESET).read_text(encoding="utf-8")
@@ -34,3 +35,15 @@ def left_behind(runs: Any, run: Run, name: str, content: Any) -> None:
     (run_folder(run.id) / name).write_text(json.dumps(content))
     runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
     runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
+
+
+def sorted_batches(counts: list[int]) -> Any:
+    """Answer as a warm process does, about a design that is small, and a task whose samples are of several lengths."""
+    settings = {"task": "parity", "task_params": {"length": 16, "min_length": 3}, "batch": 4}
+    args = {
+        "text": "name: small\nwidth: 8\nnodes: [{use: mlp}]\n",
+        "settings": settings,
+        "counts": counts,
+    }
+    told = predict_worker.answer(json.dumps({"id": 1, "verb": "buckets", "args": args}))
+    return told["value"]

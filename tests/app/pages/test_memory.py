@@ -9,12 +9,13 @@ import pytest
 
 from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.record import Figures, Plan
-from hybridlab.runs.home import home_id, run_folder
-from hybridlab.runs.leases import Lease
+from hybridlab.runs.home import home_id
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.slots import accelerators
+from hybridlab.ui import predictions
+from hybridlab.ui.worker_pool import Answer
 from tests.app.held import in_session
-from tests.app.stepped import BATCH, PRESET, TEXT, TRAINING, left_behind
+from tests.app.stepped import BATCH, PRESET, TEXT, TRAINING, left_behind, sorted_batches
 
 pytestmark = pytest.mark.usefixtures("patience")
 
@@ -34,20 +35,19 @@ def measured(runs: Any, plan: Plan) -> Run:
     training = {"task": "parity", **TRAINING}
     spec = {"architecture": TEXT, "training": training, "preset": PRESET, "plan": plan.as_dict()}
     run: Run = runs.store.create("plan", "measured", spec, home=home_id())
-    run_folder(run.id).mkdir(parents=True)
-    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
     figures = Figures(peak_bytes=plan.predicted.peak_bytes, step_ms=9.0)
     plain = Figures(peak_bytes=plan.plain.peak_bytes, step_ms=8.0)
     content = {
         "plan": plan.model_copy(update={"measured": figures}).as_dict(),
         "plain_measured": plain.model_dump(),
     }
-    (run_folder(run.id) / "plan.json").write_text(json.dumps(content))
-    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
+    left_behind(runs, run, "plan.json", content)
     return run
 
 
-def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: Any) -> None:
+def test_a_budget_is_set_planned_applied_and_trained_with(
+    planned: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at = planned.at
     assert "None yet. Set a budget below" in planned.words()
     said = "memory: not measured: no accelerator: on a CPU" in planned.words()
@@ -119,12 +119,30 @@ def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: An
     assert "Making room moves" in planned.words()
     assert lstm["256 predicted (bytes)"] == lstm["256 measured (bytes)"] > 0
 
+    planned.press(f"memory.{done.id}.sort.start")
+    planned.until(lambda at: at.error)
+    assert "all samples of parity are 48 long" in planned.at.error[0].value
+
     planned.press(f"memory.{done.id}.train")
     assert in_session(planned.at, "settings.parity")["plan"]["recompute"]
     assert "Memory plan" in planned.words() and "bit for bit" in planned.words()
     assert not [error.value for error in planned.at.error]
     planned.press("train.plan.remove")
     assert "plan" not in in_session(planned.at, "settings.parity")
+
+    monkeypatch.setattr(predictions, "buckets", lambda *asked: Answer(sorted_batches(asked[2])))
+    planned.open("5_Memory", run=done.id)
+    planned.give(planned.at.button_group(key=f"memory.{done.id}.sort.most"), 2)
+    planned.press(f"memory.{done.id}.sort.start")
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 3)
+    assert "(measured)" in titles(at)[2]
+    (table,) = [frame.value for frame in at.dataframe if "sorted together" in frame.value]
+    assert list(table["sorted together"]) == ["none", "1", "2"] and (table["step (ms)"] > 0).all()
+    planned.give(planned.at.button_group(key=f"memory.{done.id}.sort.chosen"), 1)
+    planned.press(f"memory.{done.id}.sort.train")
+    assert in_session(planned.at, "settings.parity")["buckets"] == 1
+    (told,) = [error.value for error in planned.at.error]
+    assert "all samples of parity are 48 long" in told
 
 
 def test_what_is_not_planned_is_told(visitor: Any) -> None:
