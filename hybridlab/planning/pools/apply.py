@@ -84,7 +84,7 @@ class Pooled:
         """Say of each pool what it holds."""
         found = self.bytes()
         return [
-            f"pool {name}, {len(paths)} components: "
+            f"pool {name}, {len(paths)} component{'s' if len(paths) > 1 else ''}: "
             + (
                 f"{format_bytes(found[name].allocated_bytes)} allocated of "
                 f"{format_bytes(found[name].reserved_bytes)} reserved"
