@@ -123,7 +123,13 @@ def test_settings_are_kept_in_the_record_and_wrong_ones_are_told_together() -> N
     assert allocator_environment({"training": kept}, {}) == {ALLOCATOR_VARIABLE: TEXT}
     with pytest.raises(SpecError) as caught:
         make({"task": "parity", "allocator": {"backend": "x", "max_split_size_mb": "many"}})
-    assert len(caught.value.problems) == 2
+    assert [problem.path for problem in caught.value.problems] == [
+        "allocator.max_split_size_mb",
+        "allocator.backend",
+    ]
+    assert "one of task" not in str(caught.value), (
+        "keys of the settings are none of the allocator's"
+    )
     with pytest.raises(SpecError, match="no setting is given"):
         make({"task": "parity", "allocator": {}})
 
