@@ -270,6 +270,8 @@ class TrainSpec(BaseModel):
             return "a fusion is for the same step of one model each time; take out fusion, or stages, tasks and teacher"
         if self.tuning is not None and (self.stages or self.tasks or self.teacher):
             return "a tuning is for the same step of one model each time; take out tuning, or stages, tasks and teacher"
+        if self.regions is not None and self.accumulation > 1:
+            return "regions are compiled for whole batches; take out regions, or accumulation"
         if self.regions is not None:
             others = ("stages", "tasks", "teacher", "plan", "fusion")
             if names := [name for name in others if getattr(self, name)]:

@@ -39,7 +39,7 @@ def as_trained(
     if spec.tuning is not None:
         tune(model, Tuning.read(spec.tuning))
     if spec.regions is not None:
-        compile_regions(model, Regions.read(spec.regions), choose(spec.device), say)
+        compile_regions(model, Regions.read(spec.regions), choose(spec.device), spec.batch, say)
 
 
 def arranged(spec: TrainSpec) -> Callable[[nn.Module], object] | None:
