@@ -231,7 +231,8 @@ def test_regions_are_measured_cancelled_shown_and_trained_with(planned: Any, run
     )
     content = {
         "regions": {"fingerprint": "x", "device": "cpu", "training": True, "compile_s": 20.0,
-                    "paths": ["root.a", "root.b"], "broken": ["root.a", "root.b"]},
+                    "paths": ["root.a", "root.b"], "batch": 64, "shapes": [[[64, 48, 64]]] * 2,
+                    "broken": ["root.a", "root.b"]},
         "judged": [one, failed], "why": "is faster", "bytes_are": "bytes after are a lower bound",
         "refused": [{"name": "lstm", "paths": ["root.lstm"], "why": "has no compiler"}],
         "plain": work, "compiled": {**work, "operators": 120}, "applied": True, "busy": False,

@@ -68,7 +68,16 @@ def record_of(step: TrainingStep, *paths: str, **more: Any) -> Regions:
     assert isinstance(step.model, GraphModel)
     mark = step.model.architecture.fingerprint
     training = step.loss is not None
-    return Regions(fingerprint=mark, device="cpu", training=training, paths=paths, **more)
+    shapes = more.pop("shapes", (((2, 12, 16),),) * len(paths))
+    return Regions(
+        fingerprint=mark,
+        device="cpu",
+        training=training,
+        batch=2,
+        paths=paths,
+        shapes=shapes,
+        **more,
+    )
 
 
 def clocks(monkeypatch: pytest.MonkeyPatch, compiled_ms: float) -> None:
@@ -227,6 +236,8 @@ def test_a_region_runs_compiled_only_as_it_was_measured() -> None:
     counting = Counting(nothing_compiled)
     compiled = made(step.model, record_of(step, "root.g.0.swiglu"), backend=counting)  # type: ignore[arg-type]
     compiled.on()
+    step.model(step.inputs[0][:1])  # a training begins so, to see what memory it takes
+    assert not counting.graphs
     for name, one in gradients(step):
         assert one.grad is not None and plain[name] is not None
         assert turns.gap(plain[name], one.grad) < 1e-5  # type: ignore[arg-type]
@@ -243,7 +254,7 @@ def test_a_region_runs_compiled_only_as_it_was_measured() -> None:
     region._compiled = counted
     (x,) = step.inputs
     step.model(x)
-    assert len(calls) == 1
+    assert len(calls) == 1 and region.ready
     step.model(x[:1])  # another batch
     with torch.no_grad():
         step.model(x)
@@ -299,9 +310,21 @@ def test_a_training_goes_on_where_a_region_cannot_be_compiled(
     compiled.off()
     monkeypatch.setattr(apply, "missing_compiler", lambda device: "there is no C++ compiler")
     said.clear()
-    compile_regions(step.model, record, CPU, said.append)  # type: ignore[arg-type]
+    compile_regions(step.model, record, CPU, 2, said.append)  # type: ignore[arg-type]
     assert said == ["regions stay as they are: there is no C++ compiler"]
     assert all("forward" not in one.__dict__ for one in step.model.modules())
+
+
+def test_a_region_that_reads_other_sizes_is_told_once() -> None:
+    step, said = step_of(), []
+    record = record_of(step, "root.g.0.swiglu", shapes=(((2, 9, 16),),))
+    made(step.model, record, backend=Counting(broken), say=said.append).on()  # type: ignore[arg-type]
+    for _ in range(2):
+        step.model(*step.inputs)
+    told = (
+        "region root.g.0.swiglu runs as it is: it reads ((2, 12, 16),), and was measured on others"
+    )
+    assert said == [told]
 
 
 def test_a_missing_compiler_is_told_before_anything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,9 +346,11 @@ def test_records_that_do_not_fit_are_refused_with_all_that_is_wrong(tmp_path: Pa
         ({"training": False}, "measured for inference"),
         ({"device": "cuda"}, "another kind of device"),
         ({"fingerprint": "x"}, "another architecture"),
+        ({"batch": 3}, "another batch"),
+        ({"shapes": ()}, "not those of each"),
     ):
         with pytest.raises(RunError, match=said):
-            compile_regions(model, good.model_copy(update=change), CPU, print)
+            compile_regions(model, good.model_copy(update=change), CPU, 2, print)
     paths = ("root.g", "root.g.0.swiglu", "root.g.0.swiglu", "root.nowhere", "")
     with pytest.raises(RunError) as raised:
         made(model, record_of(step, *paths, broken=("root.lstm",)))
@@ -336,7 +361,7 @@ def test_records_that_do_not_fit_are_refused_with_all_that_is_wrong(tmp_path: Pa
     assert ("regions.broken[0]", "is none of the paths") in told
     assert all(isinstance(one, Problem) for one in raised.value.problems)
     with pytest.raises(RunError, match=r"regions\.paths"):
-        Regions.read({"fingerprint": "x", "device": "cpu", "paths": 3})
+        Regions.read({"fingerprint": "x", "device": "cpu", "batch": 1, "paths": 3})
     with pytest.raises(RunError, match="not of compiled regions"):
         RegionsReport.read({"version": 2})
 
