@@ -14,7 +14,7 @@ FILE = "tuning.json"
 
 
 def run(context: RunContext) -> dict[str, Any]:
-    """Measure chunks and layouts of each component, of hand-overs and of the whole, by the run's record; see ``measure_in_worker``.
+    """Measure chunks and layouts of each component, of hand-overs and of the whole; see ``measure_in_worker``.
 
     Raises:
         Stopped: the run was cancelled or interrupted; nothing of it is kept.

@@ -145,7 +145,14 @@ def _speaking(visit: Visit) -> tuple[object, ...]:
     """Return what decides how long a visit takes."""
     slot = visit.slot
     shapes = [(tuple(x.shape), str(x.dtype)) for x in visit.inputs]
-    return slot.use, str(slot.body.params), str(slot.residual), str(slot.norm), str(slot.body), shapes
+    return (
+        slot.use,
+        str(slot.body.params),
+        str(slot.residual),
+        str(slot.norm),
+        str(slot.body),
+        shapes,
+    )
 
 
 class _Alone(nn.Module):

@@ -31,7 +31,9 @@ def visits(step: TrainingStep) -> list[Visit]:
     model = step.model
     assert isinstance(model, GraphModel)
     found: list[Visit] = []
-    giver: dict[int, tuple[str, Tensor]] = {}  # the tensors are held, so that none gets the place of another
+    giver: dict[
+        int, tuple[str, Tensor]
+    ] = {}  # the tensors are held, so that none gets the place of another
 
     def watch(path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def ran(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -36,4 +36,4 @@ class Tuning(Saved):
     @property
     def count(self) -> int:
         """How many things are done in another way."""
-        return sum(map(len, (self.chunk, self.convolution, self.layout, self.hand_over)))
+        return len(self.chunk) + len(self.convolution) + len(self.layout) + len(self.hand_over)
