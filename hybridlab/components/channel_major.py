@@ -137,11 +137,14 @@ def _by_taps(x: Tensor, taps: Tensor, bias: Tensor | None, left: int) -> Tensor:
 
 def _summed(x: Tensor, grad: Tensor, kernel: int, left: int) -> Tensor:
     """Return the gradients (D, K + 1) by a sum of products for each tap."""
-    sums = [
-        (grad.narrow(2, here, size) * x.narrow(2, there, size)).sum((0, 2))
-        for here, there, size in _overlaps(x.shape[2], kernel, left)
-    ]
+    spans = _overlaps(x.shape[2], kernel, left)
+    sums = [_products(grad, x, *span) for span in spans]
     return torch.stack((*sums, grad.sum((0, 2))), 1)
+
+
+def _products(grad: Tensor, x: Tensor, here: int, there: int, size: int) -> Tensor:
+    """Return the sums (D) of products of what a tap brings together."""
+    return (grad.narrow(2, here, size) * x.narrow(2, there, size)).sum((0, 2))
 
 
 def _overlaps(length: int, kernel: int, left: int) -> list[tuple[int, int, int]]:
