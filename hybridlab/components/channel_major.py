@@ -129,27 +129,30 @@ def _by_taps(x: Tensor, taps: Tensor, bias: Tensor | None, left: int) -> Tensor:
     """Convolve (B, D, L) by a product and a sum for each tap (D, K)."""
     own = taps[:, left, None]
     y = x * own if bias is None else torch.addcmul(bias[:, None], x, own)
-    for j, (here, there) in enumerate(_overlaps(x.shape[2], taps.shape[1], left)):
-        if j != left:
-            y[..., here].addcmul_(x[..., there], taps[:, j, None])
+    for j, (here, there, size) in enumerate(_overlaps(x.shape[2], taps.shape[1], left)):
+        if j != left and size:
+            y.narrow(2, here, size).addcmul_(x.narrow(2, there, size), taps[:, j, None])
     return y
 
 
 def _summed(x: Tensor, grad: Tensor, kernel: int, left: int) -> Tensor:
     """Return the gradients (D, K + 1) by a sum of products for each tap."""
-    sums = [
-        (grad[..., here] * x[..., there]).sum((0, 2))
-        for here, there in _overlaps(x.shape[2], kernel, left)
-    ]
+    spans = _overlaps(x.shape[2], kernel, left)
+    sums = [_products(grad, x, *span) for span in spans]
     return torch.stack((*sums, grad.sum((0, 2))), 1)
 
 
-def _overlaps(length: int, kernel: int, left: int) -> list[tuple[slice, slice]]:
-    """Return for each tap the positions of y that it reaches from inside, and those of x that it sees there."""
-    spans = [(j - left, max(0, left - j), min(length, length - j + left)) for j in range(kernel)]
+def _products(grad: Tensor, x: Tensor, here: int, there: int, size: int) -> Tensor:
+    """Return the sums (D) of products of what a tap brings together."""
+    return (grad.narrow(2, here, size) * x.narrow(2, there, size)).sum((0, 2))
+
+
+def _overlaps(length: int, kernel: int, left: int) -> list[tuple[int, int, int]]:
+    """Return for each tap the first position of y that it reaches from inside, that of x there, and how many follow."""
+    spans = [(max(0, left - j), max(0, j - left)) for j in range(kernel)]
     return [
-        (slice(first, max(first, last)), slice(first + shift, max(first, last) + shift))
-        for shift, first, last in spans
+        (min(here, length), min(there, length), max(0, length - here - there))
+        for here, there in spans
     ]
 
 
