@@ -138,6 +138,11 @@ def test_designs_are_trained_as_they_decide(landscape: TrainedLandscape) -> None
         ("bfloat16]", "int4]", "is not a number format"),
         ("[none, all]", "[some]", "says not what is fused"),
         ("[none, all]", "all", "a list of some of none, all"),
+        (
+            "peak_bytes, peak_inference_bytes]",
+            "measured_step_ms]\nlimits: {measured_step_ms: 0}",
+            "less than anything takes",
+        ),
         ("steps: 3,", "steps: 3, accumulation: 2,", "not predicted in another precision or fused"),
     ],
 )
