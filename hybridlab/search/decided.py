@@ -17,6 +17,8 @@ from hybridlab.tasks.base import Task
 from hybridlab.training.precision import numerics
 from hybridlab.training.spec import TrainSpec
 
+_OF_ONE = (PLAN, FUSION, "tuning", "precisions")
+"""Settings that are made for one architecture."""
 _UNTOLD: Mapping[str, Mapping[str, str]] = {
     PLAN: dict.fromkeys(
         ("flops_step", "activation_bytes"), "is predicted of the step without a plan"
@@ -143,8 +145,8 @@ class Decided:
     def _unfit(self, training: TrainSpec) -> list[Problem]:
         """Return what the training's own settings hold that goes with one architecture alone, or with no fusion."""
         problems = []
-        for name in (PLAN, FUSION):
-            if self._varied and getattr(training, name) is not None:
+        for name in _OF_ONE:
+            if self._varied and getattr(training, name, None) is not None:
                 words = "goes with one architecture, and here it would have to fit all of them"
                 problems.append(Problem(f"training.{name}", words, fix="leave it out"))
         if {PRECISION, FUSION} & self._varied.keys():
@@ -164,12 +166,14 @@ class Decided:
         """Return what cannot be planned, by the planner's own word."""
         problems = []
         if ALL in self._varied.get(FUSION, ()):
-            words = "cannot vary beside the plan: plans know the step as it is designed, and not what it keeps fused"
+            words = (
+                "cannot vary beside the plan, which is made of the step before anything is fused"
+            )
             problems.append(Problem(f"search.{FUSION}", words, fix="let one of them vary"))
         told = set()
         for spec in self._by_precision.values():
             try:
-                check_planned(spec)
+                check_planned(spec.model_copy(update={FUSION: None}))
             except SpecError as error:
                 for one in error.problems:
                     decided = one.path == PRECISION and PRECISION in self._varied
