@@ -164,12 +164,14 @@ class Decided:
         """Return what cannot be planned, by the planner's own word."""
         problems = []
         if ALL in self._varied.get(FUSION, ()):
-            words = "cannot vary beside the plan: plans know the step as it is designed, and not what it keeps fused"
+            words = (
+                "cannot vary beside the plan, which is made of the step before anything is fused"
+            )
             problems.append(Problem(f"search.{FUSION}", words, fix="let one of them vary"))
         told = set()
         for spec in self._by_precision.values():
             try:
-                check_planned(spec)
+                check_planned(spec.model_copy(update={FUSION: None}))
             except SpecError as error:
                 for one in error.problems:
                     decided = one.path == PRECISION and PRECISION in self._varied
