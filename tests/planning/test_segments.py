@@ -142,11 +142,15 @@ def test_trainings_are_equal(preset: str, task: str, beside: dict[str, Any]) -> 
 
 
 def test_shared_weights_get_one_gradient_after_the_other() -> None:
-    check(
-        loads(
-            "name: x\nwidth: 16\nnodes: [{use: token_embedding, vocab: 9}, {use: mlp}, {use: lm_head, tied: true}]"
-        )
+    architecture = loads(
+        "name: x\nwidth: 16\nnodes: [{use: token_embedding, vocab: 9}, {use: mlp}, "
+        "{use: lm_head, vocab: 9, tied: true}]"
     )
+    assert infer(architecture).shares
+    check(architecture)
+    asked: dict[str, Any] = {"batch": 2, "length": 12, "recipe": Recipe(parts=2)}
+    with pytest.raises(UnusualError, match="old one"):
+        put_together(architecture, infer(architecture), **asked)
 
 
 def test_a_tied_group_is_traced_as_a_whole() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -93,6 +93,8 @@ class _Step:
         modules = [id(one.module) for one in self.written.instructions if one.module is not None]
         if len(set(modules)) < len(modules):
             raise UnusualError("a module runs twice")
+        if learnt and _shared(one.module for one in self.written.instructions):
+            raise UnusualError("gradients of several are added up before they meet an old one")
         self.update = update or Update(model, recipe)
         context = BuildContext((self.inference.input,), self.architecture.width)
         (whole,) = fake_inputs(context, batch, length)
@@ -331,6 +333,14 @@ class _Step:
         return Storages(
             *(np.concatenate([getattr(part, name) for part in parts]) for name in columns)
         )
+
+
+def _shared(modules: Iterable[nn.Module | None]) -> bool:
+    """Say whether several instructions have a weight in common that learns."""
+    used = [
+        id(p) for one in modules if one is not None for p in one.parameters() if p.requires_grad
+    ]
+    return len(set(used)) < len(used)
 
 
 def _given(values: Sequence[Value]) -> tuple[Given, ...]:
