@@ -15,9 +15,9 @@ Shapes = tuple[tuple[int, ...], ...]
 class Regions(Saved):
     """Modules of an architecture's model that run compiled, by their paths, each for itself.
 
-    ``shapes`` are those of what each reads, samples first: it runs compiled on a whole batch of ``batch`` samples, as
-    it was measured, and else as it is. Those of ``broken`` run in several graphs with Python between them; all others
-    are one graph. ``compile_s`` is what compiling them all took where they were measured.
+    ``shapes`` are those of what each reads, samples first: on a whole batch of ``batch`` samples it runs compiled, as
+    it was measured, else as it is. Those of ``broken`` run in several graphs with Python between them.
+    ``compile_s`` is what compiling them all took where they were measured.
     """
 
     called: ClassVar[str] = "regions"
