@@ -36,7 +36,7 @@ def into_channels(linear: nn.Module, x_BLD: Tensor) -> Tensor:
         y_BLF: Tensor = linear(x_BLD)
         return by_channels(y_BLF)
     x_DT = x_BLD.permute(2, 0, 1).flatten(1)
-    weight_FD, bias_F = linear.weight, linear.bias
+    weight_FD, bias_F = linear.weight, linear._parameters["bias"]
     y_FT = weight_FD @ x_DT if bias_F is None else torch.addmm(bias_F[:, None], weight_FD, x_DT)
     return torch.unflatten(y_FT, 1, x_BLD.shape[:2])
 
@@ -47,7 +47,7 @@ def out_of_channels(linear: nn.Module, x_DBL: Tensor) -> Tensor:
         y_BLF: Tensor = linear(x_DBL.permute(1, 2, 0))
         return y_BLF
     x_TD = x_DBL.flatten(1).T
-    weight_DF, bias_F = linear.weight.T, linear.bias
+    weight_DF, bias_F = linear.weight.T, linear._parameters["bias"]
     y_TF = x_TD @ weight_DF if bias_F is None else torch.addmm(bias_F, x_TD, weight_DF)
     return torch.unflatten(y_TF, 0, x_DBL.shape[1:])
 
