@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,18 +14,23 @@ from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, RunError
 from hybridlab.search import pareto
 from hybridlab.search.landscape import Array, Landscape, Objective, signs
+from hybridlab.search.record import training_of
 from hybridlab.search.space import Design
 from hybridlab.search.study import completed, design_of, feasible
 
 
 @dataclass(frozen=True)
 class Point:
-    """One trial of a front: its number, its values in the order of the objectives, and what it is."""
+    """One trial of a front: its number, its values in the order of the objectives, and what it is.
+
+    ``training`` holds the settings that its design decided: plan, precision and fusion.
+    """
 
     trial: int
     values: tuple[float, ...]
     design: Design
     architecture: Architecture
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class ParetoFront:
     failed: int
     stopped: int = 0
     """Trials whose training was not worth going on with."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What all trials were trained with: the task and the settings that the search's file names."""
 
     @property
     def small(self) -> Array:
@@ -107,6 +114,7 @@ class ParetoFront:
                     "values": list(point.values),
                     "design": point.design,
                     "architecture": dump(point.architecture),
+                    **({"training": point.training} if point.training else {}),
                 }
                 for point in self.points
             ],
@@ -130,7 +138,8 @@ def front_of(study: Study, landscape: Landscape) -> ParetoFront:
     for at in sorted(chosen, key=lambda index: float(small[index, 0])):
         design = design_of(kept[at])
         values = tuple(map(float, kept[at].values))
-        points.append(Point(kept[at].number, values, design, landscape.architecture(design)))
+        architecture = landscape.architecture(design)
+        points.append(Point(kept[at].number, values, design, architecture, training_of(kept[at])))
     every = study.get_trials(deepcopy=False)
     return ParetoFront(
         study=study.study_name,
@@ -143,6 +152,7 @@ def front_of(study: Study, landscape: Landscape) -> ParetoFront:
         infeasible=len(done) - len(kept),
         failed=sum(one.state == TrialState.FAIL for one in every),
         stopped=sum(one.state == TrialState.PRUNED for one in every),
+        settings=dict(getattr(landscape, "settings", {})),
     )
 
 

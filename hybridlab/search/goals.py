@@ -5,13 +5,21 @@ from __future__ import annotations
 from hybridlab.errors import Problem, SpecError
 from hybridlab.hardware.devices import choose
 from hybridlab.hardware.meters.here import energy_account
-from hybridlab.search.landscape import JOULES, PREDICTED, SAME, Objective
+from hybridlab.search.landscape import (
+    AFTER,
+    JOULES,
+    PREDICTED,
+    SAME,
+    SAME_TIMED,
+    TIMED,
+    Objective,
+)
 from hybridlab.tasks.base import Task
 from hybridlab.training.spec import TrainSpec
 
 
 def objectives_of(names: tuple[str, ...], task: Task, training: TrainSpec) -> tuple[Objective, ...]:
-    """Return the objectives of names: the task's metric, what is predicted, and at last energy where a meter works.
+    """Return the objectives of names: the task's metric, what is predicted, and at last what is timed, and energy.
 
     Raises:
         SpecError: a name is of nothing that is predicted or measured here, there is only one, or two say the same.
@@ -19,7 +27,7 @@ def objectives_of(names: tuple[str, ...], task: Task, training: TrainSpec) -> tu
     """
     metric = task.metric_name(task.val_splits[0])
     quality = Objective(metric, "maximize" if task.measure == "accuracy" else "minimize")
-    known = {metric: quality, **PREDICTED, JOULES.name: JOULES}
+    known = {metric: quality, **PREDICTED, **TIMED, JOULES.name: JOULES}
     problems = [
         Problem(
             f"objectives[{at}]",
@@ -32,8 +40,10 @@ def objectives_of(names: tuple[str, ...], task: Task, training: TrainSpec) -> tu
     ]
     if len(names) < 2:
         problems.append(Problem("objectives", "there is nothing to trade", "two to four"))
-    same = [name for name in names if name in SAME]
-    if len(same) > 1:
+    for alike in (SAME, SAME_TIMED):
+        same = [name for name in names if name in alike]
+        if len(same) < 2:
+            continue
         problems.append(
             Problem(
                 f"objectives[{names.index(same[1])}]",
@@ -44,14 +54,16 @@ def objectives_of(names: tuple[str, ...], task: Task, training: TrainSpec) -> tu
         )
     if JOULES.name in names:
         problems += _unmetered(names.index(JOULES.name), training)
-        if metric not in names:
-            words = f"energy is measured while a design trains for {metric}, which has to be an objective too"
-            problems.append(Problem("objectives", words, fix=f"add {metric}"))
+    after = [name for name in names if name in AFTER]
+    if after and metric not in names:
+        what = "energy" if after[0] == JOULES.name else after[0]
+        words = f"{what} is measured while a design trains for {metric}, which has to be an objective too"
+        problems.append(Problem("objectives", words, fix=f"add {metric}"))
     if problems:
         raise SpecError(problems)
     found = (known[name] for name in names)
     return tuple(
-        sorted(found, key=lambda one: one is JOULES)
+        sorted(found, key=lambda one: one.name in AFTER)
     )  # halving goes by the first that is measured
 
 

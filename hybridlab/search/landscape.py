@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, SpecError
 from hybridlab.search.closed_form import ClosedForm
+from hybridlab.search.decisions import DECISIONS
 from hybridlab.search.pareto import hypervolume
 from hybridlab.search.space import Choice, Codes, Design, Space
 
@@ -61,8 +62,26 @@ PREDICTED = {
 """What is predicted of a design for the training's batch and the task's length (``search.prices`` says how)."""
 JOULES = Objective("joules_per_sample", "minimize", "J")
 """What a trial's energy meters tell, where there are any: it is never predicted."""
+TIMED = {
+    one.name: one
+    for one in (
+        Objective("measured_step_ms", "minimize", "ms"),
+        Objective("measured_tokens_per_s", "maximize", "tokens/s"),
+        Objective("measured_latency_ms", "minimize", "ms"),
+    )
+}
+"""What the clock tells of a trial's design once it has trained (``workflows.trial_times`` says how)."""
+TIMED_AS = {
+    "step_ms": "measured_step_ms",
+    "tokens_per_s": "measured_tokens_per_s",
+    "train_s": "measured_step_ms",
+}
+"""What is timed of what is predicted."""
+AFTER = (JOULES.name, *TIMED)
+"""What is only known once a training has ended, so that nothing is stopped by it."""
 SAME = ("step_ms", "tokens_per_s", "train_s")
 """One figure said in three ways, since batch, length and steps are the same for all designs."""
+SAME_TIMED = ("measured_step_ms", "measured_tokens_per_s")
 
 
 @dataclass(frozen=True)
@@ -235,7 +254,7 @@ def designs_around(space: Space, own: Design) -> list[Design]:
     """Return a design, with each other component in each slot, and with the smallest and the largest of all numbers."""
     designs = [own]
     for choice in space.choices:
-        if choice.group in ("use", "plan"):
+        if choice.group in ("use", *DECISIONS):
             designs += [{**own, choice.name: value} for value in choice.values]
     for end in (0, -1):
         ends = {c.name: c.values[end] for c in space.choices if c.ordered}

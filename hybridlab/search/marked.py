@@ -1,7 +1,7 @@
 """What may vary in an architecture, as a search file marks it: choices, and a design's architecture.
 
 Choices are named by the node's path of ids and the key that varies: ``stage.repeat``, ``stage.attention.heads``;
-``width`` is the architecture's own, and ``plan`` what its training computes again (``search.planned``).
+``width`` is the architecture's own; ``plan``, ``precision`` and ``fusion`` are its training's (``search.decisions``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hybridlab.architecture.spec import Architecture, Node
 from hybridlab.components.base import ComponentInfo, nearest
 from hybridlab.components.registry import palette
 from hybridlab.errors import Problem, SpecError
-from hybridlab.search.planned import NONE, PLAN, plan_choice
+from hybridlab.search.decisions import DECISIONS, USUAL, decision_choice
 from hybridlab.search.space import Choice, Design, Space, Value
 
 WIDTH = "width"
@@ -48,12 +48,12 @@ class Marked:
             if path == WIDTH:
                 choices += _choice(WIDTH, marks, None, problems)
                 continue
-            if path == PLAN:
-                choices += plan_choice(marks, problems)
+            if path in DECISIONS:
+                choices += decision_choice(path, marks, problems)
                 continue
             node = nodes.get(path)
             if node is None:
-                fix = nearest(path, [WIDTH, PLAN, *nodes])
+                fix = nearest(path, [WIDTH, *DECISIONS, *nodes])
                 problems.append(Problem(f"search.{path}", "there is no such node", "", "", fix))
             elif not isinstance(marks, dict) or not marks:
                 expected = "keys with their values, such as {heads: [2, 4]}"
@@ -71,7 +71,7 @@ class Marked:
         for name, value in design.items():
             if name == WIDTH:
                 width = int(str(value))
-            elif name != PLAN:  # it is the training's
+            elif name not in DECISIONS:  # they are the training's
                 path, _, key = name.rpartition(".")
                 changes.setdefault(path, {})[key] = value
         nodes = tuple(_changed(node, node.id, changes) for node in self.architecture.nodes)
@@ -98,7 +98,7 @@ class Marked:
         for choice in self.space.choices:
             path, _, key = choice.name.rpartition(".")
             node = nodes.get(path)
-            here: Any = NONE if choice.name == PLAN else self.architecture.width
+            here: Any = USUAL.get(choice.name, self.architecture.width)
             if node is not None:
                 here = node.params.get(key, getattr(node, key, None))
                 if key == ORDER and node.is_group:

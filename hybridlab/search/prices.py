@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from hybridlab.architecture.infer import infer
 from hybridlab.architecture.spec import Architecture
-from hybridlab.search.planned import NONE, Plans
+from hybridlab.search.decided import Decided
+from hybridlab.search.space import Value
 from hybridlab.tasks.base import Task
 from hybridlab.trace.exact import predict_stream
 from hybridlab.trace.predict import predict, runs_of
@@ -19,12 +20,13 @@ def prices(
     training: TrainSpec,
     names: Collection[str],
     *,
-    plans: Plans | None = None,
-    budget: str = NONE,
+    decided: Decided | None = None,
+    design: Mapping[str, Value] | None = None,
 ) -> dict[str, float] | None:
     """Return the predicted objectives of an architecture with the task's input and head; None where it cannot be built.
 
-    With ``plans`` peak and time are those of the fastest plan within the budget, by the planner's account of the step.
+    Where a ``design`` has decided how it is trained, peaks are those of its whole step, traced with its plan, in its
+    format and fused as it is; times are the planner's, and where other decisions vary there are none.
     Peaks and state are exact, times are a roofline of this machine's; only ``names`` that take a trace of their own are
     left out where nobody asks for them.
 
@@ -36,11 +38,12 @@ def prices(
     if not found.ok:
         return None
     peak_bytes, step_ms = float(found.peak_bytes), found.step_ms
-    if plans is not None:
-        figures = plans.figures(fitted, budget)
-        if figures is None:
+    own = dict(design or {})
+    if decided and (decided.plans or "peak_bytes" in names):
+        step = decided.step(fitted, own)
+        if step is None:
             return None
-        peak_bytes, step_ms = float(figures.peak_bytes), figures.step_ms
+        peak_bytes, step_ms = float(step[0]), step[1] or step_ms
     told = {
         "params": float(found.params),
         "flops_forward": float(found.flops_forward),
@@ -53,7 +56,9 @@ def prices(
     }
     if "state_bytes_per_token" in names:
         told["state_bytes_per_token"] = state_bytes(fitted, task) / length
-    if "peak_inference_bytes" in names:
+    if "peak_inference_bytes" in names and decided:
+        told["peak_inference_bytes"] = float(decided.forward_bytes(fitted, own))
+    elif "peak_inference_bytes" in names:
         stream = predict_stream(
             fitted, task.input_type(), batch=batch, length=length, training=False
         )

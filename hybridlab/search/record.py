@@ -27,8 +27,10 @@ RUN = "run"
 """The trial's attribute with its run's ``id`` and ``home``."""
 ARCHITECTURE = "architecture"
 """The trial's attribute with the YAML text of what ran."""
-PLAN = "plan"
-"""The trial's attribute with the plan that its training follows, where it has one."""
+TRAINING = "training"
+"""The trial's attribute with the settings that its design decided for its training: plan, precision and fusion."""
+_PLAN = "plan"
+"""Where studies that were made before there was more to decide have the plan."""
 State = Literal["waiting", "running", "lost", "complete", "beyond", "stopped", "failed"]
 """``lost``: its worker died and nobody has gone on yet; ``beyond``: a limit is not kept; ``stopped``: by halving."""
 
@@ -55,8 +57,8 @@ class TrialRow:
     started: float | None
     ended: float | None
     rungs: dict[int, float] = field(default_factory=dict)
-    plan: dict[str, Any] = field(default_factory=dict)
-    """What its training computes again, as ``Plan`` writes it; empty: nothing."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Settings that its design decided for its training: plan, precision and fusion, as ``TrainSpec`` has them."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ class StudyReader:
             started=_seconds(one.datetime_start),
             ended=_seconds(one.datetime_complete),
             rungs={int(step): v for step, v in dict(one.user_attrs.get(RUNGS) or {}).items()},
-            plan=dict(one.user_attrs.get(PLAN) or {}),
+            training=training_of(one),
         )
 
     def _state(self, one: FrozenTrial, gone: set[str]) -> State:
@@ -204,6 +206,13 @@ class StudyReader:
             if limit is not None and sign * value > sign * limit:
                 return True
         return False
+
+
+def training_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the settings that a trial's design decided for its training; empty where it decided none."""
+    if plan := trial.user_attrs.get(_PLAN):
+        return {"plan": dict(plan)}
+    return dict(trial.user_attrs.get(TRAINING) or {})
 
 
 def _seconds(moment: datetime.datetime | None) -> float | None:

@@ -14,12 +14,16 @@ import numpy as np
 from hybridlab.architecture.model import build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import HybridLabError, Problem, SpecError
+from hybridlab.hardware.devices import choose
+from hybridlab.planning.fusion.apply import fuse
+from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Plan
+from hybridlab.search.decided import Decided
+from hybridlab.search.decisions import FUSION, PLAN
 from hybridlab.search.goals import objectives_of
-from hybridlab.search.landscape import JOULES, Array, Outcome, designs_around
+from hybridlab.search.landscape import JOULES, TIMED, Array, Outcome, designs_around
 from hybridlab.search.marked import Marked
-from hybridlab.search.planned import NONE, PLAN, Plans
 from hybridlab.search.prices import prices
 from hybridlab.search.space import Codes, Design, Space
 from hybridlab.search.spec import SearchSpec
@@ -30,14 +34,14 @@ from hybridlab.training.spec import make
 
 _NEAR = 64
 """Designs around one that cannot be built among which another is looked for."""
-_POOL_PLANNED = 16
+_POOL_DECIDED = 16
 
 
 class TrainedLandscape:
     """Designs of an architecture, priced for the batch that they are trained with."""
 
     pool = 40
-    """Candidates that are priced for one trial; fewer where each must be planned too."""
+    """Candidates that are priced for one trial; fewer where each is planned or traced whole too."""
     instant = False
 
     def __init__(self, spec: SearchSpec, architecture: Architecture) -> None:
@@ -50,6 +54,8 @@ class TrainedLandscape:
         if spec.task is None:
             raise SpecError(Problem("task", "is missing", "the name of a task", fix="add it"))
         self.name = spec.name
+        self.settings = {"task": spec.task, **spec.training}
+        """What every design is trained with, as the file says it."""
         self.limits = dict(spec.limits)
         self.marked = Marked.read(architecture, spec.search)
         self.task, self.training = prepare({**spec.training, "task": spec.task})
@@ -59,10 +65,9 @@ class TrainedLandscape:
         )
         self.metric = metric
         self._names = tuple(one.name for one in self.objectives)
-        self._plans: Plans | None = None
-        if any(choice.name == PLAN for choice in self.space.choices):
-            self._plans = Plans(self.task, self.training, self._names)
-            self.pool = _POOL_PLANNED
+        self._decided = Decided(self.space.choices, self.task, self.training, self._names)
+        if self._decided:
+            self.pool = _POOL_DECIDED
         self._prices: dict[bytes, tuple[float, ...] | None] = {}
         fit(self.marked.architecture, self.task)
 
@@ -104,12 +109,15 @@ class TrainedLandscape:
         values = self.prices(row_P[None])[0]
         if not np.isnan(values).any():
             return Outcome(tuple(map(float, values)))
-        spec = make({**self.training.model_dump(), "seed": seed})
         try:
+            own = self.decided(row_P)
+            spec = make({**self.training.model_dump(), **own, "seed": seed})
             design = fit(self.architecture(self.space.design(row_P)), self.task)
             model = build(design, self.task.input_type(), seed=seed)
-            if (plan := self.plan(row_P)) is not None:
-                apply(model, plan)
+            if PLAN in own:
+                apply(model, Plan.read(own[PLAN]), choose(spec.device))
+            if FUSION in own:
+                fuse(model, Fusion.read(own[FUSION]))
             with tempfile.TemporaryDirectory(prefix="hybridlab-search-") as folder:
                 result = train(model, self.task, spec, folder=Path(folder))
         except HybridLabError as error:
@@ -133,26 +141,36 @@ class TrainedLandscape:
         row_P: Codes,
         metrics: Mapping[str, float | None],
         energy: Mapping[str, Any] | None = None,
+        times: Mapping[str, Any] | None = None,
     ) -> Outcome:
-        """Return what a design's training comes to, by the metrics of its run and by what its energy meters told."""
+        """Return what a design's training comes to: by its run's metrics, by its energy meters, and by the clock."""
         values = self.prices(row_P[None])[0]
         for at in np.flatnonzero(np.isnan(values)):
             name = self._names[at]
-            told = (energy or {}) if name == JOULES.name else metrics
-            value = told.get(name)
+            told = energy if name == JOULES.name else times if name in TIMED else metrics
+            value = (told or {}).get(name)
             if value is None:
-                why = str((energy or {}).get("not_measured") or "") if told is not metrics else ""
+                why = "" if told is metrics else str((told or {}).get("not_measured") or "")
                 return Outcome(reason=f"its training told no {name}" + (f": {why}" if why else ""))
             values[at] = value
         return Outcome(tuple(map(float, values)))
 
-    def plan(self, row_P: Codes) -> Plan | None:
-        """Return the plan that a design's training follows; None where it computes nothing again."""
-        budget = self.space.design(row_P).get(PLAN, NONE)
-        if self._plans is None or budget == NONE:
-            return None
-        fitted = fit(self.architecture(self.space.design(row_P)), self.task)
-        return self._plans.plan(fitted, str(budget))
+    @property
+    def timed(self) -> tuple[str, ...]:
+        """What is timed of each design once it has trained."""
+        return tuple(name for name in self._names if name in TIMED)
+
+    def step_ms(self, row_P: Codes) -> float | None:
+        """Return the predicted milliseconds of a design's step: with its plan, else plain; None: it cannot be built."""
+        found = self._told(self.space.design(row_P), ("step_ms",))
+        return None if found is None else found["step_ms"]
+
+    def decided(self, row_P: Codes) -> dict[str, Any]:
+        """Return the settings that a design decides for its training: plan, precision and fusion."""
+        if not self._decided:
+            return {}
+        design = self.space.design(row_P)
+        return self._decided.settings(fit(self.architecture(design), self.task), design)
 
     def hand_designs(self) -> list[Design]:
         """Return the architecture as it is, with each other component in each slot, the smallest and the largest."""
@@ -204,17 +222,21 @@ class TrainedLandscape:
         return self._prices[key]
 
     def _predicted(self, design: Design) -> tuple[float, ...] | None:
-        try:
-            found = prices(
-                fit(self.architecture(design), self.task),
-                self.task,
-                self.training,
-                self._names,
-                plans=self._plans,
-                budget=str(design.get(PLAN, NONE)),
-            )
-        except (HybridLabError, ValueError):  # pydantic's are ValueErrors: a repeat of 0, for one
-            return None
+        found = self._told(design, self._names)
         if found is None:
             return None
         return tuple(found.get(name, np.nan) for name in self._names)
+
+    def _told(self, design: Design, names: tuple[str, ...]) -> dict[str, float] | None:
+        """Return what is predicted of a design; None where it cannot be built or fit the task."""
+        try:
+            return prices(
+                fit(self.architecture(design), self.task),
+                self.task,
+                self.training,
+                names,
+                decided=self._decided,
+                design=design,
+            )
+        except (HybridLabError, ValueError):  # pydantic's are ValueErrors: a repeat of 0, for one
+            return None

@@ -27,6 +27,9 @@ _TITLES = {
     "step_ms": "step time",
     "tokens_per_s": "throughput",
     "train_s": "training time",
+    "measured_step_ms": "timed step",
+    "measured_tokens_per_s": "timed throughput",
+    "measured_latency_ms": "timed latency",
     "joules_per_sample": "energy per sample",
 }
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")

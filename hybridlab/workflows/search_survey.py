@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridlab.errors import HybridLabError, Problem, SpecError
+from hybridlab.errors import Problem, SpecError
 from hybridlab.search.halving import rungs_of
 from hybridlab.search.known import KnownLandscape
 from hybridlab.search.landscape import Array, Landscape, within
@@ -29,8 +29,7 @@ from hybridlab.search.study import (
     tell,
 )
 from hybridlab.search.trained import TrainedLandscape
-from hybridlab.tasks.registry import fit
-from hybridlab.trace.predict import predict
+from hybridlab.workflows.trial_times import seconds_of
 
 SAMPLE, SAMPLE_TRACED = 1_000, 16
 """Designs drawn at random: of a formula, and where each must be traced."""
@@ -47,7 +46,8 @@ def survey(args: Mapping[str, Any]) -> dict[str, Any]:
     ``sampled`` designs were drawn at random: ``built`` of them can be built as they are, ``within`` of these keep the
     limits on what is predicted. ``ranges`` has the least, the median and the most of each predicted objective.
     ``trial_s`` are the seconds of the shortest trial and of one that halving leaves alone; ``ask_s`` those in which the
-    sampler finds a design, which ``asks_at_once`` workers do beside each other, or one for all of them.
+    sampler finds a design, which ``asks_at_once`` workers do beside each other, or one for all of them. ``timed_s`` are
+    those in which a trial is timed while the others wait, on the average: where halving stops most, and none.
 
     Raises:
         SpecError, TaskError: the search is wrong.
@@ -59,10 +59,11 @@ def survey(args: Mapping[str, Any]) -> dict[str, Any]:
     built = found[~np.isinf(found).any(axis=1)]
     if isinstance(landscape, KnownLandscape):
         ask_s, each_s = _timed(spec, landscape)
-        trial_s = each_s, each_s
+        trial_s, timed_s = (each_s, each_s), (0.0, 0.0)
     else:
         assert isinstance(landscape, TrainedLandscape)
         trial_s = _trial_seconds(spec, landscape, steps_s)
+        timed_s = _timing_seconds(spec, landscape, steps_s)
         ask_s = priced_for_one(spec.sampler, landscape) * price_s
     return {
         "name": landscape.name,
@@ -81,6 +82,7 @@ def survey(args: Mapping[str, Any]) -> dict[str, Any]:
             if objective.predicted and len(built)
         },
         "trial_s": list(trial_s),
+        "timed_s": list(timed_s),
         "ask_s": ask_s,
         "asks_at_once": landscape.instant,
         "trained": not landscape.instant,
@@ -159,6 +161,19 @@ def _trial_seconds(
     return step_s * share, step_s * steps
 
 
+def _timing_seconds(
+    spec: SearchSpec, landscape: TrainedLandscape, steps_s: list[float]
+) -> tuple[float, float]:
+    """Return the predicted seconds in which a trial is timed, by the share of trials that come so far, and all."""
+    step_s = statistics.median(steps_s or [0.0])
+    forward_s = step_s / 3 / landscape.training.batch  # of one sample
+    names = landscape.timed
+    each = seconds_of(step_s) if set(names) - {"measured_latency_ms"} else 0.0
+    each += seconds_of(forward_s) if "measured_latency_ms" in names else 0.0
+    rungs = rungs_of(landscape.training.steps, spec.halving.eta, spec.halving.rungs)
+    return each / spec.halving.eta ** len(rungs), each
+
+
 def _price_seconds(landscape: Landscape) -> float:
     """Return the seconds in which a design like one that is known gets its price."""
     space = landscape.space
@@ -178,18 +193,8 @@ def _step_seconds(landscape: TrainedLandscape, rows_NP: Codes) -> list[float]:
     for row in rows_NP:
         if len(found) == _TIMED_DESIGNS:
             break
-        try:
-            design = fit(landscape.architecture(landscape.space.design(row)), landscape.task)
-            told = predict(
-                design,
-                landscape.task.input_type(),
-                batch=landscape.training.batch,
-                length=landscape.task.length,
-            )
-        except (HybridLabError, ValueError):  # as the landscape does: pydantic's are ValueErrors
-            continue
-        if told.ok:
-            found.append(told.step_ms / 1e3)
+        if (step_ms := landscape.step_ms(row)) is not None:
+            found.append(step_ms / 1e3)
     return found
 
 

@@ -17,7 +17,9 @@ def run(context: RunContext) -> dict[str, Any]:
 
     The record's ``search`` holds ``study``, ``trial`` (its number), ``metric``, ``eta`` and ``rungs``, the steps after
     which the training is compared with the others of the study; where it is not among the best ``1/eta`` it stops, and
-    the result says so in ``stopped_after``. A study that cannot be reached stops nobody.
+    the result says so in ``stopped_after``. A study that cannot be reached stops nobody. ``timed`` are objectives that
+    are timed of a design that has trained to its end, into the result's ``times``; while that goes on for one trial of
+    this home, the others wait.
 
     Raises:
         Stopped: the run was cancelled or interrupted; its checkpoint is written.
@@ -28,6 +30,7 @@ def run(context: RunContext) -> dict[str, Any]:
         study, number = str(about["study"]), int(about["trial"])
         metric, eta = str(about["metric"]), int(about["eta"])
         rungs = {int(step) for step in about["rungs"]}
+        timed = tuple(map(str, about.get("timed") or ()))
     except (KeyError, TypeError, ValueError):
         raise RunError("the run's record does not say of which trial it is") from None
 
@@ -36,7 +39,23 @@ def run(context: RunContext) -> dict[str, Any]:
             return False
         return not _goes_on(study, number, step, metrics[metric], eta)
 
-    result = train.run(context, enough)
+    if not timed:
+        return _told(train.run(context, enough))
+    from hybridlab.workflows.trial_times import time_trial, turns_for
+
+    def stopped() -> bool:
+        return context.stop_requested() is not None
+
+    turns = turns_for(str(dict(context.run.spec["training"]).get("device", "auto")))
+    with turns.working(stopped):
+        result = _told(train.run(context, enough, lambda step: turns.give_way(stopped)))
+        if "stopped_after" not in result:
+            result["times"] = time_trial(context, turns, timed)
+    return result
+
+
+def _told(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a training's result with how far it went where it was stopped."""
     if result["stop_reason"] == "cancel":
         result["stopped_after"] = result["steps"]
     return result

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hybridlab.architecture.document import dump
 from hybridlab.errors import RunError
-from hybridlab.planning.record import Plan
 from hybridlab.runs.home import home_id
 from hybridlab.runs.launcher import cancel, ensure_supervisor, resume, submit
 from hybridlab.runs.record import ACTIVE, Run, RunState
@@ -15,10 +15,11 @@ from hybridlab.runs.store import open_store
 from hybridlab.search.again import SEED
 from hybridlab.search.claims import MOST_ATTEMPTS
 from hybridlab.search.landscape import Outcome
-from hybridlab.search.record import ARCHITECTURE, PLAN, RUN
+from hybridlab.search.record import ARCHITECTURE, RUN, TRAINING
 from hybridlab.search.space import Codes
 from hybridlab.search.trained import TrainedLandscape
 from hybridlab.workflows.trial import KIND
+from hybridlab.workflows.trial_times import turns_for
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -45,12 +46,15 @@ class RunSeats:
         self._threads = threads or max(1, core_count() // seats)
         self._study, self._landscape, self._seats = study, landscape, seats
         self._rungs, self._eta, self._seed = rungs, eta, seed
+        self._turns = turns_for(landscape.training.device) if landscape.timed else None
         self._runs: dict[int, tuple[str, Codes]] = {}
         self._ended: dict[int, Outcome] = {}
 
     @property
     def room(self) -> int:
-        """How many more may be queued."""
+        """How many more may be queued; none while a trial is timed, since finding what to try would disturb it."""
+        if self._turns is not None and self._runs and self._turns.wanted:
+            return 0
         return self._seats - len(self._runs)
 
     def begin(self, trial: Trial, row_P: Codes) -> None:
@@ -67,13 +71,13 @@ class RunSeats:
         if run is None:
             text = dump(landscape.architecture(landscape.space.design(row_P)))
             trial.set_user_attr(ARCHITECTURE, text)
-            plan = landscape.plan(row_P)
-            if plan is not None:
-                trial.set_user_attr(PLAN, plan.as_dict())
+            decided = landscape.decided(row_P)
+            if decided:
+                trial.set_user_attr(TRAINING, decided)
             run = submit(
                 KIND,
                 self._name(trial.number),
-                self._record(trial.number, text, plan, trial.user_attrs.get(SEED)),
+                self._record(trial.number, text, decided, trial.user_attrs.get(SEED)),
                 threads=self._threads,
                 device=landscape.training.device,
             )
@@ -118,8 +122,8 @@ class RunSeats:
             if after := result.get("stopped_after"):
                 words = f"stopped after {after:,} steps: others were better there"
                 return Outcome(reason=words, stopped=True)
-            metrics, energy = (dict(result.get(name) or {}) for name in ("metrics", "energy"))
-            return self._landscape.finished(row_P, metrics, energy)
+            told = (dict(result.get(name) or {}) for name in ("metrics", "energy", "times"))
+            return self._landscape.finished(row_P, *told)
         why = {
             RunState.CANCELLED: "its run was cancelled",
             RunState.INTERRUPTED: f"its worker died {run.attempt} times",
@@ -146,12 +150,10 @@ class RunSeats:
         return f"{self._study} trial {number}"
 
     def _record(
-        self, number: int, text: str, plan: Plan | None, seed: int | None = None
+        self, number: int, text: str, decided: Mapping[str, Any], seed: int | None = None
     ) -> dict[str, Any]:
         """Return what a run is to do; a design that is tried again with a ``seed`` is compared with nobody."""
-        training = self._landscape.training.model_dump(mode="json")
-        if plan is not None:
-            training["plan"] = plan.as_dict()
+        training = {**self._landscape.training.model_dump(mode="json"), **decided}
         if self._rungs:  # validation falls on every rung, which are its multiples
             training["eval_every"] = self._rungs[0]
         return {
@@ -164,5 +166,6 @@ class RunSeats:
                 "metric": self._landscape.metric,
                 "eta": self._eta,
                 "rungs": list(self._rungs) if seed is None else [],
+                "timed": list(self._landscape.timed),
             },
         }

@@ -135,3 +135,26 @@ def test_halving_and_the_sampler_know_which_value_is_measured(metered: TrainedLa
     (short,), values = foreseen(study.trials)
     assert short.number == 0 and values[0, 0] == pytest.approx(0.2) and np.isnan(values[0, 2])
     assert len(completed(study)) == 5 and ask(study, metered).params
+
+
+def test_times_are_told_by_the_clock_alone(tmp_path: Path) -> None:
+    names = "[measured_step_ms, step_ms, val_accuracy, measured_latency_ms]"
+    landscape = opened(tmp_path, names)
+    assert [(one.name, one.source) for one in landscape.objectives] == [
+        ("step_ms", "predicted"),
+        ("val_accuracy", "measured"),
+        ("measured_step_ms", "measured"),
+        ("measured_latency_ms", "measured"),
+    ]
+    assert landscape.timed == ("measured_step_ms", "measured_latency_ms")
+    row = landscape.space.codes(landscape.hand_designs()[:1])[0]
+    assert np.isnan(landscape.prices(row[None])[0]).tolist() == [False, True, True, True]
+    times = {"measured_step_ms": 2.5, "measured_latency_ms": 0.5}
+    told = landscape.finished(row, {"val_accuracy": 0.5}, None, times)
+    assert told.values[1:] == (0.5, 2.5, 0.5)
+    lost = landscape.finished(row, {"val_accuracy": 0.5, "measured_step_ms": 9.0})
+    assert lost.reason == "its training told no measured_step_ms"
+    with pytest.raises(SpecError, match="val_accuracy, which has to be an objective too"):
+        opened(tmp_path, "[measured_latency_ms, peak_bytes]")
+    with pytest.raises(SpecError, match="measured_tokens_per_s is measured_step_ms said another"):
+        opened(tmp_path, "[val_accuracy, measured_step_ms, measured_tokens_per_s]")

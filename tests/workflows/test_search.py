@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from hybridlab.architecture.document import load
+from hybridlab.architecture.model import build
 from hybridlab.errors import RunError, SpecError
+from hybridlab.planning.fusion.maps import FusedLinear
 from hybridlab.planning.record import Plan
 from hybridlab.runs.home import home_id
 from hybridlab.runs.record import Run, RunState
@@ -21,11 +24,16 @@ from hybridlab.runs.store import open_store
 from hybridlab.runs.supervisor import Supervisor
 from hybridlab.search.claims import HOLDER
 from hybridlab.search.description import DESCRIPTION, description_of
+from hybridlab.search.export import export
 from hybridlab.search.halving import PRICES
 from hybridlab.search.places import opened, place_of, studies
 from hybridlab.search.record import StudyReader
 from hybridlab.search.study import ABOUT, REASON
+from hybridlab.tasks.registry import fit
+from hybridlab.training.defaults import prepare
+from hybridlab.training.spec import read_settings
 from hybridlab.workflows import trial_runs
+from hybridlab.workflows.as_trained import as_trained
 from hybridlab.workflows.search import front_of_study, run_search, work_on
 
 WORKER = Path(__file__).parent / "trial_worker.py"
@@ -231,6 +239,38 @@ def test_a_trial_with_a_plan_is_trained_by_it(file: Path, pump: Pump) -> None:
         settings = runs[row.number].spec["training"]
         assert row.design["plan"] in ("none", "60%")
         assert (settings["plan"] is None) is (row.design["plan"] == "none")
-        assert (settings["plan"] or {}) == row.plan
-        if row.plan:
-            assert Plan.read(row.plan).predicted.peak_bytes == row.values[1]
+        assert (settings["plan"] or {}) == row.training.get("plan", {})
+        if row.training:
+            assert Plan.read(row.training["plan"]).predicted.peak_bytes == row.values[1]
+
+
+def test_what_a_design_decides_is_trained_kept_and_exported(file: Path, pump: Pump) -> None:
+    marks = "search:\n  precision: [bfloat16]\n  fusion: [none, all]"
+    text = file.read_text().replace("search:\n  width: [8, 12, 16, 20]", marks)
+    file.write_text(text.replace("peak_bytes]", "peak_bytes, measured_step_ms]"))
+    front = run_search(file, study="one", trials=2, workers=2)
+    runs = {run.spec["search"]["trial"]: run for run in pump.store.list(kind="search")}
+    rows = StudyReader("one").read().trials
+    assert sorted(row.design["fusion"] for row in rows) == ["all", "none"]
+    for row in rows:
+        settings = runs[row.number].spec["training"]
+        assert row.values[2] == 2.0 and row.values[1] > 0
+        assert settings["precision"] == row.training["precision"] == "bfloat16"
+        assert (row.design["fusion"] == "all") is bool(settings["fusion"])
+        assert settings["fusion"] == row.training.get("fusion")
+    folder = file.parent / "front"
+    files = export(front, folder)
+    names = sorted(one.relative_to(folder).as_posix() for one in files)
+    numbers = [point.trial for point in front.points]
+    assert names[:2] == ["front.csv", "front.json"] and len(names) == 2 + 2 * len(numbers)
+    for number in numbers:
+        place = folder / f"trial-{number:04}"
+        task, spec = prepare(read_settings(place / "training.yaml"))
+        model = build(fit(load(place / "architecture.yaml"), task), task.input_type(), seed=0)
+        as_trained(model, spec)
+        fused = any(isinstance(one, FusedLinear) for one in model.modules())
+        assert spec.precision == "bfloat16" and spec.steps == 18
+        assert fused is (rows[number].design["fusion"] == "all")
+    (folder / "trial-0009").mkdir()
+    (folder / "trial-0009" / "training.yaml").touch()
+    assert export(front, folder) == files and not (folder / "trial-0009").exists()

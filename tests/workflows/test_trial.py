@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hybridlab.errors import RunError
 from hybridlab.runs.context import Stopped
@@ -15,7 +16,7 @@ from hybridlab.search.landscape import ClosedFormLandscape
 from hybridlab.search.places import opened, place_of
 from hybridlab.search.samplers import make_sampler
 from hybridlab.search.study import open_storage, open_study
-from hybridlab.workflows import trial
+from hybridlab.workflows import trial, trial_times
 from tests.workflows.test_train import Context, _spec
 
 
@@ -58,6 +59,30 @@ def test_it_goes_on_where_they_are_not_or_cannot_be_asked(
     spec["search"] |= change
     result = trial.run(Context(tmp_path / "run", spec))  # type: ignore[arg-type]
     assert result["steps"] == 10 and "stopped_after" not in result
+
+
+def test_a_design_that_has_trained_is_timed(
+    tmp_path: Path, spec: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["measured_step_ms", "measured_tokens_per_s", "measured_latency_ms"]
+    spec["search"] |= {"rungs": [], "timed": names}
+    spec["training"] |= {"precision": "bfloat16"}
+    result = trial.run(Context(tmp_path / "run", spec))  # type: ignore[arg-type]
+    times = result["times"]
+    assert result["steps"] == 10 and all(times[name] > 0 for name in names)
+    assert times["step"]["value"] == times["measured_step_ms"] and times["step"]["n"] >= 7
+    tokens = spec["training"]["batch"] * times["positions"]
+    assert times["measured_tokens_per_s"] == pytest.approx(1e3 * tokens / times["measured_step_ms"])
+    assert times["quiet"] and times["threads"] == torch.get_num_threads()
+    assert "measured_latency_ms" in capsys.readouterr().out
+    gate = tmp_path / "home" / "cache" / "quiet-cpu.gate"
+    assert gate.exists() and not trial_times.turns_for("cpu").wanted
+
+
+def test_one_that_is_stopped_is_not_timed(tmp_path: Path, spec: dict[str, Any]) -> None:
+    spec["search"] |= {"timed": ["measured_step_ms"]}
+    result = trial.run(Context(tmp_path / "run", spec))  # type: ignore[arg-type]
+    assert result["stopped_after"] == 5 and "times" not in result
 
 
 def test_a_cancel_at_the_rung_is_a_cancel(tmp_path: Path, spec: dict[str, Any]) -> None:

@@ -28,7 +28,8 @@ def train(context: RunContext):
     result = {"stop_reason": "steps", "steps": STEPS}
     if "width: 20" in text:
         return result | {"stop_reason": "cancel", "stopped_after": 2, "metrics": {}}
-    return result | {"metrics": {about["metric"]: 0.5 + context.run.attempt / 100}}
+    times = dict.fromkeys(about["timed"], 2.0)
+    return result | {"metrics": {about["metric"]: 0.5 + context.run.attempt / 100}, "times": times}
 
 
 if __name__ == "__main__":

@@ -42,12 +42,7 @@ class Tuned:
             RunError: it was made for another architecture, names what a component has not, or is out of range; all of
                 it.
         """
-        wanted, found = model.architecture.fingerprint, tuning.fingerprint
-        if wanted != found:
-            what = "was made for another architecture"
-            raise RunError(
-                Problem("tuning", what, f"fingerprint {wanted}", found, "tune this design")
-            )
+        tuning.check_design(model.architecture.fingerprint)
         self.tuning = tuning
         slots = dict(model.slots())
         bodies = {path: slot.body for path, slot in slots.items()}
@@ -92,9 +87,7 @@ def tune(model: GraphModel, tuning: Tuning) -> Tuned:
         RunError: it was measured for inference or for another architecture, names what a component has not, or is out
             of range; all of it.
     """
-    if not tuning.training:
-        fix = "measure it with `hybridlab tune --for training`"
-        raise RunError(Problem("tuning", "was measured for inference", "for training", fix=fix))
+    tuning.check_training()
     made = Tuned(model, tuning)
     made.on()
     return made

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.components.base import Component
@@ -17,6 +15,8 @@ from hybridlab.errors import Problem, RunError
 from hybridlab.hardware.others import BUSY_CORES, Others
 from hybridlab.planning import turns
 from hybridlab.planning.borders import Border, borders
+from hybridlab.planning.chosen import Chosen
+from hybridlab.planning.component_alone import alone, inputs_read
 from hybridlab.planning.inside import copied_inside
 from hybridlab.planning.layout.choose import HandOver, Laid, cheapest_layouts
 from hybridlab.planning.tuning.apply import Tuned, Turned
@@ -57,45 +57,24 @@ class Judged:
     tried: tuple[Tried, ...] = ()
 
 
-@dataclass(frozen=True)
-class TuningReport:
-    """What other ways bring; ``tuning`` is empty where nothing is faster.
-
-    ``ratio`` is tuned over plain of the whole step, turn by turn, in rounds that had no part in choosing.
-    ``others_cores`` is how many cores other processes used meanwhile; ``found`` is what may be kept for this machine.
-    """
+@dataclass(frozen=True, kw_only=True)
+class TuningReport(Chosen):
+    """What other ways bring; ``tuning`` is empty where nothing is faster, ``found`` is kept for this machine."""
 
     tuning: Tuning
-    why: str
     judged: tuple[Judged, ...]
-    error: float
-    tolerance: float
-    plain: Work
     tuned: Work
     plain_borders: tuple[Border, ...]
     tuned_borders: tuple[Border, ...]
-    plain_ms: Median
     tuned_ms: Median
-    ratio: Median
-    others_cores: float
     found: Mapping[str, Known] = field(default_factory=dict)
     hand_overs: tuple[HandOver, ...] = ()
     """How each hand-over is cheapest to lie over the graph; kept where ``tuning`` names it."""
 
     @property
-    def applied(self) -> bool:
-        """Whether anything is done in another way."""
-        return self.tuning.count > 0
-
-    @property
-    def busy(self) -> bool:
-        """Whether others kept the machine so busy that milliseconds are no timings; ratios still compare."""
-        return self.others_cores > BUSY_CORES
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
-        more = {"tuning": self.tuning.as_dict(), "applied": self.applied, "busy": self.busy}
-        return {name: value for name, value in asdict(self).items() if name != "found"} | more
+    def choice(self) -> Tuning:
+        """What is done in another way."""
+        return self.tuning
 
 
 def choose_tuning(
@@ -162,10 +141,21 @@ def choose_tuning(
     on_part(3, PARTS)
     cores = others.cores()
     return TuningReport(
-        *(chosen, why, tuple(judged), error, limit),
-        *(sides[0][0], sides[1][0], sides[0][1], sides[1][1]),
-        *(median(plain_ms), median(tuned_ms), ratio),
-        *(cores, {} if cores > BUSY_CORES else found, laid.hand_overs),
+        tuning=chosen,
+        why=why,
+        judged=tuple(judged),
+        error=error,
+        tolerance=limit,
+        plain=sides[0][0],
+        tuned=sides[1][0],
+        plain_borders=sides[0][1],
+        tuned_borders=sides[1][1],
+        plain_ms=median(plain_ms),
+        tuned_ms=median(tuned_ms),
+        ratio=ratio,
+        others_cores=cores,
+        hand_overs=laid.hand_overs,
+        found={} if cores > BUSY_CORES else found,
     )
 
 
@@ -244,26 +234,7 @@ def _cases(step: TrainingStep, knobs: Sequence[Knob]) -> list[_Case]:
     assert isinstance(step.model, GraphModel)
     bodies = {path: slot.body for path, slot in step.model.slots()}
     bodies = {path: one for path, one in bodies.items() if any(knob.has(one) for knob in knobs)}
-    read: dict[str, tuple[Tensor, ...]] = {}
-
-    def watch(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def given(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            read.setdefault(path, tuple(x.detach() for x in inputs))
-
-        return given
-
-    hooks = [one.register_forward_pre_hook(watch(path)) for path, one in bodies.items()]
-    try:
-        with (
-            torch.no_grad(),
-            step.around(),
-            torch.random.fork_rng(),
-            turns.kept_buffers(step.model),
-        ):
-            step.model(*step.inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    read = inputs_read(step, bodies)
     seen: dict[str, _Case] = {}
     for path, inputs in read.items():
         for knob in knobs:
@@ -271,19 +242,6 @@ def _cases(step: TrainingStep, knobs: Sequence[Knob]) -> list[_Case]:
                 case = _Case(knob, bodies[path], inputs, step.loss is not None, [])
                 seen.setdefault(case.key, case).places.append(path)
     return list(seen.values())
-
-
-class _Alone(nn.Module):
-    """A component on what it read in its place; inputs are leaves of their own, so that backward goes through all."""
-
-    def __init__(self, component: Component) -> None:
-        super().__init__()
-        self.component = component
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        fresh = [x.detach().requires_grad_(torch.is_grad_enabled()) for x in inputs]
-        output: Tensor = self.component(*fresh)
-        return output
 
 
 def _known(case: _Case, known: Known) -> Judged:
@@ -301,12 +259,12 @@ def _measured(
     case: _Case, step: TrainingStep, rounds: int, limit: float, found: dict[str, Known]
 ) -> Judged:
     """Measure a component's other ways alone, and note what was found."""
-    alone = _step_of(case, step)
+    itself = alone(case.component, case.inputs, step)
     tried: list[Tried] = []
     variants: list[Turned] = []
     for value in case.knob.others(case.component, case.inputs[0]):
         variant = Turned(case.knob, [case.component], value)
-        error, why = _verified(alone, variant, limit)
+        error, why = _verified(itself, variant, limit)
         tried.append(Tried(value, error, None, why))
         variants += [] if why else [variant]
     designed = case.designed
@@ -314,7 +272,7 @@ def _measured(
     if not variants:
         why = "no other way gives the same" if tried else "there is no other way at its length"
         return Judged(*made, designed, False, why, None, tuple(tried))
-    plain, *times = turns.in_turns(alone, variants, rounds)
+    plain, *times = turns.in_turns(itself, variants, rounds)
     ratios = {
         one.value: turns.ratio(mine, plain) for one, mine in zip(variants, times, strict=True)
     }
@@ -322,7 +280,7 @@ def _measured(
     best = min(variants, key=lambda one: ratios[one.value].value)
     ratio = ratios[best.value]
     if ratio.high < 1:  # the smallest of several is too good by luck: it is timed anew
-        plain, mine = turns.in_turns(alone, [best], rounds)
+        plain, mine = turns.in_turns(itself, [best], rounds)
         ratio = turns.ratio(mine, plain)
     faster = ratio.high < 1
     now = time.time()
@@ -336,29 +294,12 @@ def _measured(
     return Judged(*made, value, faster, why, ratio, tuple(tried))
 
 
-def _verified(alone: TrainingStep, variant: Turned, limit: float) -> tuple[float, str]:
+def _verified(itself: TrainingStep, variant: Turned, limit: float) -> tuple[float, str]:
     """Return how far a variant is from the plain one, and why it is out, where it is."""
     try:
-        error = turns.difference(alone, variant)
+        error = turns.difference(itself, variant)
     except RuntimeError as failed:
         return float("nan"), f"does not run: {(str(failed).splitlines() or [''])[0][:80]}"
     if not error <= limit:
         return error, f"differs by {error:.1e} of the largest value, more than {limit:.0e}"
     return error, ""
-
-
-def _step_of(case: _Case, step: TrainingStep) -> TrainingStep:
-    """Return the step of a component alone: its outputs are weighed at random, so that every gradient is asked for."""
-    module = _Alone(case.component).train(case.training)
-    if not case.training:
-        return TrainingStep(module, case.inputs, loss=None, around=step.around)
-    weights: dict[tuple[int, ...], Tensor] = {}
-
-    def loss(output: Tensor) -> Tensor:
-        shape = tuple(output.shape)
-        if shape not in weights:
-            generator = torch.Generator(output.device).manual_seed(0)
-            weights[shape] = torch.randn(shape, generator=generator, device=output.device)
-        return (output.float() * weights[shape]).sum()
-
-    return TrainingStep(module, case.inputs, loss=loss, around=step.around)

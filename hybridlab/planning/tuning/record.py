@@ -6,12 +6,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from hybridlab.planning.saved import Saved
+from hybridlab.planning.saved import Choice
 
 SMALLEST, LARGEST = 2, 1024
 
 
-class Tuning(Saved):
+class Tuning(Choice):
     """By the paths of components: positions in a matrix product, and how sequences lie within them.
 
     What is not named stays as designed. It changes speed and memory; what is computed is the same but for rounding.
@@ -20,10 +20,6 @@ class Tuning(Saved):
     called: ClassVar[str] = "tuning"
     verb: ClassVar[str] = "tune"
 
-    version: Literal[1] = 1
-    fingerprint: str
-    training: bool = False
-    """Whether it was fastest in training steps; else in passes forward."""
     chunk: dict[str, Annotated[int, Field(strict=True, ge=SMALLEST, le=LARGEST)]] = Field(
         default_factory=dict
     )
@@ -37,3 +33,8 @@ class Tuning(Saved):
     def count(self) -> int:
         """How many things are done in another way."""
         return len(self.chunk) + len(self.convolution) + len(self.layout) + len(self.hand_over)
+
+    @property
+    def empty(self) -> bool:
+        """Whether all is done as designed."""
+        return self.count == 0

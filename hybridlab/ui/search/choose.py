@@ -86,9 +86,10 @@ def _tolerance(study: StudyState) -> None:
 
 
 def _metric_and_price(study: StudyState) -> tuple[int, int] | None:
-    """Return what a trial measures, and the first of what is predicted."""
+    """Return what a trial measures first, and the first of what is predicted, or else timed."""
     measured = [at for at, one in enumerate(study.objectives) if not one.predicted]
     prices = [at for at, one in enumerate(study.objectives) if one.predicted]
+    prices += measured[1:]
     return (measured[0], prices[0]) if measured and prices else None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from hybridlab.architecture.matching import match
 from hybridlab.architecture.spec import Architecture, Node
+from hybridlab.search.decisions import FUSION, FUSIONS, PLAN, PRECISION, PRECISIONS
 from hybridlab.ui import predictions, state
 from hybridlab.ui.schema import Field, fields, shown
 
@@ -77,7 +78,11 @@ def search_of(architecture: Architecture, history: str) -> dict[str, Any]:
     if widths := values_of(str(state.keep(f"{prefix}.width", "")), None):
         found["width"] = widths
     if plans := values_of(str(state.keep(f"{prefix}.plan", "")), None):
-        found["plan"] = plans
+        found[PLAN] = plans
+    nothing: list[str] = []
+    for name, known in ((PRECISION, PRECISIONS), (FUSION, FUSIONS)):
+        if some := [one for one in state.keep(f"{prefix}.{name}", nothing) if one in known]:
+            found[name] = some
     for _, ids, node in architecture.walk():
         keys = keys_of(node)
         mine: dict[str, list[Any]] = {}

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.architecture.spec import Architecture, Node
+from hybridlab.search.decisions import FUSION, FUSIONS, PLAN, PRECISION, PRECISIONS
 from hybridlab.ui import predictions, shell
 from hybridlab.ui.search import kept
 from hybridlab.ui.search.marking import (
@@ -25,6 +26,7 @@ from hybridlab.ui.search.marking import (
 )
 
 MOST_NODES = 60
+_FUSED = dict(zip(FUSIONS, ("nothing fused", "all that can be"), strict=True))
 _EXPLAINED = {
     REPEAT: "How often the group is repeated.",
     ORDER: "Orders of the nodes in the group, by their names with spaces between.",
@@ -55,7 +57,7 @@ def marks(architecture: Architecture, history: str) -> dict[str, Any]:
 
 
 def widths(architecture: Architecture, history: str) -> None:
-    """Show what varies for the whole architecture: the widths to choose among, and memory plans."""
+    """Show what varies for the whole architecture: widths, and how its training goes (memory, precision, fusion)."""
     width = architecture.width
     kept.text(
         "Widths",
@@ -66,11 +68,27 @@ def widths(architecture: Architecture, history: str) -> None:
     )
     kept.text(
         "Memory plans",
-        f"{prefix_of(history)}.plan",
+        f"{prefix_of(history)}.{PLAN}",
         "",
         placeholder="none, 75%, 50%",
         help="How much of its step's memory a training may take: what is over is computed again in backward, and what "
         "is learnt stays the same. Shares of the step's own peak or amounts such as 40MiB; empty: no plan.",
+    )
+    kept.several(
+        "Precisions",
+        f"{prefix_of(history)}.{PRECISION}",
+        {one: one for one in PRECISIONS},
+        [],
+        help="Number formats of the arithmetic to choose among; weights stay in float32. Memory is predicted for each, "
+        "time is not: trade a timed step instead. Empty: the training's own.",
+    )
+    kept.several(
+        "Fusion",
+        f"{prefix_of(history)}.{FUSION}",
+        _FUSED,
+        [],
+        help="Whether linear maps that read one tensor run as one product; what is learnt is the same but for "
+        "rounding. Memory is predicted for both, time is not: trade a timed step instead. Empty: nothing is fused.",
     )
 
 

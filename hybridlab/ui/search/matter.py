@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.errors import HybridLabError, Problem
-from hybridlab.search.landscape import JOULES, PREDICTED, Objective
+from hybridlab.search.landscape import JOULES, PREDICTED, TIMED, Objective
 from hybridlab.search.trained_table import COSTS, METRIC
 from hybridlab.ui import predictions
 from hybridlab.ui.search import kept
@@ -69,7 +69,7 @@ def objectives_of(content: Mapping[str, Any]) -> dict[str, Objective]:
             Objective(str(metric), "maximize" if large else "minimize")
             for metric in list(entry.get("val_metrics") or ())[:1]
         ]
-        found += [*PREDICTED.values(), JOULES]
+        found += [*PREDICTED.values(), *TIMED.values(), JOULES]
     return {one.name: one for one in found}
 
 

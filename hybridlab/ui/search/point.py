@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -11,9 +12,9 @@ import streamlit as st
 from hybridlab.architecture.compare import compare
 from hybridlab.architecture.document import dump
 from hybridlab.errors import HybridLabError
-from hybridlab.planning.record import Plan
 from hybridlab.runs.home import home_id
 from hybridlab.runs.slots import core_count
+from hybridlab.search.decisions import DECISIONS, USUAL, in_words
 from hybridlab.search.known import known_landscape
 from hybridlab.search.landscape import Objective
 from hybridlab.search.record import TrialRow
@@ -62,8 +63,8 @@ def point(study: StudyState) -> None:
     except HybridLabError as error:
         shell.problems(error.problems)
         return
-    if row.plan:
-        st.caption(f"Its step, as it was trained: {shell.escaped(Plan.read(row.plan).told)}.")
+    if said := in_words(row.training):
+        st.caption(f"Its step, as it was trained: {shell.escaped('; '.join(said))}.")
     _ways(study, row, text)
     curves(study, [row, *_beside(study, row)])
     architecture = state.parsed(text)[0] if text else None
@@ -95,9 +96,16 @@ def text_of(study: StudyState, row: TrialRow) -> str:
     """
     if row.architecture:
         return row.architecture
-    if study.about.spec.architecture is not None or not row.design:
+    if study.about.file.get("architecture") is not None or not row.design:
         return ""
-    return dump(known_landscape(study.about.spec).architecture(row.design))
+    return _written(study, row.number)
+
+
+@functools.lru_cache(maxsize=64)  # a study that has not changed is the same object
+def _written(study: StudyState, number: int) -> str:
+    """Return the architecture of a trial whose landscape knows it by its design alone, as YAML."""
+    design = next(row.design for row in study.rows if row.number == number)
+    return dump(known_landscape(study.about.spec).architecture(design))
 
 
 def _selected(study: StudyState) -> TrialRow | None:
@@ -156,7 +164,7 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
                 key="search.point.train",
                 help="Sets up a training of this design; nothing starts before you have looked at it.",
             ):
-                _hand_over(study, text, origin, row.plan)
+                _hand_over(study, text, origin, row.training)
                 shell.go(shell.TRAIN)
             if st.button(
                 "Measure",
@@ -164,7 +172,7 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
                 key="search.point.measure",
                 help="Sets up a profile: time, memory and traffic of a step, measured beside what was predicted.",
             ):
-                _hand_over(study, text, origin)
+                _hand_over(study, text, origin, row.training)
                 shell.go(shell.PROFILE)
         compare_button(study, row)
         _again(study, row)
@@ -231,7 +239,7 @@ def _look_as_searched(study: StudyState) -> None:
 
 
 def _hand_over(
-    study: StudyState, text: str, origin: str, plan: Mapping[str, Any] | None = None
+    study: StudyState, text: str, origin: str, decided: Mapping[str, Any] | None = None
 ) -> None:
     """Make a design the one that Train sets up, on the search's task and with its settings, for longer."""
     state.open_design(text, origin)
@@ -246,8 +254,7 @@ def _hand_over(
     given.pop("task", None)
     usual = int(dict(task["default_training"]).get("steps") or 1_000)
     given["steps"] = max(usual, _LONGER * int(given.get("steps") or 0))
-    if plan:
-        given["plan"] = dict(plan)
+    given |= dict(decided or {})
     state.put(f"settings.{task['name']}", given)
     state.put(f"task_params.{task['name']}", dict(params or {}))
 
@@ -259,8 +266,17 @@ def _differences(study: StudyState, row: TrialRow, text: str) -> None:
     if seed is not None and mine is not None:
         st.markdown("**Against the design that was searched around**")
         found = compare(seed, mine)
+        others = [
+            f"{name} {row.design[name]}"
+            for name in DECISIONS
+            if row.design.get(name, USUAL[name]) != USUAL[name]
+        ]
+        if others:
+            st.caption(shell.escaped(f"Trained with {', '.join(others)}."))
         if found.empty:
-            st.caption("It is that design.")
+            st.caption(
+                "It is that design." if not others else "Its components are those of that design."
+            )
         else:
             st.code(found.text(), language=None, wrap_lines=True)
     beside = _beside(study, row)

@@ -114,7 +114,10 @@ def _price(answer: Answer | None, trials: int, workers: int) -> None:
     if answer is None or answer.problems:
         return
     told = answer.value
-    low, high = (seconds * trials / workers for seconds in told["trial_s"])
+    low, high = (
+        trials * (seconds / workers + timed)  # the others wait while one is timed
+        for seconds, timed in zip(told["trial_s"], told["timed_s"], strict=True)
+    )
     asking = told["ask_s"] * trials / (workers if told["asks_at_once"] else 1)
     asks = f"finding what to try {format_seconds(asking)}"
     if told["trained"]:
@@ -123,7 +126,8 @@ def _price(answer: Answer | None, trials: int, workers: int) -> None:
         help = (
             "Predicted: trials from their steps and a roofline of this machine, without the start of each run (the "
             "first where halving stops all but the best, the second where it stops none), and finding the next design "
-            "from how long prices took just now."
+            "from how long prices took just now. Steps count with their memory plan; of another precision, or fused, "
+            "they are not predicted and count as plain ones."
         )
     else:
         time_said = format_seconds(low + asking)

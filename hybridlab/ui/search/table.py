@@ -9,6 +9,7 @@ import zipfile
 import pandas as pd
 import streamlit as st
 
+from hybridlab.search.export import point_files
 from hybridlab.search.state import StudyState
 from hybridlab.ui.profile.figure import file_name, show_table
 from hybridlab.ui.search.opened import shown
@@ -38,7 +39,8 @@ def draw(study: StudyState) -> None:
         icon=":material/folder_zip:",
         on_click="ignore",
         disabled=not study.front,
-        help="A file for each point, which loads anywhere, and a table of their values.",
+        help="A file for each point, which loads anywhere, and a table of their values; where designs decided how they "
+        "are trained, a folder of the architecture and its training.",
     )
 
 
@@ -72,8 +74,10 @@ def table_of(study: StudyState, *, front_only: bool = False) -> pd.DataFrame:
 
 
 def zipped(study: StudyState) -> bytes:
-    """Return the front as a zip of one YAML file a point and ``front.csv``, as ``hybridlab front`` writes a folder."""
+    """Return the front as a zip of what ``hybridlab front`` writes for each point, and ``front.csv``."""
     target = io.BytesIO()
+    file = study.about.file
+    settings = {"task": file.get("task"), **dict(file.get("training") or {})}
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for at in study.front:
             row = study.rows[at]
@@ -81,8 +85,12 @@ def zipped(study: StudyState) -> bytes:
                 f"{one.name} {value:.6g}"
                 for one, value in zip(study.objectives, row.values, strict=True)
             )
-            text = f"# {study.name}, trial {row.number}: {told}\n{text_of(study, row)}"
-            archive.writestr(f"trial-{row.number:04}.yaml", text)
+            head = f"{study.name}, trial {row.number}: {told}"
+            text = text_of(study, row)
+            for name, content in point_files(
+                row.number, head, text, settings, row.training
+            ).items():
+                archive.writestr(name, content)
         table = pd.DataFrame(
             [
                 {

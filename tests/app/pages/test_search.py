@@ -148,10 +148,28 @@ def test_a_design_is_marked_and_its_space_shown(
     held(page.text_input, f"{prefix}.width").set_value("16, 32").run()
     assert not page.exception, page.exception
     assert {one.label: one.value for one in page.metric}["Designs"] == "4"
+    many = {one.label: one for one in page.multiselect}
+    assert many["Objectives"].value[1] == "peak_bytes"
+    many["Objectives"].set_value(["val_accuracy", "params"]).run()
+    held(page.multiselect, f"{prefix}.precision").set_value(["float32", "bfloat16"]).run()
+    held(page.multiselect, f"{prefix}.fusion").set_value(["none", "all"]).run()
+    assert not page.exception, page.exception
+    assert {one.label: one.value for one in page.metric}["Designs"] == "16"
+    many = {one.label: one for one in page.multiselect}
+    many["Objectives"].set_value(["val_accuracy", "step_ms"]).run()
+    assert "it cannot be traded where the precision varies" in said(page)
+    many = {one.label: one for one in page.multiselect}
+    many["Objectives"].set_value(["val_accuracy", "params", "measured_step_ms"]).run()
+    assert "cannot be traded" not in said(page)
     press(page, "Start search")
     spec = started[0][0]
-    assert spec.search == {"width": [16, 32], "attention": {"heads": [2, 4]}}
-    assert spec.task and spec.objectives[1] == "peak_bytes"
+    assert spec.search == {
+        "width": [16, 32],
+        "attention": {"heads": [2, 4]},
+        "precision": ["float32", "bfloat16"],
+        "fusion": ["none", "all"],
+    }
+    assert spec.task and spec.objectives == ("val_accuracy", "params", "measured_step_ms")
 
 
 def test_a_study_is_looked_at_from_all_sides(open_page: OpenPage, said: Said, study: str) -> None:
