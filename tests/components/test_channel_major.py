@@ -20,7 +20,10 @@ def test_gradients_of_a_long_convolution_are_those_of_its_sum(taps: int) -> None
     wanted = torch.autograd.grad((convolve_directly(x, h) * weight).sum(), (x, h))
     for got in (
         torch.autograd.grad((convolve(x, h) * weight).sum(), (x, h)),
-        torch.autograd.grad((convolve(x.mT, h.T, along=-1) * weight.mT).sum(), (x, h)),
+        torch.autograd.grad(
+            (convolve(x.permute(2, 0, 1), h.T[:, None], along=-1) * weight.permute(2, 0, 1)).sum(),
+            (x, h),
+        ),
     ):
         for one, two in zip(got, wanted, strict=True):
             torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-10)
@@ -41,7 +44,8 @@ def test_rows_are_convolved_as_sequences_are(
     of = (x, conv.taps, conv.bias)
     wanted_y = conv.reference(x)
     wanted = torch.autograd.grad((wanted_y * weight).sum(), of)
-    y = channel_major.convolve_rows(x.mT.contiguous(), conv.taps, conv.bias, conv.left).mT
+    rows = channel_major.by_channels(x)
+    y = channel_major.convolve_rows(rows, conv.taps, conv.bias, conv.left).permute(1, 2, 0)
     torch.testing.assert_close(y, wanted_y, rtol=1e-5, atol=1e-6)
     for one, two in zip(torch.autograd.grad((y * weight).sum(), of), wanted, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
@@ -52,8 +56,10 @@ def test_maps_turn_sequences(bias: bool) -> None:
     linear, x = nn.Linear(5, 7, bias=bias).double(), torch.randn(2, 6, 5, dtype=torch.float64)
     wanted = linear(x)
     for mapped in (linear, nn.Sequential(linear)):
-        turned = channel_major.into_channels(mapped, x)
-        back = channel_major.out_of_channels(mapped, x.mT.contiguous())
-        assert turned.is_contiguous()
-        torch.testing.assert_close(turned, wanted.mT)
+        rows = channel_major.by_channels(x)
+        for given in (x, rows.permute(1, 2, 0)):
+            turned = channel_major.into_channels(mapped, given)
+            assert turned.is_contiguous()
+            torch.testing.assert_close(turned, wanted.permute(2, 0, 1))
+        back = channel_major.out_of_channels(mapped, rows)
         torch.testing.assert_close(back, wanted)
