@@ -19,18 +19,22 @@ KINDS = ("token_mixer", "channel_mixer", "norm")
 
 
 def random_architecture(seed: int) -> Architecture:
-    """Return the hybrid of a seed: three to seven places over tokens, whose shapes and parameters were checked."""
-    chance = random.Random(seed)
+    """Return the hybrid of a seed; see ``drawn_architecture``."""
+    return drawn_architecture(random.Random(seed), f"random-{seed}")
+
+
+def drawn_architecture(chance: random.Random, title: str = "random") -> Architecture:
+    """Draw a hybrid: three to seven places over tokens, whose shapes and parameters were checked."""
     one_input = [
         info.name
         for info in palette().values()
         if str(info.kind) in KINDS and info.cls.min_inputs == info.cls.max_inputs == 1
     ]
     for _ in range(100):
-        made = loads(_written(chance, one_input, f"random-{seed}"))
+        made = loads(_written(chance, one_input, title))
         if not infer(made).errors:
             return made
-    raise SystemExit(f"no valid architecture came of seed {seed}")
+    raise SystemExit(f"no valid architecture came of {title}")
 
 
 def _written(chance: random.Random, names: list[str], title: str) -> str:

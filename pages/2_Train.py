@@ -10,6 +10,8 @@ from hybridlab.ui.train.estimate import estimate, estimate_panel, wait_for
 from hybridlab.ui.train.fusion import fusion_panel
 from hybridlab.ui.train.own_files import own_files
 from hybridlab.ui.train.plan import plan_panel
+from hybridlab.ui.train.precision import precision_panel
+from hybridlab.ui.train.regions import regions_panel
 from hybridlab.ui.train.remedy import name_field
 from hybridlab.ui.train.tuning import tuning_panel
 from hybridlab.ui.train.watch import watch
@@ -33,6 +35,8 @@ def new_training() -> None:
             plan_panel(text, task, settings)
             fusion_panel(text, task, settings)
             tuning_panel(text, task, settings)
+            precision_panel(text, task, settings)
+            regions_panel(text, task, settings)
             with st.container(border=True):
                 found = estimate(text, task, settings)
                 estimate_panel(found)

@@ -13,9 +13,8 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 import hybridlab
 from hybridlab.runs.home import home
@@ -103,7 +102,7 @@ def _short(question: str) -> str:
 def _sources() -> str:
     """Return a hash of everything that an answer follows from."""
     top = Path(hybridlab.__file__).parent
-    found = hashlib.sha256(torch.__version__.encode())
+    found = hashlib.sha256(version("torch").encode())
     for room in _SOURCES:
         for file in sorted((top / room).rglob("*.py")):
             found.update(file.relative_to(top).as_posix().encode())

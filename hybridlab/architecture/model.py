@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from hybridlab.architecture.exits import EveryoneLeftError, Leaving, chosen
 from hybridlab.architecture.graph import Ref, Scope
 from hybridlab.architecture.infer import Inference, SlotPlan, infer
+from hybridlab.architecture.padding import Padding
 from hybridlab.architecture.residual_norm import norm_params
 from hybridlab.architecture.shares import Share
 from hybridlab.architecture.spec import INPUT, Architecture, Node, Residual
@@ -63,11 +65,18 @@ class _Run:
     exits: list[tuple[str, Exit]] = field(default_factory=list)
     leaving: Leaving | None = None
     """Who has left at an exit, where samples may."""
+    padding: Padding | None = None
+    """Where the samples end that still run, where padding stands behind them."""
+
+    def asked(self, body: Component) -> Tensor | None:
+        """Return the loss that a component asks for after it has run."""
+        return body.aux_loss() if self.padding is None else self.padding.asked(body)
 
     def pass_exit(self, path: str, exit: Exit) -> None:
         """Let samples leave where they may, else note where they could have."""
         if self.leaving is not None:
-            self.leaving.at(path, exit, [*self.frames, *self.held])
+            beside = [self.padding.held] if self.padding is not None else []
+            self.leaving.at(path, exit, [*self.frames, *self.held, *beside])
         elif self.before is None:
             self.exits.append((path, exit))
 
@@ -81,6 +90,7 @@ class Slot(nn.Module):
         self.path = plan.path
         self.use = plan.info.name
         self.residual = plan.residual
+        self.output = plan.output
         self.body: Component = plan.info.cls(plan.params, plan.context)
         if plan.lora:
             adapted(self.body, plan.lora, self.body.adapts())
@@ -88,9 +98,10 @@ class Slot(nn.Module):
         self.opening = 1.0
         """A factor on what the component gives: 0 while a training keeps it closed."""
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, padding: Padding | None = None) -> Tensor:
         """Compute x + f(norm(x)), norm(x + f(x)) or f(x), as the residual says."""
-        return self._around(self.body, *inputs)
+        body = self.body if padding is None else padding.around(self.body, self.output)
+        return self._around(body, *inputs)
 
     def _around(self, body: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         if self.opening != 1.0:
@@ -159,12 +170,12 @@ class ScopeModule(nn.Module):
             elif isinstance(child, Slot):
                 inputs = [run.frames[-1 - ref.outward][ref.id] for ref in step.reads]
                 if run.before is None:
-                    frame[step.node.id] = child(*inputs)
+                    frame[step.node.id] = child(*inputs, padding=run.padding)
                 else:
                     frame[step.node.id], state = child.step(next(run.before), *inputs)
                     run.after.append(state)
                 del inputs
-                if self.training and (loss := child.body.aux_loss()) is not None:
+                if self.training and (loss := run.asked(child.body)) is not None:
                     run.aux.append(loss)
             for name in step.frees:
                 frame.pop(name, None)
@@ -251,24 +262,26 @@ class GraphModel(nn.Module):
         self.root = _Builder(architecture, inference, seed).scope(inference.scope, "")
         self.share(inference.shares)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the graph on a batch, (B, L) tokens, (B, L, C) series or (B, C, height, width) images."""
-        if self.running is not None and self.training and torch.is_grad_enabled():
+    def forward(self, x: Tensor, ends_B: Tensor | None = None) -> Tensor:
+        """Run the graph on a batch, (B, L) tokens, (B, L, C) series or (B, C, height, width) images.
+
+        ``ends_B`` says how many positions of each sample are its own; what stands behind them has no say then.
+        """
+        plain = ends_B is None and self.training and torch.is_grad_enabled()
+        if self.running is not None and plain:
             output, self._aux, self._exits = self.running(x)
             self._left = {}
             return output
-        run = _Run([{INPUT: x}])
+        run = _Run([{INPUT: x}], padding=None if ends_B is None else Padding(ends_B))
         del x
         ends = self.inference.output is not None and self.inference.output.kind is TensorKind.LOGITS
         leaves = ends and self.leaving and not self.training
         whole = torch.compiler.is_compiling()  # no branch of a traced program follows its values
         if leaves and not whole:
             run.leaving = Leaving()
-        ended: Tensor | None
-        try:
+        ended: Tensor | None = None
+        with contextlib.suppress(EveryoneLeftError):
             ended = self.root.run(run)
-        except EveryoneLeftError:
-            ended = None
         self._aux, self._exits = run.aux, run.exits
         self._left = run.leaving.counts if run.leaving is not None else {}
         if run.leaving is not None:

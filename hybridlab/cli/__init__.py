@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from hybridlab.cli import (
+    buckets,
     caches,
     data,
     designs,
@@ -17,6 +18,7 @@ from hybridlab.cli import (
     machine,
     models,
     plan,
+    precision,
     profile,
     rates,
     runs,
@@ -48,7 +50,9 @@ for group in (
     plan,
     fusion,
     tune,
+    precision,
     caches,
+    buckets,
     search,
 ):
     for name, verb in group.VERBS.items():

@@ -38,6 +38,15 @@ def fuse(
     rounds: Annotated[
         int, typer.Option(min=7, max=1000, help="Turns that are timed; fewer where they take long.")
     ] = 21,
+    regions: Annotated[
+        bool,
+        typer.Option(
+            "--regions", help="Compile components instead, each for itself; it takes minutes."
+        ),
+    ] = False,
+    most: Annotated[
+        int, typer.Option(min=1, max=1000, help="Regions that are compiled, at most.")
+    ] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Decides weights and batch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")] = "auto",
     output: Annotated[Path | None, typer.Option(help="Write what is fused here, as JSON.")] = None,
@@ -46,7 +55,8 @@ def fuse(
     """Fuse linear maps that read one tensor, and for inference norms into the maps behind them, where that is faster.
 
     Tables of turns are made once. Everything is run as it is and fused, in turn, on this machine; what is not measured
-    faster is left as it is.
+    faster is left as it is. With --regions it is components whose element-wise work PyTorch's compiler makes into few
+    kernels; that goes into a training's settings under regions.
     """
     from hybridlab.architecture.library import open_architecture
     from hybridlab.workflows.fusion import fuse_training
@@ -54,6 +64,18 @@ def fuse(
     asked = {"batch": batch} if batch is not None else {}
     settings = {"task": task, "seed": seed, "device": device, **asked}
     architecture = open_architecture(file)
+    if regions:
+        from hybridlab.cli.regions import measured
+
+        measured(
+            *(architecture, settings),
+            training=what is For.training,
+            rounds=rounds,
+            most=most,
+            output=output,
+            json=json,
+        )
+        return
     say("looks for what can be fused, then times it and the model as it is in turn")
     found = fuse_training(architecture, settings, training=what is For.training, rounds=rounds)
     if output is not None:

@@ -113,6 +113,7 @@ def _print_doctor(known: Mapping[str, Any]) -> None:
                 f"{passed} of {len(known['checks'])} components run forward and backward on {known['device']}",
             ),
             *[("failed", f"{check['name']}: {check['message']}") for check in failed],
+            ("memory pools", known["memory_pools"]["message"]),
         ]
     )
 

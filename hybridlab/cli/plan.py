@@ -221,6 +221,8 @@ def _print(found: Planned) -> None:
         lossy = ", lossy" if chosen.offload_as != "same" else ""
         rows.append((f"offloaded{lossy}", ", ".join(chosen.offload)))
     facts(rows)
+    if chosen.note:
+        say(f"note: {chosen.note}")
     for name, why in chosen.kept_because.items():
         say(f"note: {name} is always kept: {why}")
     if found.compared is not None:

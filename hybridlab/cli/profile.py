@@ -200,11 +200,31 @@ def _print(found: Profile) -> None:
                 f"{format_seconds(found.unattributed_ms / 1e3)} a step has no name",
             ),
             ("under the profiler", f"{format_seconds(found.profiled_ms.value / 1e3)} a step"),
+            *_allocator_lines(found),
             ("energy", energy_words(found.energy.as_dict() if found.energy is not None else {})),
         ]
     )
     for note in found.notes:
         say(f"note: {note}")
+
+
+def _allocator_lines(found: Profile) -> list[tuple[str, str]]:
+    """Return what torch's allocator held of the device, and each of its pools."""
+    from hybridlab.hardware.meters.allocator_words import allocator_words
+    from hybridlab.units import format_bytes
+
+    pools = [one for one in found.allocator.get("pools", ()) if one["reserved_bytes"] is not None]
+    return [
+        ("fragmentation", allocator_words(found.allocator)),
+        *[
+            (
+                f"pool {one['name']}",
+                f"{format_bytes(one['unused_bytes'])} of {format_bytes(one['reserved_bytes'])} reserved are not "
+                f"allocated; {len(one['components'])} components",
+            )
+            for one in pools
+        ],
+    ]
 
 
 VERBS: dict[str, Callable[..., Any]] = {"profile": profile}

@@ -104,6 +104,15 @@ def _print(summary: TraceSummary, rows: int) -> None:
         (f"memory, {curve.device}", f"{format_bytes(curve.peak_bytes)} at most")
         for curve in summary.memory
     ]
+    pairs += [
+        (
+            f"unused, {curve.device}",
+            f"{format_bytes(curve.fragmentation.mean_bytes)} of what was reserved on average, "
+            f"{format_bytes(curve.fragmentation.at_peak_bytes)} when most was allocated",
+        )
+        for curve in summary.memory
+        if curve.fragmentation is not None
+    ]
     if (overlap := summary.communication.overlap) is not None:
         pairs.append(("communication", f"{_share(overlap)} of it hidden behind computation"))
     facts(pairs)

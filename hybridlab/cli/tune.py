@@ -1,4 +1,4 @@
-"""The verb that tunes: chunks of scans and layouts of convolutions as they are fastest on this machine."""
+"""The verbs that tune: chunks of scans, and how sequences lie, as they are fastest on this machine."""
 
 from __future__ import annotations
 
@@ -13,48 +13,89 @@ from hybridlab.cli.output import File, Json, facts, give, say, table
 
 if TYPE_CHECKING:
     from hybridlab.planning.borders import Border
+    from hybridlab.planning.layout.choose import HandOver
     from hybridlab.planning.tuning.measure import Judged, TuningReport
 
 _BORDERS = 8
 
 
+Task = Annotated[str, typer.Option(help="Whose batch it runs on; `hybridlab tasks` lists them.")]
+What = Annotated[
+    For, typer.Option("--for", help="What is to be faster: passes forward, or training steps.")
+]
+Batch = Annotated[
+    int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
+]
+Rounds = Annotated[
+    int, typer.Option(min=7, max=1000, help="Turns that are timed; fewer where they take long.")
+]
+Again = Annotated[
+    bool, typer.Option("--again", help="Measure also what was measured on this machine before.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Decides weights and batch.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")]
+Output = Annotated[Path | None, typer.Option(help="Write what is tuned here, as JSON.")]
+
+
 def tune(
     file: File,
-    task: Annotated[
-        str, typer.Option(help="Whose batch it runs on; `hybridlab tasks` lists them.")
-    ],
-    what: Annotated[
-        For, typer.Option("--for", help="What is to be faster: passes forward, or training steps.")
-    ] = For.inference,
-    batch: Annotated[
-        int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
-    ] = None,
-    rounds: Annotated[
-        int, typer.Option(min=7, max=1000, help="Turns that are timed; fewer where they take long.")
-    ] = 21,
-    again: Annotated[
-        bool, typer.Option("--again", help="Measure also what was measured on this machine before.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Decides weights and batch.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")] = "auto",
-    output: Annotated[Path | None, typer.Option(help="Write what is tuned here, as JSON.")] = None,
+    task: Task,
+    what: What = For.inference,
+    batch: Batch = None,
+    rounds: Rounds = 21,
+    again: Again = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    output: Output = None,
     json: Json = False,
 ) -> None:
-    """Choose the chunks of scans and the layouts of short convolutions that are fastest on this machine.
+    """Choose the chunks of scans and the layouts within components that are fastest on this machine.
 
     Each component is timed alone in each way and in its design's, in turn; what is found is kept for the next time.
     Then the whole runs with it and without, in turn; what is not faster is left as designed.
     """
+    settings = _settings(task, seed, device, batch)
+    say("times each component alone in its ways, then the whole, in turn with it as designed")
+    _give(file, settings, what, output, json, rounds=rounds, again=again)
+
+
+def layout(
+    file: File,
+    task: Task,
+    what: What = For.inference,
+    batch: Batch = None,
+    rounds: Rounds = 21,
+    again: Again = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Choose over the whole graph how sequences lie in memory: by tokens or by channels, handed over and within.
+
+    Each component is timed alone for each way in which what it reads and gives may lie; the cheapest sum over the graph
+    is found exactly. Then the whole runs with it and without, in turn; what is not faster is left as designed.
+    """
+    settings = _settings(task, seed, device, batch)
+    say("times each component alone for each layout around and within it, then the whole, in turn")
+    options = {"rounds": rounds, "again": again, "chunks": False, "hand_overs": True}
+    _give(file, settings, what, output, json, **options)
+
+
+def _settings(task: str, seed: int, device: str, batch: int | None) -> dict[str, Any]:
+    asked = {"batch": batch} if batch is not None else {}
+    return {"task": task, "seed": seed, "device": device, **asked}
+
+
+def _give(
+    file: str, settings: dict[str, Any], what: For, output: Path | None, json: bool, **options: Any
+) -> None:
+    """Measure, and write and print what was found."""
     from hybridlab.architecture.library import open_architecture
     from hybridlab.workflows.tuning import tune_training
 
-    asked = {"batch": batch} if batch is not None else {}
-    settings = {"task": task, "seed": seed, "device": device, **asked}
     architecture = open_architecture(file)
-    say("times each component alone in its ways, then the whole, in turn with it as designed")
-    found = tune_training(
-        architecture, settings, training=what is For.training, rounds=rounds, again=again
-    )
+    found = tune_training(architecture, settings, training=what is For.training, **options)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         found.tuning.save(output)
@@ -90,6 +131,8 @@ def _print(found: TuningReport) -> None:
         ],
         numbers=numbers,
     )
+    if found.hand_overs:
+        _hand_overs(found.hand_overs)
     _borders("Copied as designed", found.plain_borders)
     if found.applied:
         _borders("Copied when tuned", found.tuned_borders)
@@ -100,6 +143,27 @@ def _print(found: TuningReport) -> None:
             ("time", f"{share(found.ratio)} of that as designed" if found.applied else ""),
             ("verdict", found.why),
         ]
+    )
+
+
+def _hand_overs(found: Sequence[HandOver]) -> None:
+    from hybridlab.units import format_seconds
+
+    numbers = ("by tokens", "by channels")
+    table(
+        "Hand-overs (sum over the graph of what has a choice, with this one either way)",
+        ("given by", "read by", *numbers, "cheapest"),
+        [
+            (
+                one.writer,
+                ", ".join(one.readers),
+                format_seconds(one.tokens_ms / 1e3),
+                format_seconds(one.channels_ms / 1e3),
+                f"by {one.layout}",
+            )
+            for one in found
+        ],
+        numbers=numbers,
     )
 
 
@@ -131,4 +195,4 @@ def _tried(one: Judged) -> str:
     )
 
 
-VERBS: dict[str, Callable[..., Any]] = {"tune": tune}
+VERBS: dict[str, Callable[..., Any]] = {"tune": tune, "layout": layout}

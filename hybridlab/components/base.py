@@ -110,6 +110,8 @@ class Component(nn.Module):
     """True where tracing unrolls time (LSTM, GRU): its cost is traced at two short lengths and is linear in length."""
     graph_break: ClassVar[str] = ""
     """Why ``torch.compile(fullgraph=True)`` cannot take the forward; empty where it can."""
+    takes_ends: ClassVar[bool] = False
+    """True where ``forward`` takes, last, the ends (B) of samples that have padding behind them, and leaves it out."""
     loops: ClassVar[str] = ""
     """Why the forward loops over time in Python; empty where it does not."""
     data_decides: ClassVar[str] = ""
@@ -234,6 +236,14 @@ class Component(nn.Module):
     def causal(cls, params: Any) -> bool | None:
         """Say whether position t sees nothing after t; None where each position stands alone."""
         return None
+
+    @classmethod
+    def heeds_end(cls, params: Any) -> bool:
+        """Say whether what comes out of a sample's own positions changes with what, or how much, stands behind them.
+
+        Then padded samples are run at their own lengths, unless ``forward`` takes their ends itself.
+        """
+        return cls.causal(params) is False
 
     @classmethod
     def state_bytes_per_token(cls, params: Any, context: BuildContext) -> float:

@@ -330,3 +330,67 @@ extern "C" void diagonal_backward(const float* grad, const float* decay, const f
     const long jobs = B * ((D + COLUMNS - 1) / COLUMNS);
     in_threads(is_complex ? diagonal_backward_jobs<true> : diagonal_backward_jobs<false>, &s, jobs, threads);
 }
+
+// ---- short convolution of rows: y_t = bias + sum over j of taps_j x_(t + j - left), the positions side by side ----
+
+struct Rows {
+    const float *x, *taps, *bias, *grad;  // (B, E, L), (E, K), (E) or none, (B, E, L)
+    float* out;                           // (B, E, L), or of the gradients (B, E, K + 1): the taps', and the bias's
+    long E, L, K, left;
+};
+
+static void rows_forward_jobs(const void* given, long first, long last, long) {
+    const Rows& s = *(const Rows*)given;
+    for (long job = first; job < last; job++) {
+        const float *x = s.x + job * s.L, *taps = s.taps + job % s.E * s.K;
+        const float bias = s.bias ? s.bias[job % s.E] : 0.0f;
+        float* y = s.out + job * s.L;
+        const long last_whole = s.L - LANES - (s.K - 1 - s.left);  // the last position from which whole vectors see all
+        long t = 0;
+        while (t < s.L) {
+            if (t > last_whole && t < last_whole + LANES && last_whole >= s.left) t = last_whole;  // some twice
+            if (t >= s.left && t <= last_whole) {
+                vec sum = vec{} + bias, seen;
+                for (long j = 0; j < s.K; j++) memcpy(&seen, x + t + j - s.left, sizeof seen), sum += taps[j] * seen;
+                memcpy(y + t, &sum, sizeof sum), t += LANES;
+            } else {
+                float sum = bias;
+                for (long j = t < s.left ? s.left - t : 0; j < least(s.K, s.L - t + s.left); j++)
+                    sum += taps[j] * x[t + j - s.left];
+                y[t++] = sum;
+            }
+        }
+    }
+}
+
+static void rows_backward_jobs(const void* given, long first, long last, long) {
+    const Rows& s = *(const Rows*)given;
+    for (long job = first; job < last; job++) {
+        const float *x = s.x + job * s.L, *grad = s.grad + job * s.L;
+        for (long j = 0; j <= s.K; j++) {
+            const long shift = j < s.K ? j - s.left : 0, end = shift > 0 ? s.L - shift : s.L;
+            long t = shift < 0 ? -shift : 0;
+            vec sums = {}, g, seen = vec{} + 1.0f;
+            for (; t + LANES <= end; t += LANES) {
+                memcpy(&g, grad + t, sizeof g);
+                if (j < s.K) memcpy(&seen, x + t + shift, sizeof seen);
+                sums += g * seen;
+            }
+            float sum = sum_of_lanes(sums);
+            for (; t < end; t++) sum += j < s.K ? grad[t] * x[t + shift] : grad[t];
+            s.out[job * (s.K + 1) + j] = sum;
+        }
+    }
+}
+
+extern "C" void rows_forward(const float* x, const float* taps, const float* bias, float* y, long B, long E, long L,
+                             long K, long left, long threads) {
+    const Rows s = {x, taps, bias, 0, y, E, L, K, left};
+    in_threads(rows_forward_jobs, &s, B * E, threads);
+}
+
+extern "C" void rows_backward(const float* x, const float* grad, float* gradients, long B, long E, long L, long K,
+                              long left, long threads) {
+    const Rows s = {x, 0, 0, grad, gradients, E, L, K, left};
+    in_threads(rows_backward_jobs, &s, B * E, threads);
+}

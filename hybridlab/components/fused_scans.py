@@ -131,6 +131,8 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         ("selective_backward", 12, 5),
         ("diagonal_forward", 3, 5),
         ("diagonal_backward", 5, 5),
+        ("rows_forward", 4, 6),
+        ("rows_backward", 3, 6),
     ):
         function = getattr(library, name)
         function.argtypes = [pointer] * pointers + [number] * numbers

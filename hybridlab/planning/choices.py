@@ -176,7 +176,7 @@ class _Reading:
         """Which storages of forward each place keeps for its backward, and which it reads."""
         self.kept: list[set[int]] = [set() for _ in range(self.count + 1)]
         for _, place, storage in self.step.packs:
-            if self.forward[storage] and self.born[storage] > 0:
+            if storage >= 0 and self.forward[storage] and self.born[storage] > 0:
                 self.kept[place].add(storage)
         self.read = [
             {one for one in mine if self.forward[one] and self.born[one] > 0}
@@ -288,29 +288,32 @@ class _Reading:
                 away=True,
             )
         reads: set[int] = set()
-        time_us, extra = 0.0, span_bytes
+        time_us, left, packed = 0.0, 0, False
         whole_us, whole, falls, again = 0.0, self.static, self.static, 0
         for last in range(first, self.count):
             if self._held(last):
                 return
             reads |= {s for s in self.read[last] if self.maker[s] < first}
-            extra += int(self.left[last])
+            left += int(self.left[last])
             falls = max(falls, int(peaks.backward[first, last]))
             if self.last_pack[last] >= 0:
+                packed = True
                 rises = max(whole, int(peaks.early[first, last]))
                 again = int(self.meets[last]) + rises - self.static
                 time_us = whole_us + float(self.again_us[last])
             whole = max(whole, int(peaks.forward[first, last]))
             whole_us += float(self.forward_us[last])
+            # A run that keeps nothing, such as an addition, is never asked for again: it lets go of what it read.
+            held, beside = (frozenset(reads), span_bytes) if packed else (frozenset(), 0)
             yield Choice(
                 first,
                 last,
                 again=True,
                 time_us=round(time_us) + span_us,
-                local_bytes=max(again, falls) + span_bytes,
-                need=frozenset(reads),
-                keeps=frozenset(reads),
-                extra_bytes=extra,
+                local_bytes=max(again, falls) + beside,
+                need=held,
+                keeps=held,
+                extra_bytes=left + beside,
             )
 
 

@@ -23,13 +23,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.program import program
-from hybridlab.errors import Problem, RunError
+from hybridlab.errors import Problem, RunError, SpecError
 from hybridlab.planning.measure import measured_peak
 from hybridlab.planning.record import Figures
 from hybridlab.profiling.session import device_of, timed
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.trace.attribution import Attribution, components_of
 from hybridlab.trace.step import TrainingStep
+from hybridlab.training.precision import numerics
+from hybridlab.training.spec import TrainSpec
 
 TOLERANCE = 1e-2
 """The largest difference of gradients that counts as rounding, as a share of their norm."""
@@ -44,6 +46,30 @@ class CompiledStep:
     graphs: int
     compile_s: float
     difference: float
+
+
+def check_compared(spec: TrainSpec) -> None:
+    """Refuse settings whose steps are not all the same step of one model, as it is, in float32 and in one part.
+
+    Raises:
+        SpecError: it names all of them.
+    """
+    wrong = (
+        ("tasks", spec.tasks is not None, "each of several tasks has a step of its own kind"),
+        ("stages", bool(spec.stages), "the step changes from stage to stage"),
+        ("teacher", spec.teacher is not None, "the teacher runs beside the model in each step"),
+        ("fusion", spec.fusion is not None, "it is the step as designed that is compiled"),
+        ("tuning", spec.tuning is not None, "it is the step as designed that is compiled"),
+        ("precision", numerics(spec).dtype is not None, f"{spec.precision} casts in the step"),
+        ("accumulation", spec.accumulation > 1, "gradients stay from part to part"),
+    )
+    problems = [
+        Problem(name, f"is not compared: {why}", fix="leave it out")
+        for name, is_so, why in wrong
+        if is_so
+    ]
+    if problems:
+        raise SpecError(problems)
 
 
 def measure_compiled(
@@ -124,9 +150,15 @@ def missing_compiler(device: torch.device) -> str:
 
 def drawn_by(step: TrainingStep) -> str:
     """Name the first operator of a step's forward that draws random numbers, and where; empty where none does."""
+    return next((f"{operator} in {path}" for path, operator in draws(step).items()), "")
+
+
+def draws(step: TrainingStep) -> dict[str, str]:
+    """Return the components of a step's forward that draw random numbers, each with its first operator that does."""
     attribution = Attribution(components_of(step.model))
     watched = _Draws(attribution)
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    gradients = contextlib.nullcontext() if step.loss is not None else torch.no_grad()
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), gradients:
         warnings.simplefilter("ignore")
         with attribution, watched, step.around():
             output = step.model(*step.inputs)
@@ -146,18 +178,18 @@ def blocked(drawing: str) -> Problem:
 
 
 class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the first operator that reads the random state."""
+    """Notes the first operator of each component that reads the random state."""
 
     def __init__(self, attribution: Attribution) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.attribution = attribution
-        self.found = ""
+        self.found: dict[str, str] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        if not self.found and _random(func, args, kwargs or {}):
-            self.found = f"{func.name()} in {self.attribution.now()}"
+        if _random(func, args, kwargs or {}):
+            self.found.setdefault(self.attribution.now(), func.name())
         return func(*args, **(kwargs or {}))
 
 
@@ -235,6 +267,12 @@ def _checked(graphs: int, difference: float) -> None:
 
 
 def _failed(error: Exception) -> Problem:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = (lines or [type(error).__name__])[0][:200].rstrip(".")
+    said = told(error)
     return Problem("compile", f"PyTorch could not compile this step: {said}", fix="use a plan")
+
+
+def told(error: Exception) -> str:
+    """Return what a compiler's error says, in one line."""
+    inner = getattr(error, "inner_exception", None) or error  # what the backend raised
+    lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
+    return (lines or [type(inner).__name__])[0][:200].rstrip(".")

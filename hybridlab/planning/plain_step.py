@@ -50,8 +50,9 @@ class Rows:
 class PlainStep:
     """A step in which nothing is computed again, of a program whose instructions have these names and paths.
 
-    ``packs`` are (tick, place, storage) of everything that autograd keeps; ``reads`` are the storages of what each
-    instruction reads; ``held`` says why an instruction cannot be computed again, by place.
+    ``packs`` are (tick, place, storage) of everything that autograd keeps, with -1 for what was there before and is not
+    counted; ``reads`` are the storages of what each instruction reads; ``held`` says why an instruction cannot be
+    computed again, by place.
     """
 
     names: tuple[str, ...]

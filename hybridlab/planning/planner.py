@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from hybridlab.trace.predict import predict
 from hybridlab.trace.stream import OpStream
 
 Offload = Literal["same", "bfloat16"]
+Arrange = Callable[[nn.Module], object]
 _DTYPES: Mapping[Offload, torch.dtype | None] = {"same": None, "bfloat16": torch.bfloat16}
 MOST_POINTS = 1000
 """Of a curve as plain data: more than a screen is wide."""
@@ -56,6 +58,8 @@ class Planner:
     roofline: Roofline
     calibration: Calibration
     offload: Offload | None = None
+    arrange: Arrange | None = None
+    note: str = ""
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -86,6 +90,8 @@ class Planner:
                 roofline=self.roofline,
                 calibration=self.calibration,
                 offload=self.offload,
+                arrange=self.arrange,
+                note=self.note,
             )
 
         return made
@@ -115,6 +121,7 @@ class Planner:
             length=self.length,
             predicted=figures(point),
             plain=self.plain,
+            note=self.note,
             kept_because={unit.name: unit.held for unit in self.units if unit.held},
         )
 
@@ -157,8 +164,18 @@ class Planner:
             batch=self.batch,
             length=self.length,
             recipe=self.recipe,
-            arrange=functools.partial(arrange, spans, plan.away(self.names)),
+            arrange=self._with(spans, plan.away(self.names)),
         )
+
+    def _with(self, spans: Spans, away: tuple[int, ...]) -> Arrange:
+        """Return what lets a model run by a plan, in the way that the step was traced in otherwise."""
+
+        def both(model: nn.Module) -> None:
+            arrange(spans, away, model)
+            if self.arrange is not None:
+                self.arrange(model)
+
+        return both
 
 
 def planner(
@@ -171,10 +188,13 @@ def planner(
     roofline: Roofline | None = None,
     calibration: Calibration | None = None,
     offload: Offload | None = None,
+    arrange: Arrange | None = None,
+    note: str = "",
 ) -> Planner:
     """Trace a step and solve it for every budget; times are this CPU's, by what is kept of its components.
 
-    With ``offload`` what is kept may also leave memory, in this type, at the speed that is measured here.
+    With ``offload`` what is kept may also leave memory, in this type, at the speed that is measured here. ``arrange``
+    changes the model before it is traced, to fuse it for example. ``note`` goes into every plan: what it is of.
 
     Raises:
         SpecError: the architecture has errors; it holds all of them.
@@ -186,26 +206,29 @@ def planner(
     if calibration is None:
         calibration = kept(threads=torch.get_num_threads()) if roofline is None else Calibration()
     roofline = roofline or this_cpu(torch.get_num_threads())
-    step = plain_step(architecture, inference, batch=batch, length=length, recipe=recipe)
+    step = plain_step(
+        architecture, inference, batch=batch, length=length, recipe=recipe, arrange=arrange
+    )
+    parts = min(batch, recipe.parts)
     plain = predict(
         architecture,
         input_type,
-        batch=batch,
+        batch=math.ceil(batch / parts),
         length=length,
         roofline=roofline,
         calibration=calibration,
     )
     given = choices(
         step,
-        row_us(step, inference, roofline, calibration),
-        plain_us=1e3 * plain.step_ms,
-        span_us=span_us(),
+        parts * row_us(step, inference, roofline, calibration),
+        plain_us=1e3 * (parts * (plain.step_ms - plain.update_ms) + plain.update_ms),
+        span_us=parts * span_us(),
         span_bytes=random_state_bytes(),
         shelf=None if offload is None else shelf_speed(_DTYPES[offload]),
     )
     curve = Curve(given)
     asked = architecture, input_type, recipe, batch, length
-    return Planner(*asked, step.names, given, curve, roofline, calibration, offload)
+    return Planner(*asked, step.names, given, curve, roofline, calibration, offload, arrange, note)
 
 
 def _part(unit: Unit) -> Part:

@@ -93,6 +93,8 @@ class Plan(_Frozen):
     measured: Figures | None = None
     kept_because: dict[str, str] = {}
     """Components that cannot be computed again, and why."""
+    note: str = ""
+    """What the figures are of, in a sentence, where the steps of the training are not all this one."""
 
     @field_validator("recompute")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -67,3 +67,40 @@ class Saved(BaseModel):
             Problem(".".join((path, *map(str, one["loc"]))), one["msg"].lower())
             for one in error.errors()
         ]
+
+
+class Choice(Saved):
+    """What was chosen by measuring one step of an architecture's model; a subclass says what it does to the model."""
+
+    version: Literal[1] = 1
+    fingerprint: str
+    training: bool = False
+    """Whether it was chosen in training steps; else in passes forward."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was chosen."""
+        raise NotImplementedError
+
+    def check_design(self, fingerprint: str) -> None:
+        """Refuse an architecture that it was not made for.
+
+        Raises:
+            RunError: it was made for another one.
+        """
+        if self.fingerprint != fingerprint:
+            what = "was made for another architecture"
+            fix = f"`hybridlab {self.verb}` measures this one"
+            raise RunError(
+                Problem(self.called, what, f"fingerprint {self.fingerprint}", fingerprint, fix)
+            )
+
+    def check_training(self) -> None:
+        """Refuse a training where it was made for passes forward.
+
+        Raises:
+            RunError: it was.
+        """
+        if not self.training:
+            fix = f"measure it with `hybridlab {self.verb} --for training`"
+            raise RunError(Problem(self.called, "was made for inference", "for training", fix=fix))

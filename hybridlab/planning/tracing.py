@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -25,20 +25,38 @@ from hybridlab.components.base import Exit
 from hybridlab.planning.plain_step import PlainStep, rows_of, storages_of
 from hybridlab.trace.attribution import Attribution
 from hybridlab.trace.exact import Recipe, fake_step, record
-from hybridlab.trace.recorder import StepRecorder
+from hybridlab.trace.recorder import GRADIENTS, StepRecorder
 
 
 def trace_plain(
-    architecture: Architecture, inference: Inference, *, batch: int, length: int, recipe: Recipe
+    architecture: Architecture,
+    inference: Inference,
+    *,
+    batch: int,
+    length: int,
+    recipe: Recipe,
+    arrange: Callable[[nn.Module], object] | None = None,
 ) -> PlainStep:
-    """Trace one training step in a steady state; the architecture has no errors."""
+    """Trace one training step in a steady state; the architecture has no errors.
+
+    Of a batch in parts it is the largest part, with the gradients of one before it: no other has more in memory.
+    ``arrange`` is given the model before it runs, to fuse it for example.
+    """
     with QuickFakeMode(allow_non_fake_inputs=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         step = fake_step(architecture, inference, batch=batch, length=length, recipe=recipe)
         step.prepare_state()
-        assert isinstance(step.model, GraphModel)
+        assert isinstance(step.model, GraphModel) and step.loss is not None
+        if arrange is not None:
+            arrange(step.model)
         attribution = Attribution({})
         recorder = PackRecorder(attribution)
+        if step.more:
+            step.add_gradients(step.inputs, step.loss, attribution)
+            step.more = ()
+            for parameter in step.parameters:
+                if parameter.grad is not None:
+                    recorder.know(GRADIENTS, "", parameter.grad)
         watched = _Watched(program(step.model), attribution, recorder)
         step.model.running = watched
         stream = record(step, "predicted", recorder=recorder)

@@ -9,9 +9,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from hybridlab.architecture.infer import infer
+from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, SpecError
-from hybridlab.planning.planner import Offload, Planner, planner
+from hybridlab.planning.fusion.apply import fuse
+from hybridlab.planning.fusion.record import Fusion
+from hybridlab.planning.planner import Arrange, Offload, Planner, planner
+from hybridlab.planning.tuning.apply import tune
+from hybridlab.planning.tuning.record import Tuning
 from hybridlab.profiling.calibrate import calibrate
 from hybridlab.tasks.base import Batch, Task
 from hybridlab.trace.calibration import kept
@@ -23,7 +28,14 @@ from hybridlab.training.spec import TrainSpec
 
 
 def recipe(task: Task, spec: TrainSpec, targets: Tensor) -> Recipe:
-    """Return how a task trains, for a prediction; gradients are taken to be clipped at every update."""
+    """Return how a task trains, for a prediction; gradients are taken to be clipped at every update.
+
+    float16 is traced as bfloat16, which has as many bytes; the few numbers that scale its loss are left out.
+    """
+    cast = numerics(spec).dtype
+
+    def loss(output: Tensor, fake: Tensor) -> Tensor:
+        return task.loss(output.float() if cast else output, Batch(fake, fake))
 
     def before_update(parameters: Sequence[nn.Parameter]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -32,10 +44,12 @@ def recipe(task: Task, spec: TrainSpec, targets: Tensor) -> Recipe:
             torch.nn.utils.clip_grads_with_norm_(parameters, spec.clip_norm, norm, foreach=True)
 
     return Recipe(
-        lambda output, fake: task.loss(output, Batch(fake, fake)),
+        loss,
         tuple(targets.shape[1:]),
         lambda model: optimiser(model, spec),
         before_update,
+        cast=None if cast is None else torch.bfloat16,
+        parts=spec.accumulation,
     )
 
 
@@ -57,6 +71,7 @@ def plan_step(
         SpecError: the architecture has errors, or the settings say what is not planned.
     """
     check_planned(spec)
+    arrange = _arranged(spec)
     threads = threads or torch.get_num_threads()
     roofline = this_cpu(threads)
     inference = infer(completed, task.input_type(), batch=spec.batch, length=task.length)
@@ -74,6 +89,8 @@ def plan_step(
             roofline=roofline,
             calibration=calibration,
             offload=offload,
+            arrange=arrange,
+            note=predicted_of(spec),
         )
     except DataDependentOutputException as error:  # Adafactor's update, for one
         raise SpecError(
@@ -87,58 +104,73 @@ def plan_step(
 
 
 def check_planned(spec: TrainSpec) -> None:
-    """Refuse settings whose steps are not all the same step of one model, as it is and in float32.
+    """Refuse settings whose model is not the one that is planned all along, or whose parts cannot run by themselves.
 
     Raises:
         SpecError: it names all of them.
     """
-    problems = []
-    if spec.tasks is not None:
-        problems.append(
-            Problem(
-                "tasks",
-                "is not planned: each of several tasks has a step of its own kind",
-                fix="plan the training of one task",
-            )
+    problems = [
+        Problem(
+            f"stages[{place}].grow",
+            "is not planned: a design that has grown is another one",
+            fix="plan the training of the design as it ends",
         )
-    if spec.stages:
-        problems.append(
-            Problem(
-                "stages",
-                "is not planned: the step changes from stage to stage",
-                fix="plan a training without stages",
-            )
+        for place, stage in enumerate(spec.stages)
+        if stage.grow
+    ]
+    problems += [
+        Problem(
+            name,
+            "is not planned: plans know the step as designed, and not what it keeps otherwise",
+            fix="plan without it" + ("" if name == "regions" else "; a training may have both"),
         )
-    if spec.teacher is not None:
-        problems.append(
-            Problem(
-                "teacher",
-                "is not planned: the teacher runs beside the model in each step",
-                fix="plan a training without a teacher",
-            )
-        )
-    for name, given in (("fusion", spec.fusion), ("tuning", spec.tuning)):
-        if given is not None:
+        for name in ("precisions", "regions")
+        if getattr(spec, name) is not None
+    ]
+    products = Fusion.read(spec.fusion).products if spec.fusion is not None else ()
+    for place, names in enumerate(products):
+        if len({name.split(".body.")[0] for name in names}) > 1:
             problems.append(
                 Problem(
-                    name,
-                    "is not planned: plans know the step as it is designed, and not what it keeps otherwise",
-                    fix="plan without it; a training may have both",
+                    f"fusion.products[{place}]",
+                    "is not planned: it joins maps of several components, which then cannot be computed again apart",
+                    got=", ".join(names),
+                    fix="plan without it",
                 )
             )
-    if numerics(spec).dtype is not None:
-        problems.append(
-            Problem("precision", "is not planned", "float32", spec.precision, "leave it out")
-        )
-    if spec.accumulation > 1:
-        problems.append(
-            Problem(
-                "accumulation",
-                "is not planned: gradients stay from part to part",
-                "1",
-                str(spec.accumulation),
-                "plan a smaller batch",
-            )
-        )
     if problems:
         raise SpecError(problems)
+
+
+def predicted_of(spec: TrainSpec) -> str:
+    """Say in a sentence of which step of a training the figures of a plan are; nothing where all steps are alike."""
+    found = []
+    if spec.tasks is not None:
+        found.append(
+            f"all heads run, and {spec.task} alone has a loss: what the losses of the other tasks keep comes on top"
+        )
+    if spec.stages:
+        found.append(
+            "the whole model learns the task as it is: a stage that freezes parts takes less, one with longer samples "
+            "more"
+        )
+    if spec.teacher is not None:
+        found.append("the teacher and the losses against it are left out, and come on top")
+    return f"Predicted is the step in which {'; '.join(found)}." if found else ""
+
+
+def _arranged(spec: TrainSpec) -> Arrange | None:
+    """Return what fuses and tunes a model as a training does; None where it does neither."""
+    fusion = None if spec.fusion is None else Fusion.read(spec.fusion)
+    tuning = None if spec.tuning is None else Tuning.read(spec.tuning)
+    if fusion is None and tuning is None:
+        return None
+
+    def arrange(model: nn.Module) -> None:
+        assert isinstance(model, GraphModel)
+        if fusion is not None:
+            fuse(model, fusion)
+        if tuning is not None:
+            tune(model, tuning)
+
+    return arrange

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torc
 """Largest differences allowed, against the largest value: sums are added up in another order."""
 ROUNDS, FEWEST_ROUNDS, MOST_SECONDS = 21, 7, 60.0
 _PLAIN = -1
+Some = TypeVar("Some")
 
 
 class Variant(Protocol):
@@ -81,6 +82,30 @@ def run_ms(step: TrainingStep) -> float:
 def ratio(mine: Sequence[float], plain: Sequence[float]) -> Median:
     """Return the median of one time over the other, turn by turn."""
     return median([one / other for one, other in zip(mine, plain, strict=True)])
+
+
+def fastest(step: TrainingStep, variants: Sequence[Variant], rounds: int) -> int | None:
+    """Return the place of the variant that is fastest by the median; None where none is faster than the plain step."""
+    if not variants:
+        return None
+    plain, *times = in_turns(step, variants, rounds)
+    values = [ratio(mine, plain).value for mine in times]
+    best = min(range(len(values)), key=values.__getitem__)
+    return best if values[best] < 1 else None
+
+
+def sets(each: Sequence[Some], ratios: Sequence[Median]) -> list[list[Some]]:
+    """Return those that are surely faster alone, those that are by the median, and all; each set once, none empty."""
+    both = list(zip(each, ratios, strict=True))
+    found: list[list[Some]] = []
+    for some in (
+        [one for one, its in both if its.high < 1],
+        [one for one, its in both if its.value < 1],
+        list(each),
+    ):
+        if some and some not in found:
+            found.append(some)
+    return found
 
 
 def tolerance(model: nn.Module) -> float:

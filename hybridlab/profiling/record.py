@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,8 @@ class Profile:
     components alone, without the model's own code, the loss and the update. ``memory`` has a row for each allocation
     (us, bytes) and free (negative) of the last profiled step; ``joined`` is the share of its operators that have a
     measured time, ``kernels_joined`` that of the device's time which belongs to one of them, None where nothing ran on
-    one. ``by_input`` and ``by_size`` are there where the network also ran on classes and sizes of input.
+    one. ``allocator`` is what torch's allocator held of the device in bytes, or ``not_measured``: why nobody knows.
+    ``by_input`` and ``by_size`` are there where the network also ran on classes and sizes of input.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Profile:
     by_input: ByClass | None = None
     by_size: BySize | None = None
     kernels_joined: float | None = None
+    allocator: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as plain JSON, without the streams."""
@@ -112,6 +115,7 @@ class Profile:
             "energy": self.energy.as_dict() if self.energy is not None else {},
             "joined": self.joined,
             "kernels_joined": self.kernels_joined,
+            "allocator": dict(self.allocator),
             "device": self.device,
             "threads": self.threads,
             "torch_version": self.torch_version,

@@ -23,8 +23,10 @@ from torch.profiler import ProfilerActivity, record_function
 from torch.utils._pytree import tree_leaves
 
 from hybridlab.errors import Problem, RunError
+from hybridlab.hardware.meters.allocator import Held, forget_peaks, held
 from hybridlab.hardware.meters.energy import EnergyAccount
 from hybridlab.hardware.meters.here import energy_account
+from hybridlab.hardware.meters.meter import NotMeasured
 from hybridlab.profiling.gradients import gradient_norms
 from hybridlab.profiling.joined import joined
 from hybridlab.profiling.medians import Median, median
@@ -54,6 +56,8 @@ class Measured:
     trace: Path | None
     energy: StepEnergy
     grad_norms: dict[str, float]
+    allocator: Held | NotMeasured
+    """What torch's allocator held of the device after the timed steps, with the peaks over them."""
     kernels_joined: float | None = None
     """The share of the device's time that belongs to an operator of the stream; None where nothing ran on a device."""
 
@@ -90,14 +94,16 @@ def measure(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         on_stage("time")
+        forget_peaks(device)
         times = timed(step, steps, device)
+        allocator = held(device)
         energy = step_energy(_once(step, device), account or energy_account(device))
         on_stage("profile")
         swept, memory, trace = profiled(step, steps, device, folder)
         on_stage("record")
         grad_norms = gradient_norms(step)
         stream = record(step, "measured")
-    stream, timed_share, held = joined(stream, swept)
+    stream, timed_share, of_device = joined(stream, swept)
     baseline = resident_bytes(step)
     changes = np.array([size for _, size in memory] or [0])
     return Measured(
@@ -111,7 +117,8 @@ def measure(
         trace,
         energy,
         grad_norms,
-        held,
+        allocator,
+        of_device,
     )
 
 

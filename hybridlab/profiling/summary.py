@@ -229,4 +229,5 @@ def _peaks(curve: MemoryCurve) -> dict[str, Any]:
         "peak_reserved_bytes": curve.peak_reserved_bytes,
         "allocations": curve.allocations,
         "points": len(curve.time_us),
+        "fragmentation": asdict(curve.fragmentation) if curve.fragmentation else None,
     }

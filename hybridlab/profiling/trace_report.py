@@ -185,6 +185,10 @@ def _memory(summary: TraceSummary) -> pd.DataFrame:
     parts = []
     for curve in summary.memory:
         keep = thinned(curve.time_us, curve.allocated_bytes.astype(np.float64))
+        reserved = curve.reserved_bytes
+        if reserved is not None and curve.fragmentation is not None:
+            unused = (reserved - curve.allocated_bytes).astype(np.float64)
+            keep = np.union1d(keep, thinned(curve.time_us, unused))
         part = pd.DataFrame(
             {
                 "device": curve.device,
@@ -192,7 +196,6 @@ def _memory(summary: TraceSummary) -> pd.DataFrame:
                 "allocated_bytes": curve.allocated_bytes[keep],
             }
         )
-        reserved = curve.reserved_bytes
         part["reserved_bytes"] = np.nan if reserved is None else reserved[keep].astype(np.float64)
         parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

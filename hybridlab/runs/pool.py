@@ -18,6 +18,7 @@ from hybridlab.runs.slots import worker_environment
 SPARES_VARIABLE = "HYBRIDLAB_SPARES"
 STAGGER_SECONDS = 4.0
 _PAUSE_AFTER_DEATH_SECONDS = 60.0
+_NOTHING: Mapping[str, str] = {}
 
 
 def spare_count(default: int) -> int:
@@ -51,15 +52,20 @@ class WorkerPool:
         self._spares: list[subprocess.Popen[bytes]] = []
         self._not_before = 0.0
 
-    def take(self, threads: int, log: Path) -> subprocess.Popen[bytes]:
-        """Return a worker for a run of so many threads, a warm one if there is one; it speaks into ``log``."""
-        while threads == self._threads and self._spares:
+    def take(
+        self, threads: int, log: Path, born_with: Mapping[str, str] = _NOTHING
+    ) -> subprocess.Popen[bytes]:
+        """Return a worker for a run of so many threads, a warm one if there is one; it speaks into ``log``.
+
+        ``born_with`` are variables that must be there before it imports anything, so that a warm one will not do.
+        """
+        while threads == self._threads and self._spares and not born_with:
             spare = self._spares.pop(0)
             if spare.poll() is None:
                 return spare
         self._not_before = max(self._not_before, time.monotonic() + STAGGER_SECONDS)
         with log.open("ab") as output:
-            return self._start(threads, output)
+            return self._start(threads, output, born_with)
 
     def top_up(self) -> None:
         """Start at most one spare that is missing, some time after the last start, which is still busy importing."""
@@ -85,14 +91,16 @@ class WorkerPool:
                 spare.wait()
         self._spares = []
 
-    def _start(self, threads: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _start(
+        self, threads: int, output: IO[bytes], born_with: Mapping[str, str] = _NOTHING
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env=child_environment() | worker_environment(threads, "", ""),
+            env=child_environment() | worker_environment(threads, "", "") | dict(born_with),
         )
 
 

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 from hybridlab.errors import HybridLabError
 from hybridlab.runs import processes
+from hybridlab.runs.allocator import allocator_environment
 from hybridlab.runs.bell import Bell
 from hybridlab.runs.database import StoreFullError
 from hybridlab.runs.home import home, home_id, prepare_home, run_folder
@@ -153,7 +154,8 @@ class Supervisor:
     def _start(self, run: Run, granted: str) -> bool:
         folder = run_folder(run.id)
         folder.mkdir(parents=True, exist_ok=True)
-        child = self._pool.take(run.threads, folder / LOG_NAME)
+        born_with = allocator_environment(run.spec)
+        child = self._pool.take(run.threads, folder / LOG_NAME, born_with)
         token = secrets.token_hex(8)
         born = processes.birth(child.pid) or "unknown"
         claimed = self._store.leases.claim(

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from hybridlab.errors import Problem, RunError, StoreError
+from hybridlab.runs.allocator import allocator_environment
 from hybridlab.runs.context import EXIT_LEASE_LOST, RunContext, Stopped
 from hybridlab.runs.database import StoreFullError
 from hybridlab.runs.home import home, run_folder
@@ -94,6 +95,7 @@ def _take(store: Store, run_id: str) -> Run:
             Problem(f"run {run_id}", "only a queued run can be started", got=state.lower())
         )
     os.environ.update(worker_environment(run.threads, run.device, run.granted))
+    os.environ.update(allocator_environment(run.spec))
     return run
 
 

@@ -15,10 +15,8 @@ from hybridlab.search.space import Choice, Design
 from hybridlab.search.stepped import Steps
 from hybridlab.tasks.base import Task
 from hybridlab.training.precision import numerics
-from hybridlab.training.spec import TrainSpec
+from hybridlab.training.spec import MEASURED, TrainSpec
 
-_OF_ONE = (PLAN, FUSION, "tuning", "precisions")
-"""Settings that are made for one architecture."""
 _UNTOLD: Mapping[str, Mapping[str, str]] = {
     PLAN: dict.fromkeys(
         ("flops_step", "activation_bytes"), "is predicted of the step without a plan"
@@ -145,15 +143,14 @@ class Decided:
     def _unfit(self, training: TrainSpec) -> list[Problem]:
         """Return what the training's own settings hold that goes with one architecture alone, or with no fusion."""
         problems = []
-        for name in _OF_ONE:
-            if self._varied and getattr(training, name, None) is not None:
+        for name in MEASURED:
+            if self._varied and getattr(training, name) is not None:
                 words = "goes with one architecture, and here it would have to fit all of them"
                 problems.append(Problem(f"training.{name}", words, fix="leave it out"))
         if {PRECISION, FUSION} & self._varied.keys():
             beside = {
                 name: bool(getattr(training, name)) for name in ("tasks", "stages", "teacher")
             }
-            beside["accumulation"] = training.accumulation > 1
             words = "its step is not predicted in another precision or fused"
             problems += [
                 Problem(f"training.{name}", words, fix="leave it out, or precision and fusion")

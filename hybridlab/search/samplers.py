@@ -10,7 +10,6 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 
-from hybridlab.components.base import nearest
 from hybridlab.errors import Problem, SpecError
 from hybridlab.search.cost_aware import ROUNDS, CostAware
 from hybridlab.search.landscape import Landscape
@@ -50,6 +49,8 @@ def make_sampler(
         SpecError: there is none of that name.
     """
     if name not in SAMPLERS:
+        from hybridlab.components.base import nearest  # it needs torch; no sampler does
+
         raise SpecError(
             Problem(
                 "sampler",

@@ -35,6 +35,11 @@ class Batch:
     targets: Tensor
 
     @property
+    def given(self) -> tuple[Tensor, ...]:
+        """What a model is called with: the inputs."""
+        return (self.inputs,)
+
+    @property
     def mask(self) -> Tensor:
         """True where an answer is scored, with the shape of the targets."""
         if self.targets.is_floating_point():
@@ -107,6 +112,13 @@ class Task(ABC):
     @abstractmethod
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return the training batch of a step, on the CPU: a pure function of its arguments and the parameters."""
+
+    def ends(self, batch: Batch) -> Tensor | None:
+        """Return how many positions of each sample are its own (B) int64, padding standing behind them.
+
+        None where all samples are of one length.
+        """
+        return None
 
     def fixed_inputs(self) -> Tensor | None:
         """Return the inputs of all training samples (n, ...), where each comes again unchanged, epoch by epoch.

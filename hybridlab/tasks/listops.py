@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import model_validator
+from torch import Tensor
 
 from hybridlab.components.base import Params, field
 from hybridlab.components.types import TensorType
@@ -101,6 +102,10 @@ class ListOps(Task):
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return fresh expressions."""
         return _batch(self.params, stream(self.name, "train", seed, step), batch, "train")
+
+    def ends(self, batch: Batch) -> Tensor | None:
+        """Return the tokens of each expression, those of the padding left out."""
+        return batch.inputs.ne(PADDING).sum(1)
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Yield fixed expressions: 256 for validation, 1,024 for test."""

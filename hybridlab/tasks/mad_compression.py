@@ -20,7 +20,7 @@ class CompressionParams(MadParams):
 @task(
     "mad_compression",
     title="MAD: compression",
-    summary="Put 31 random tokens into the vector of one last token, from which all are told again.",
+    summary="Put random tokens into the vector of one last token, from which all are told again.",
     source=SOURCE,
     tests="How much of a sequence a model can gather in one vector.",
 )

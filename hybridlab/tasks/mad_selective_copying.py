@@ -30,7 +30,7 @@ class MadCopyingParams(MadParams):
 @task(
     "mad_selective_copying",
     title="MAD: selective copying",
-    summary="Pick 16 tokens out of blanks and write them down in order after the token that asks.",
+    summary="Pick some tokens out of blanks and write them down in order after the token that asks.",
     source=SOURCE,
     tests="Whether a model keeps what matters, and its order, over a length that does not matter.",
 )

@@ -46,7 +46,7 @@ class MqarParams(Params):
 @task(
     "mqar",
     title="Associative recall",
-    summary="After 8 pairs of key and value, answer each key with its value wherever it comes again.",
+    summary="After some pairs of key and value, answer each key with its value wherever it comes again.",
     source="Generated, after the task of https://arxiv.org/abs/2312.04927",
     tests="Whether a model looks up what it was shown, at any distance; a fixed-size state has to choose what to keep.",
 )

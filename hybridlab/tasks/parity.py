@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
+from pydantic import model_validator
+from torch import Tensor
 
 from hybridlab.components.base import Params, field
 from hybridlab.components.types import TensorType
-from hybridlab.tasks.base import Batch, Task, logits_type, stream, task, tokens_type
+from hybridlab.tasks.base import IGNORED, Batch, Task, logits_type, stream, task, tokens_type
 
 _EVALUATION_BATCH = 128
 _EVALUATION_BATCHES = {"val": 2, "test": 8}
@@ -20,9 +22,24 @@ class ParityParams(Params):
     """What can be set about parity."""
 
     length: int = field(32, ge=1, le=4_096, unit="bits", help="Bits of a training sequence.")
+    min_length: int | None = field(
+        None,
+        ge=1,
+        le=4_096,
+        unit="bits",
+        help="Bits of the shortest training sequence, any up to the length being as likely; empty: all are as long.",
+    )
     longer: int = field(
         96, ge=1, le=16_384, unit="bits", help="Bits of the longer sequences it is tested on too."
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.min_length is not None and self.min_length > self.length:
+            raise ValueError(
+                f"the shortest sequence of {self.min_length} bits is over the length {self.length}"
+            )
+        return self
 
 
 @task(
@@ -33,7 +50,10 @@ class ParityParams(Params):
     tests="Whether a model keeps a state that every input can turn round, and carries it to new lengths.",
 )
 class Parity(Task):
-    """Target t is the exclusive or of bits 0 to t, scored at every position; half of all answers are 1."""
+    """Target t is the exclusive or of bits 0 to t, scored at every position; half of all answers are 1.
+
+    Behind a sequence that is shorter than the length stand zeros that nothing is asked of.
+    """
 
     Params = ParityParams
 
@@ -71,14 +91,20 @@ class Parity(Task):
 
     def train_batch(self, step: int, batch: int, seed: int) -> Batch:
         """Return fresh random bits."""
-        return _bits(stream(self.name, "train", seed, step), batch, self.length)
+        rng = stream(self.name, "train", seed, step)
+        return _bits(rng, batch, self.length, self.params.min_length)
+
+    def ends(self, batch: Batch) -> Tensor | None:
+        """Return the bits of each sequence; None where all have as many."""
+        return None if self.params.min_length is None else batch.mask.sum(1)
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Yield fixed random bits at the length that the split names."""
         stem, _, longer = split.partition("_")
         length = int(longer) if longer else self.length
         for index in range(_EVALUATION_BATCHES[stem]):
-            yield _bits(stream(self.name, split, 0, index), _EVALUATION_BATCH, length)
+            least = None if longer else self.params.min_length
+            yield _bits(stream(self.name, split, 0, index), _EVALUATION_BATCH, length, least)
 
     def baselines(self) -> dict[str, float]:
         """Return the accuracy of guessing."""
@@ -99,6 +125,10 @@ class Parity(Task):
         }
 
 
-def _bits(rng: np.random.Generator, batch: int, length: int) -> Batch:
+def _bits(rng: np.random.Generator, batch: int, length: int, least: int | None) -> Batch:
     bits = rng.integers(0, 2, (batch, length))
-    return Batch(torch.from_numpy(bits), torch.from_numpy(np.cumsum(bits, axis=1) % 2))
+    answers = np.cumsum(bits, axis=1) % 2
+    if least is not None:
+        behind = np.arange(length) >= rng.integers(least, length + 1, (batch, 1))
+        bits, answers = np.where(behind, 0, bits), np.where(behind, IGNORED, answers)
+    return Batch(torch.from_numpy(bits), torch.from_numpy(answers))

@@ -46,7 +46,7 @@ class SelectiveCopyingParams(Params):
 @task(
     "selective_copying",
     title="Selective copying",
-    summary="Pick 8 symbols out of noise and write them down in order at the end.",
+    summary="Pick some symbols out of noise and write them down in order at the end.",
     source="Generated, after the task of https://arxiv.org/abs/2312.00752 (section 4.1.1)",
     tests="Whether a model keeps what matters and lets go of the rest.",
 )

@@ -54,6 +54,8 @@ FACTS: dict[str, Facts] = {
     "OSULeaf": Facts(1, 427, 6, 200, 242, "trees, by the outline of a leaf"),
     "ACSF1": Facts(1, 1460, 10, 100, 100, "household devices, by their power over time"),
 }
+_VARIED = ("JapaneseVowels",)
+"""Sets whose series are of several lengths; those of any other are all as long."""
 PACKAGE = "sktime>=1.2,<2"
 """Only its files are read, so what it depends on is not needed; its bound on pandas is below the one tested here."""
 _PATTERN = ("train", "train", "val", "train", "train")
@@ -159,6 +161,12 @@ def _padded(series: Numbers, length: int) -> Numbers:
     return np.pad(series, ((0, length - len(series)), (0, 0)))
 
 
+def lengths(series: Tensor) -> Tensor:
+    """Return how many values each of series (n, L, C) has (n,), without the zeros at its end."""
+    places = torch.arange(1, series.shape[1] + 1)
+    return series.ne(0).any(-1).mul(places).amax(1)
+
+
 class TimeSeriesParams(Params):
     """What can be set about the time series."""
 
@@ -229,6 +237,10 @@ class TimeSeries(Task):
         series, classes = self._labelled("train")
         chosen = torch.from_numpy(epoch_indices("time_series", len(classes), step, batch, seed))
         return Batch(series[chosen], classes[chosen])
+
+    def ends(self, batch: Batch) -> Tensor | None:
+        """Return how many values each series has, without the zeros at its end; None where all have as many."""
+        return lengths(batch.inputs) if self.dataset in _VARIED else None
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         """Yield a split in its fixed order."""

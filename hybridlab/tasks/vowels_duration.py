@@ -8,8 +8,8 @@ from torch import Tensor
 
 from hybridlab.tasks.base import task
 from hybridlab.tasks.numbers import Numbers
-from hybridlab.tasks.time_series import Dataset, TimeSeries, splits
-from hybridlab.tasks.vowels_length import VowelsLengthParams, lengths
+from hybridlab.tasks.time_series import Dataset, TimeSeries, lengths, splits
+from hybridlab.tasks.vowels_length import VowelsLengthParams
 
 
 @task(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hybridlab.components.base import Params
 from hybridlab.tasks.base import task
-from hybridlab.tasks.time_series import Dataset, TimeSeries, splits
+from hybridlab.tasks.time_series import Dataset, TimeSeries, lengths, splits
 
 BOUNDS = (13, 16, 20)
 """The shortest length, in values, of each group but the first."""
@@ -52,9 +52,3 @@ class VowelsLength(TimeSeries):
         if answer == 0:
             return f"under {ends[0]} values"
         return f"{ends[answer - 1]} to {ends[answer] - 1} values"
-
-
-def lengths(series: Tensor) -> Tensor:
-    """Return how many values each of series (n, L, C) has (n,), without the zeros at its end."""
-    places = torch.arange(1, series.shape[1] + 1)
-    return series.ne(0).any(-1).mul(places).amax(1)

@@ -8,6 +8,7 @@ its shapes, to learn how much (``kernel_memory``). The peak is then that of the 
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -29,7 +30,13 @@ from hybridlab.errors import SpecError
 from hybridlab.trace.attribution import Attribution, components_of
 from hybridlab.trace.named_device import fake_device
 from hybridlab.trace.recorder import StepRecorder
-from hybridlab.trace.step import BeforeUpdate, TrainingStep, default_loss, default_optimiser
+from hybridlab.trace.step import (
+    BeforeUpdate,
+    TrainingStep,
+    casting,
+    default_loss,
+    default_optimiser,
+)
 from hybridlab.trace.stream import OpStream
 
 MakeOptimiser = Callable[[nn.Module], torch.optim.Optimizer | None]
@@ -40,13 +47,16 @@ class Recipe:
     """How a step trains: what makes its loss and its optimiser, and what is done to gradients before the update.
 
     ``loss`` is given the output and the targets. ``target`` is the targets' shape after the batch, for example
-    ``("L",)``; None where the loss reads none.
+    ``("L",)``; None where the loss reads none. ``cast`` is the type of autocast, None without it; ``parts`` are those
+    of a batch whose gradients are added up, cut as ``pieces`` cuts.
     """
 
     loss: Callable[[Any, Any], Tensor] = lambda output, targets: default_loss(output)
     target: tuple[int, ...] | None = None
     optimiser: MakeOptimiser = default_optimiser
     before_update: BeforeUpdate | None = None
+    cast: torch.dtype | None = None
+    parts: int = 1
 
 
 def predict_stream(
@@ -108,14 +118,36 @@ def fake_step(
         return TrainingStep(model.eval(), inputs, loss=None)
     shape = recipe.target
     targets = None if shape is None else torch.zeros((batch, *shape), dtype=torch.int64)
+    cut = [pieces(tensor, recipe.parts) for tensor in inputs]
+    wanted = pieces(targets, recipe.parts)
+    parts = [
+        (given, functools.partial(part_loss, recipe, wanted[place], len(cut[0])))
+        for place, given in enumerate(zip(*cut, strict=True))
+    ]
+    (first, loss), *more = parts
     return TrainingStep(
         model,
-        inputs,
-        lambda output: recipe.loss(output, targets),
+        first,
+        loss,
         recipe.optimiser(model),
         recipe.before_update,
         kept=targets,
+        around=functools.partial(casting, recipe.cast, inputs[0].device.type),
+        more=tuple(more),
     )
+
+
+def pieces(tensor: Any, parts: int) -> list[Any]:
+    """Return the parts of a batch as ``Batch.split`` cuts it, the largest first; of None each is None."""
+    if tensor is None:
+        return [None] * parts
+    return [piece for piece in tensor.tensor_split(parts) if len(piece)] if parts > 1 else [tensor]
+
+
+def part_loss(recipe: Recipe, targets: Any, parts: int, output: Any) -> Tensor:
+    """Return the loss of one of so many parts of a batch (scalar): its share of the whole batch's."""
+    loss = recipe.loss(output, targets)
+    return loss / parts if parts > 1 else loss
 
 
 def predict_module(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,27 +26,31 @@ class Fusable:
     saved_bytes: int
 
 
-def fusable(stream: OpStream, *, least_bytes: int = 1) -> list[Fusable]:
-    """Return the chains of element-wise operators whose fusion saves traffic, most bytes first."""
+def fusable(stream: OpStream, *, least_bytes: int = 1, also: Collection[str] = ()) -> list[Fusable]:
+    """Return the chains of element-wise operators whose fusion saves traffic, most bytes first.
+
+    ``also`` names operators that count as such, as reductions do for a compiler.
+    """
     ops = stream.ops.to_pylist()
     read_last: dict[int, int] = {}
     for row, op in enumerate(ops):
         for storage in op["inputs"]:
             read_last[storage] = row
     died = stream.storages["died"].to_pylist()
-    found = [_judged(ops, start, stop, read_last, died) for start, stop in _chains(ops)]
+    found = [_judged(ops, start, stop, read_last, died) for start, stop in _chains(ops, also)]
     worth = [item for item in found if item.saved_bytes >= least_bytes]
     return sorted(worth, key=lambda item: -item.saved_bytes)
 
 
-def _chains(ops: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
+def _chains(ops: list[dict[str, Any]], also: Collection[str]) -> Iterator[tuple[int, int]]:
     """Yield the runs of at least two element-wise operators of one component, phase and step."""
+    fits = [bool(op["pointwise"]) or op["op"] in also for op in ops]
     start = 0
     for row in range(1, len(ops) + 1):
         together = row < len(ops) and all(
             ops[row][name] == ops[start][name] for name in ("component", "phase", "step")
         )
-        if together and ops[row]["pointwise"] and ops[start]["pointwise"]:
+        if together and fits[row] and fits[start]:
             continue
         if row - start > 1:
             yield start, row

@@ -40,6 +40,8 @@ _KNOWN = {
     "hybridlab::diagonal_scan_backward",
     "hybridlab::selective_scan",
     "hybridlab::selective_scan_backward",
+    "hybridlab::rows_convolution",
+    "hybridlab::rows_convolution_backward",
 }
 _SAME = (
     "reverse",

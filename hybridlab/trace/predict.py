@@ -41,7 +41,8 @@ class Prediction:
 
     ``flops_forward`` and ``flops_step`` (forward and backward) count a multiply-add as two; attention is counted in
     full where it is causal, as is usual. ``peak_bytes`` is weights, gradients, AdamW's two moments, what is kept for
-    backward and the largest working set of one component; ``step_ms`` is a roofline of this machine's ceilings.
+    backward and the largest working set of one component; ``step_ms`` is a roofline of this machine's ceilings,
+    ``update_ms`` of it that of the update of the weights.
     """
 
     params: int
@@ -51,6 +52,7 @@ class Prediction:
     peak_bytes: int
     activation_bytes: int
     step_ms: float
+    update_ms: float
     batch: int
     length: int
     input: str
@@ -114,7 +116,8 @@ def predict(
     param_bytes = sum(item.param_bytes for item in traced.values())
     activations = _activation_bytes(inference, traced, uses, batch, length)
     working = max((_working_bytes(item) for item in traced.values()), default=0)
-    rest_s = _rest_seconds(inference, traced, calibration, roofline, (batch, length))
+    update_s = _update_seconds(traced, calibration, roofline)
+    loss_s = _loss_seconds(inference, calibration, (batch, length))
     return Prediction(
         params=params,
         flops_forward=sum(cost.flops * uses[cost.path] for cost in costs),
@@ -122,7 +125,8 @@ def predict(
         flops_per_sample=sum(cost.flops * uses[cost.path] for cost in costs) / batch,
         peak_bytes=4 * param_bytes + activations + working,
         activation_bytes=activations,
-        step_ms=math.fsum(cost.ms * uses[cost.path] for cost in costs) + 1e3 * rest_s,
+        step_ms=math.fsum(cost.ms * uses[cost.path] for cost in costs) + 1e3 * (update_s + loss_s),
+        update_ms=1e3 * update_s,
         batch=batch,
         length=length,
         input=str(inference.input),
@@ -142,24 +146,24 @@ def type_bytes(kind: TensorType, batch: int, length: int) -> int:
     return math.prod(concrete_shape(kind, batch, length)) * _ITEM_BYTES.get(kind.dtype, 4)
 
 
-def _rest_seconds(
-    inference: Inference,
-    traced: dict[str, Traced],
-    calibration: Calibration,
-    roofline: Roofline,
-    sizes: tuple[int, int],
+def _update_seconds(
+    traced: dict[str, Traced], calibration: Calibration, roofline: Roofline
 ) -> float:
-    """Estimate the update of the weights and, where it was measured, the loss."""
+    """Estimate the update of the weights."""
     param_bytes = sum(item.param_bytes for item in traced.values())
     if calibration.update_s is None or calibration.loss_s is None:
         return roofline.seconds(0, 7 * param_bytes)
     fixed_s, tensor_s, byte_s = calibration.update_s
     seconds = fixed_s + byte_s * param_bytes
-    seconds += tensor_s * sum(item.weights for item in traced.values())
-    if inference.output is not None:
-        loss_s, logit_s = calibration.loss_s
-        seconds += loss_s + logit_s * type_bytes(inference.output, *sizes)
-    return seconds
+    return seconds + tensor_s * sum(item.weights for item in traced.values())
+
+
+def _loss_seconds(inference: Inference, calibration: Calibration, sizes: tuple[int, int]) -> float:
+    """Estimate the loss, where it was measured."""
+    if calibration.update_s is None or calibration.loss_s is None or inference.output is None:
+        return 0.0
+    loss_s, logit_s = calibration.loss_s
+    return loss_s + logit_s * type_bytes(inference.output, *sizes)
 
 
 def _cost(inference: Inference, path: str, traced: Traced, seconds: float) -> ComponentCost:

@@ -19,6 +19,19 @@ Loss = Callable[[Any], Tensor]
 BeforeUpdate = Callable[[Sequence[nn.Parameter]], object]
 
 
+def casting(dtype: torch.dtype | None, kind: str = "cpu") -> AbstractContextManager[object]:
+    """Return the context in which a forward runs on a kind of device: None is plain float32, else autocast to a type.
+
+    Autocast's cache of weights is off: it would hold every cast until the forward ends, which is what a plan is there
+    to avoid, and it adds up the gradients of a weight that is used again in the small type.
+    """
+    return (
+        contextlib.nullcontext()
+        if dtype is None
+        else torch.autocast(kind, dtype, cache_enabled=False)
+    )
+
+
 def default_loss(output: Any) -> Tensor:
     """Return the mean square of every floating-point tensor in an output (scalar), where no loss is given.
 
@@ -53,6 +66,8 @@ class TrainingStep:
     """What else is in memory all the time, such as targets."""
     around: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
     """The context in which the model runs forward, such as autocast."""
+    more: tuple[tuple[tuple[Any, ...], Loss], ...] = ()
+    """Further parts of the batch, inputs and loss: one after the other, their gradients are added up."""
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -70,7 +85,8 @@ class TrainingStep:
             with phase("forward"), torch.no_grad(), self.around():
                 self.model(*self.inputs)
             return
-        self._gradients(self.loss, attribution, phase)
+        for inputs, loss in ((self.inputs, self.loss), *self.more):
+            self.add_gradients(inputs, loss, attribution, phase)
         after_backward()
         if self.optimiser is None:
             self.model.zero_grad(set_to_none=True)
@@ -84,10 +100,17 @@ class TrainingStep:
                 after_update()
             self.optimiser.zero_grad(set_to_none=True)
 
-    def _gradients(self, loss: Loss, attribution: Attribution, phase: Phase) -> None:
+    def add_gradients(
+        self,
+        inputs: tuple[Any, ...],
+        loss: Loss,
+        attribution: Attribution,
+        phase: Phase = lambda name: contextlib.nullcontext(),
+    ) -> None:
+        """Run forward and backward of one part of the batch."""
         with phase("forward"):
             with self.around():
-                output = self.model(*self.inputs)
+                output = self.model(*inputs)
             with attribution.within(LOSS):
                 total = loss(output)
                 asked = getattr(self.model, "aux_loss", None)

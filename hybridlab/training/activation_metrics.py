@@ -81,7 +81,7 @@ class Look(TorchFunctionMode):
         """Call a function, and look at what an activation function or attention gave."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if self._inside:
+        if self._inside and not _again():
             if func is F.scaled_dot_product_attention:
                 self._attention(*args, **kwargs)
             elif func in _BENDS or func in _SIGMOIDS or func in _TANHS:
@@ -94,12 +94,15 @@ class Look(TorchFunctionMode):
 
     def _enter(self, path: str) -> Callable[..., None]:
         def enter(*_: Any) -> None:
-            self._inside.append(path)
+            if not _again():
+                self._inside.append(path)
 
         return enter
 
     def _leave(self, path: str) -> Callable[..., None]:
         def leave(body: nn.Module, inputs: Any, output: Any) -> None:
+            if _again():
+                return
             self._inside.pop()
             if isinstance(output, Tensor) and output.is_floating_point():
                 with torch.no_grad():
@@ -169,6 +172,11 @@ class Look(TorchFunctionMode):
         share_HQ = -terms_HQS.sum(-1) / visible_HQ.clamp(min=2).float().log()
         mean = (share_HQ * chosen_HQ).sum() / chosen_HQ.sum().clamp(min=1)
         seen.entropies.append(mean)
+
+
+def _again() -> bool:
+    """Say whether backward is under way: what runs forward in it is computed again, by a plan, and was seen before."""
+    return int(torch._C._current_graph_task_id()) >= 0
 
 
 def _rows(y: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def evaluate(
                     answers += int(piece.mask.sum())
                     there = piece.to(numerics.device)
                     with numerics.autocast():
-                        output = model(there.inputs)
+                        output = model(*there.given)
                     sums.append(task.score(output, there))
             total = torch.stack(sums).cpu().double().sum()
             metrics[task.metric_name(split)] = float(total) / max(1, answers)

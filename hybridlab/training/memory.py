@@ -7,6 +7,7 @@ import ctypes
 import gc
 import math
 import sys
+from collections.abc import Callable
 
 import psutil
 import torch
@@ -64,13 +65,20 @@ def bytes_per_sample(
 
 
 def _kept_bytes(objective: Objective, seed: int, samples: int) -> int:
-    """Return the bytes that a forward keeps.
+    """Return the bytes that a forward keeps."""
+    batch = objective.task.train_batch(0, samples, seed).to(objective.numerics.device)
+    total = kept_bytes(lambda: objective.foreseen(batch), objective.model)
+    return total + objective.bytes_beside(batch)
+
+
+def kept_bytes(forward: Callable[[], object], model: nn.Module, *there: Tensor) -> int:
+    """Run a forward and return the bytes that it keeps for a backward, but for weights, buffers and what is ``there``.
 
     Autograd is handed nothing to keep, as no backward follows: a result that its own operation keeps through a hook
     would never be let go. What it would keep is held here, so that no storage takes the place of an earlier one.
     """
-    model = objective.model
-    weights = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
+    every = (*model.parameters(), *model.buffers(), *there)
+    weights = {p.untyped_storage().data_ptr() for p in every}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> None:
@@ -78,12 +86,11 @@ def _kept_bytes(objective: Objective, seed: int, samples: int) -> int:
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage
 
-    batch = objective.task.train_batch(0, samples, seed).to(objective.numerics.device)
     with torch.autograd.graph.saved_tensors_hooks(keep, _not_kept):
-        objective.foreseen(batch)
+        forward()
     total = sum(storage.nbytes() for storage in kept.values())
     kept.clear()  # the hooks, and so this, may outlive the call
-    return total + objective.bytes_beside(batch)
+    return total
 
 
 def _not_kept(_: None) -> Tensor:

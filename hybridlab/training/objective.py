@@ -30,7 +30,7 @@ class Objective:
     def loss_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the task's loss on a batch on the device, and all that is made small (scalars)."""
         with self.numerics.autocast():
-            output = self.model(batch.inputs)
+            output = self.model(*batch.given)
         output = output.float() if self.numerics.dtype else output
         loss = self.task.loss(output, batch)
         asked = self.asked(batch)

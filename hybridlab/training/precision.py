@@ -12,6 +12,7 @@ import torch
 
 from hybridlab.errors import DeviceError, Problem
 from hybridlab.hardware.devices import choose
+from hybridlab.trace.step import casting
 from hybridlab.training.spec import TrainSpec
 
 
@@ -24,9 +25,7 @@ class Numerics:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which a forward runs."""
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
+        return casting(self.dtype, self.device.type)
 
     def scaler(self) -> torch.amp.GradScaler | None:
         """Return a loss scaler for float16, whose gradients underflow without one; None otherwise."""
@@ -77,14 +76,14 @@ def numerics(spec: TrainSpec) -> Numerics:
     if spec.precision == "float32":
         return Numerics(device, None)
     if spec.precision == "auto":
-        capable = device.type != "cpu" and _has_bfloat16(device)
+        capable = device.type != "cpu" and has_bfloat16(device)
         return Numerics(device, torch.bfloat16 if capable else None)
     if spec.precision == "float16" and device.type == "cpu":
         problem = Problem(
             "precision", "a CPU does not train in float16", "float32 or bfloat16", "float16"
         )
         raise DeviceError(problem)
-    if spec.precision == "bfloat16" and device.type != "cpu" and not _has_bfloat16(device):
+    if spec.precision == "bfloat16" and device.type != "cpu" and not has_bfloat16(device):
         problem = Problem(
             "precision", f"{device} does not have bfloat16", "float32 or float16", "bfloat16"
         )
@@ -92,6 +91,7 @@ def numerics(spec: TrainSpec) -> Numerics:
     return Numerics(device, getattr(torch, spec.precision))
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
+    """Say whether an accelerator computes in bfloat16."""
     asked = getattr(torch.get_device_module(device), "is_bf16_supported", None)
     return bool(asked()) if asked is not None else False

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hybridlab.errors import DeviceError, RunError
 from hybridlab.tasks.base import Task
 from hybridlab.training import checkpoint, memory, random_state
+from hybridlab.training.buckets import sorted_task
 from hybridlab.training.component_metrics import ComponentMetrics
 from hybridlab.training.curriculum import STAGE, Curriculum
 from hybridlab.training.evaluation import better, reached
@@ -23,6 +24,7 @@ from hybridlab.training.frozen_cache import FrozenCache, cache_frozen
 from hybridlab.training.groups import clip_all, optimiser, set_rates
 from hybridlab.training.meter import Meter, OnMetrics
 from hybridlab.training.non_finite import NotFiniteError, Place, locate
+from hybridlab.training.objective import Objective
 from hybridlab.training.objectives import objective_for
 from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import numerics
@@ -75,7 +77,10 @@ class Session:
     ) -> None:
         self.numerics = numerics(spec)
         self.model = model.to(self.numerics.device)
-        self.task, self.spec, self.folder = task, spec, folder
+        self.whole_task, self.spec, self.folder = task, spec, folder
+        if spec.buckets:
+            task = sorted_task(model, task, spec)
+        self.task = task
         self.before_checkpoint = before_checkpoint
         for path in start(model, spec):
             _log.warning("%s has no last map that could start smaller; it starts as drawn", path)
@@ -99,6 +104,8 @@ class Session:
         checkpoint.clean(folder / CHECKPOINTS)
         for largest, learnt in self.curriculum.largest():
             mine = self.objective if (largest, learnt) == (model, task) else None
+            if spec.buckets:  # the longest batch there may be
+                learnt, mine = self.whole_task, None
             memory.foresee(largest, learnt, spec, self.numerics, mine)
         self.curriculum.begin()
         self.frozen: FrozenCache | None = None
@@ -337,9 +344,10 @@ class Session:
         if isinstance(self.optimiser, Together):
             self.optimiser.forget()
         self.optimiser.state.clear()
-        return memory.explain(
-            self.model, self.objective.task, self.spec, self.numerics, self.objective
-        )
+        task, mine = self.objective.task, self.objective
+        if self.spec.buckets:
+            task, mine = self.whole_task, Objective(self.model, self.whole_task, self.numerics)
+        return memory.explain(self.model, task, self.spec, self.numerics, mine)
 
     def finish(self, reason: StopReason) -> TrainResult:
         """Score the test splits once if the training is through; write the weights and the result."""

@@ -12,7 +12,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from hybridlab.errors import Problem, SpecError
+from hybridlab.training.allocator_spec import AllocatorSpec
 from hybridlab.training.group_spec import GroupSpec
+from hybridlab.training.pool_spec import PoolSpec
 from hybridlab.training.setting import setting
 from hybridlab.training.several_spec import SeveralSpec
 from hybridlab.training.stage_spec import StageSpec, misfits
@@ -20,6 +22,14 @@ from hybridlab.training.teacher_spec import TeacherSpec
 from hybridlab.validation import problems_from, shown
 
 MAX_BYTES = 64 * 1024
+MEASURED = ("plan", "fusion", "tuning", "precisions", "regions")
+"""Settings that hold what was measured of the step of one architecture."""
+_ARE = {
+    "fusion": "a fusion is",
+    "tuning": "a tuning is",
+    "precisions": "precisions are",
+    "regions": "regions are",
+}
 
 
 class TrainSpec(BaseModel):
@@ -51,6 +61,15 @@ class TrainSpec(BaseModel):
         "parts",
         ge=1,
         le=65_536,
+    )
+    buckets: Annotated[int, Field(strict=True)] = setting(
+        "Batches that are drawn together, sorted by length and cut anew, where samples are of several lengths: each is "
+        "padded to its own longest sample, and nothing reads the padding. 0: all are padded to the longest there is, "
+        "and the padding is read as if it were theirs.",
+        0,
+        "batches",
+        ge=0,
+        le=256,
     )
     learning_rate: float = setting("Peak step size of AdamW.", 3e-3, gt=0, le=10)
     schedule: Literal["cosine", "constant"] = setting(
@@ -102,6 +121,27 @@ class TrainSpec(BaseModel):
     tuning: dict[str, Any] | None = setting(
         "What components do in another way, as `hybridlab tune --for training --output` writes it: chunks of scans, "
         "layouts of convolutions; what is learnt is the same but for rounding. Empty: all as designed.",
+        None,
+    )
+    regions: dict[str, Any] | None = setting(
+        "What runs compiled, as `hybridlab fuse --regions --for training --output` writes it: components whose "
+        "element-wise work a compiler makes into few kernels, at the beginning of the training; what is learnt is the "
+        "same but for rounding. Empty: nothing.",
+        None,
+    )
+    precisions: dict[str, Any] | None = setting(
+        "Number formats of single components, as `hybridlab precision --for training --output` writes them; what is "
+        "learnt differs by their rounding. Empty: all as precision says.",
+        None,
+    )
+    pools: tuple[PoolSpec, ...] = setting(
+        "Memory pools of an accelerator, each for some components; the first that fits takes a component. What is "
+        "learnt stays the same. Empty: none.",
+        (),
+        max_length=16,
+    )
+    allocator: AllocatorSpec | None = setting(
+        "How torch hands out an accelerator's memory, in this training's process alone; empty: as torch has it.",
         None,
     )
     cache_frozen: Annotated[int, Field(strict=True)] = setting(
@@ -258,21 +298,47 @@ class TrainSpec(BaseModel):
             return "stages change the parameters of one task, and there are several; take out task_params or tasks"
         if self.teacher is not None and any(stage.grow for stage in self.stages):
             return "a teacher's layers stand beside the student's, which a stage lets grow; take out grow or teacher"
-        if self.plan is not None and (self.stages or self.tasks or self.teacher):
-            return "a plan is for the same step of one model each time; take out plan, or stages, tasks and teacher"
-        if self.fusion is not None and (self.stages or self.tasks or self.teacher):
-            return "a fusion is for the same step of one model each time; take out fusion, or stages, tasks and teacher"
-        if self.tuning is not None and (self.stages or self.tasks or self.teacher):
-            return "a tuning is for the same step of one model each time; take out tuning, or stages, tasks and teacher"
-        beside = self.stages or self.tasks or self.teacher or self.plan or self.fusion
-        if self.cache_frozen and (beside or self.tuning):
+        if self.plan is not None and any(stage.grow for stage in self.stages):
+            return "a plan is for one architecture, and a stage lets it grow; take out grow or plan"
+        measured = [n for n in MEASURED if n != "plan" and getattr(self, n) is not None]
+        if measured and (self.stages or self.tasks or self.teacher):
+            first = measured[0]
+            return (
+                f"{_ARE[first]} for the same step of one model each time; take out {first}, or stages, tasks and "
+                "teacher"
+            )
+        apart = [
+            name for name in ("plan", "fusion", "precisions") if getattr(self, name) is not None
+        ]
+        if self.regions is not None and apart:
+            return f"regions are compiled of components as designed; take out regions, or {', '.join(apart)}"
+        if self.regions is not None and self.accumulation > 1:
+            return "regions are compiled for whole batches; take out regions, or accumulation"
+        if self.buckets and (other := self._fixed_step()):
+            return f"buckets give steps of several lengths; take out buckets, or {other}"
+        if self.pools and any(stage.grow for stage in self.stages):
+            return "pools are of the components that the network begins with; take out pools, or grow of the stages"
+        if self.cache_frozen and (
+            measured or self.plan or self.stages or self.tasks or self.teacher
+        ):
             return (
                 "outputs of frozen components are kept for the plain step of one model; take out cache_frozen, or "
-                "stages, tasks, teacher, plan, fusion and tuning"
+                "stages, tasks, teacher, plan, fusion, tuning, precisions and regions"
             )
         if self.cache_frozen and not any(group.frozen for group in self.groups):
             return "cache_frozen needs a group that is frozen; freeze one in groups, or take out cache_frozen"
         return ""
+
+    def _fixed_step(self) -> str:
+        """Name what is asked for that is made for steps of one length, or batches of its own; nothing where nothing."""
+        given = {
+            "tasks": self.tasks,
+            "teacher": self.teacher,
+            **{name: getattr(self, name) for name in MEASURED},
+            "cache_frozen": self.cache_frozen,
+            "task_params of stages": any(stage.task_params for stage in self.stages),
+        }
+        return " and ".join(name for name, there in given.items() if there)
 
 
 def make(settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainSpec:

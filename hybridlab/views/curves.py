@@ -23,6 +23,9 @@ _UNITS = {
     "device_bytes": "bytes",
     "cpu_percent": "% of one core",
     "device_reserved_bytes": "bytes",
+    "device_unused_bytes": "bytes",
+    "device_inactive_split_bytes": "bytes",
+    "device_largest_free_bytes": "bytes",
     "cores_percent": "%, mean of all cores",
 }
 

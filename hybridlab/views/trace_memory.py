@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -62,6 +64,16 @@ class MemoryInfo:
         """The most that was taken."""
         return max(self.allocated_bytes, default=0.0)
 
+    @property
+    def unused_bytes(self) -> tuple[float, ...] | None:
+        """Reserved minus allocated at each moment; None where the trace does not tell what is reserved."""
+        if self.reserved_bytes is None or not self.absolute:
+            return None
+        return tuple(
+            held - used
+            for held, used in zip(self.reserved_bytes, self.allocated_bytes, strict=True)
+        )
+
 
 def memory_info(table: pd.DataFrame, device: str, absolute: bool) -> MemoryInfo:
     """Return one device's curve of a report's table ``memory``."""
@@ -79,15 +91,19 @@ def memory_info(table: pd.DataFrame, device: str, absolute: bool) -> MemoryInfo:
 
 
 def memory_plot(info: MemoryInfo) -> go.Figure:
-    """Draw what is in use, and what the allocator holds where that is known."""
+    """Draw what is allocated, and, where that is known, what the allocator has reserved; between them is no tensor."""
     figure = go.Figure()
     divisor, unit = _byte_unit(max(info.peak_bytes, *(info.reserved_bytes or (0.0,))))
-    series: list[tuple[str, tuple[float, ...], str, str | None]] = [
-        ("in use", info.allocated_bytes, style.SERIES_COLOURS[0], "tozeroy")
-    ]
+    unused = info.unused_bytes
+    series = [("allocated, in tensors", info.allocated_bytes, style.SERIES_COLOURS[0], "tozeroy")]
     if info.reserved_bytes is not None:
-        series.append(("held by the allocator", info.reserved_bytes, style.NEUTRAL, None))
+        fill = "tonexty" if unused is not None else "none"
+        series.append(("reserved by the allocator", info.reserved_bytes, style.NEUTRAL, fill))
     for name, values, colour, fill in series:
+        told = [format_bytes(value) for value in values]
+        if fill == "tonexty" and unused is not None:
+            pairs = zip(told, unused, strict=True)
+            told = [f"{text}, {format_bytes(more)} of it unused" for text, more in pairs]
         figure.add_trace(
             go.Scatter(
                 x=list(info.time),
@@ -97,21 +113,38 @@ def memory_plot(info: MemoryInfo) -> go.Figure:
                 fill=fill,
                 fillcolor=style.with_alpha(colour, 0.18),
                 line={"shape": "hv", "width": 1.5, "color": colour},
-                customdata=[format_bytes(value) for value in values],
+                customdata=told,
                 hovertemplate=f"%{{x:.4~g}} {info.unit}: %{{customdata}}<extra>{name}</extra>",
                 showlegend=len(series) > 1,
             )
         )
     since = "" if info.absolute else ", from the beginning of the trace on"
+    title = f"{style.plain(info.device)}: {format_bytes(info.peak_bytes)} at most{since}"
+    if unused is not None:
+        title += f", up to {format_bytes(max(unused))} more reserved and not in use"
     figure.update_layout(
         **style.layout(
-            f"{style.plain(info.device)}: {format_bytes(info.peak_bytes)} at most{since} (measured)",
+            f"{title} (measured)",
             height=320,
             xaxis={"title": {"text": f"time since the beginning of the trace, {info.unit}"}},
             yaxis={"title": {"text": f"memory, {unit}"}, "rangemode": "tozero"},
         )
     )
     return figure
+
+
+def fragmentation_words(row: Mapping[str, Any]) -> str | None:
+    """Say what a device's allocator held unused, by a row of a trace's ``memory``; None for the host."""
+    if row["device"] == "cpu":
+        return None
+    found = row.get("fragmentation")
+    if not found:
+        return "Fragmentation: *not measured*: this trace does not tell what the allocator had reserved."
+    return (
+        f"Fragmentation (*measured*, reserved minus allocated): {format_bytes(found['mean_bytes'])} on average, "
+        f"{100 * found['mean_share']:.0f} % of what was reserved; {format_bytes(found['at_peak_bytes'])} when most "
+        "was allocated. The allocator may hand free memory out again; what lies in pieces that are too small it cannot."
+    )
 
 
 @dataclass(frozen=True)

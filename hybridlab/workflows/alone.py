@@ -22,6 +22,8 @@ _WATCHES = (
     "stated_watts",
     "checkpoint_every",
     "keep_checkpoints",
+    "pools",
+    "allocator",
 )
 """Settings that change nothing of what is learnt."""
 

@@ -44,10 +44,13 @@ MOST_RETRIES = 1_000
 """Of a worker that is lost; a design that kills its workers ends long before, with its reason."""
 _LOOK_SECONDS = 1.0
 _STOP_SECONDS = 60.0
-_STARTS = 3
+_STARTS, _START_SECONDS = 3, 120
+"""Ray would give a cluster's start 30 seconds, which a busy machine does not keep."""
 _STORE_BYTES = 100 * 1024**2
 """Of Ray's own memory for what tasks hand over, of which there is none."""
 Work = Callable[[str, str, int], list[dict[str, str]]]
+Machine = tuple[str, str]
+"""A name and an address."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,9 @@ def search_on_ray(
         rooms = [_room(node["Resources"]) for node in nodes]
         gpu, memory_bytes = _of_a_training(begun.landscape, rooms)
         needs = needs_of(rooms, workers, gpu=gpu, memory_bytes=memory_bytes)
-        hosts = {str(node["NodeManagerHostname"]) for node in nodes}
-        environment = _environment(hosts, str(begun.place))
-        on_words(_said(len(nodes), needs))
+        machines = _machines(nodes)
+        environment = _environment(machines, str(begun.place))
+        on_words(_said(machines, needs))
         task = ray.remote(work or be_worker).options(
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
@@ -227,13 +230,23 @@ def _room(resources: dict[str, float]) -> Room:
     return Room(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
 
 
-def _environment(hosts: set[str], place: str) -> dict[str, str]:
+def _machines(nodes: Sequence[dict[str, Any]]) -> set[Machine]:
+    """Return the machines that nodes are on: a machine can have several, and several can have one name."""
+    return {(str(node["NodeManagerHostname"]), str(node["NodeManagerAddress"])) for node in nodes}
+
+
+def _is_this(machines: set[Machine]) -> bool:
+    """Say whether there is no machine but this one."""
+    return len(machines) == 1 and {name for name, _ in machines} == {socket.gethostname()}
+
+
+def _environment(machines: set[Machine], place: str) -> dict[str, str]:
     """Return what workers are to find in their environment: on this machine alone this home, elsewhere their own.
 
     Raises:
         SpecError: the study is in a file, which other machines do not reach.
     """
-    if hosts == {socket.gethostname()}:
+    if _is_this(machines):
         kept = (STORE_VARIABLE, SLOTS_VARIABLE)
         given = {name: os.environ[name] for name in kept if os.environ.get(name)}
         return {
@@ -242,10 +255,13 @@ def _environment(hosts: set[str], place: str) -> dict[str, str]:
             "PYTHONPATH": child_environment()["PYTHONPATH"],
         }
     if "://" not in place or place.startswith("sqlite"):
+        count = len(machines)
         raise SpecError(
             Problem(
                 "storage",
-                f"the cluster has {len(hosts)} machines, and a file is reached by one",
+                f"the cluster has {count} machines, and a file is reached by one"
+                if count > 1
+                else "the cluster is another machine, which does not reach a file of this one",
                 "a database that all reach",
                 shown_place(place),
                 "give --storage postgresql://USER@HOST/DATABASE",
@@ -254,8 +270,9 @@ def _environment(hosts: set[str], place: str) -> dict[str, str]:
     return {}
 
 
-def _said(machines: int, needs: Needs) -> str:
-    where = "this machine" if machines == 1 else f"{machines:,} machines"
+def _said(machines: set[Machine], needs: Needs) -> str:
+    where = "another machine" if len(machines) == 1 else f"{len(machines):,} machines"
+    where = "this machine" if _is_this(machines) else where
     each = f"{needs.cpus} core{'s' if needs.cpus > 1 else ''}" + (
         " and a GPU" if needs.gpus else ""
     )
@@ -285,7 +302,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         except Exception as error:  # of Ray's own kinds and plain ones
             ray.shutdown()
             if local and attempt + 1 < _STARTS:
-                continue  # it gives itself 30 seconds, which a busy machine may not keep
+                continue
             words = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
             fix = "" if local else "`ray start --head` starts one; --ray local needs none"
             raise RunError(
@@ -307,6 +324,7 @@ def _ray() -> Any:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and it warns of nothing
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", str(_START_SECONDS))
     try:
         import ray
     except ImportError:

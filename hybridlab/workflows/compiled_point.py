@@ -1,33 +1,30 @@
 """Measures one step, compiled or as it is, in a process of its own: ``python -m hybridlab.workflows.compiled_point``.
 
-One JSON object on stdin says what (see ``measure``), the last line of stdout is one too: ``figures`` and how they came
-about, or ``problems``. When stdin ends the process does: a compiler that takes minutes dies with whoever asked for it.
+It is asked, and answers, as ``own_process`` says; ``measure`` says what.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import sys
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
-
-import torch
 
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import build
 from hybridlab.architecture.program import program
-from hybridlab.errors import HybridLabError, Problem, RunError
-from hybridlab.planning.compiled import measure_compiled, measure_plain, missing_compiler
+from hybridlab.errors import Problem, RunError
+from hybridlab.planning.compiled import (
+    check_compared,
+    measure_compiled,
+    measure_plain,
+    missing_compiler,
+)
 from hybridlab.planning.recompute import Recomputing
-from hybridlab.planning.training_step import check_planned
 from hybridlab.profiling.session import device_of
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
+from hybridlab.workflows.own_process import answer
 from hybridlab.workflows.profile import training_step
 
 
@@ -42,7 +39,7 @@ def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
         HybridLabError: the settings are wrong, or the step cannot be compiled or measured.
     """
     task, spec = prepare(dict(asked["training"]))
-    check_planned(spec)
+    check_compared(spec)
     completed = fit(loads(str(asked["architecture"])), task)
     model = build(completed, task.input_type(), seed=spec.seed)
     step = training_step(model, task, spec)
@@ -70,28 +67,11 @@ def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {**asdict(found), "figures": found.figures.model_dump()}
 
 
-def main() -> None:
-    """Answer the question on stdin; what libraries print goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    line = sys.stdin.readline()
-    threading.Thread(target=_ends_with_stdin, daemon=True).start()
-    with contextlib.redirect_stdout(sys.stderr):
-        os.dup2(2, 1)
-        asked = json.loads(line)
-        torch.set_num_threads(int(asked.get("threads", 1)))
-        try:
-            said = measure(asked)
-        except HybridLabError as error:
-            said = {"problems": [problem.as_dict() for problem in error.problems]}
-    answers.write(json.dumps(said) + "\n")
-    answers.flush()
-    os._exit(0)
-
-
-def _ends_with_stdin() -> None:
-    sys.stdin.read()
-    os._exit(1)
+def _answered(
+    asked: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], None]
+) -> dict[str, Any]:
+    return measure(asked)
 
 
 if __name__ == "__main__":
-    main()
+    answer(_answered)

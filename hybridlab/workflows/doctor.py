@@ -26,6 +26,7 @@ from hybridlab.hardware.meters.here import instruments
 from hybridlab.hardware.published import LABEL, published, table
 from hybridlab.runs.condition import facts as runs_facts
 from hybridlab.runs.home import home
+from hybridlab.workflows.pool_check import check_pools
 
 _WIDTH, _BATCH, _LENGTH, _SIDE = 64, 2, 65, 8
 _TOLERANCE = 2e-3
@@ -76,6 +77,8 @@ def facts(
     measured: Ceilings = ceilings(place, chosen, again=again)
     on_progress(f"checking components on {chosen}")
     checks = _kept_checks(place, chosen, again)
+    on_progress(f"checking memory pools on {chosen}")
+    pools = check_pools(torch.device(chosen))
     return {
         "hybridlab": hybridlab.__version__,
         "python": platform.python_version(),
@@ -99,7 +102,8 @@ def facts(
         "published": _published(measured.title),
         "meters": instruments(torch.device(chosen)).as_dict(),
         "checks": [asdict(check) for check in checks],
-        "ok": all(check.ok for check in checks),
+        "memory_pools": pools.as_dict(),
+        "ok": all(check.ok for check in checks) and pools.ok is not False,
     }
 
 

@@ -13,10 +13,11 @@ from hybridlab.runs.launcher import submit
 from hybridlab.runs.record import Run
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import fit
+from hybridlab.training.buckets import sorted_task
 from hybridlab.training.defaults import prepare
 from hybridlab.training.frozen_cache import refusals
 from hybridlab.training.groups import Member, assigned
-from hybridlab.training.spec import TrainSpec
+from hybridlab.training.spec import MEASURED, TrainSpec
 from hybridlab.training.stage_checks import check_stages
 from hybridlab.training.start import start, starts_otherwise
 from hybridlab.workflows.as_trained import as_trained
@@ -31,13 +32,15 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SpecError: the architecture or a setting is wrong.
         TaskError: the task is unknown, or does not fit the architecture.
-        DeviceError: the device asked for is not here.
-        RunError: a plan, a fusion or a tuning of the settings is another architecture's or another kind of device's.
+        DeviceError: the device asked for is not here, or has no memory pools, which the settings ask for.
+        RunError: what the settings say was measured, such as a plan, is another architecture's or kind of device's.
     """
     architecture = loads(text)
     task, spec = prepare(settings)
     completed = fit(architecture, task)
     choose(spec.device)
+    if spec.buckets:
+        sorted_task(None, task, spec)
     if spec.groups or spec.stages or starts_otherwise(spec):
         model = build(completed, task.input_type(), device="meta")
         found = assigned(model, spec.groups)
@@ -45,7 +48,8 @@ def prepared(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         check_stages(model, task, spec)
         if spec.cache_frozen:
             _check_frozen(model, found, task, spec)
-    if spec.plan is not None or spec.fusion is not None or spec.tuning is not None:
+    applied = (spec.allocator, *(getattr(spec, name) for name in MEASURED))
+    if spec.pools or any(one is not None for one in applied):
         as_trained(build(completed, task.input_type(), device="meta"), spec)
     spec = taught(spec, completed, task)
     return {

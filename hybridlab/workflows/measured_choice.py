@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from hybridlab.architecture.document import loads
@@ -14,6 +14,12 @@ from hybridlab.runs.record import json_ready
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.workflows.profile_run import others
 from hybridlab.workflows.train import write_whole
+
+PURPOSES: dict[str, dict[str, bool]] = {
+    "inference": {"training": False},
+    "training": {"training": True},
+}
+"""What a measurement may be for, and how it is then called."""
 
 
 class Report(Protocol):
@@ -36,13 +42,16 @@ class Report(Protocol):
 
 
 def measure_in_worker(
-    context: RunContext, measure: Callable[..., Report], file: str
+    context: RunContext,
+    measure: Callable[..., Report],
+    file: str,
+    purposes: Mapping[str, Mapping[str, bool]] = PURPOSES,
 ) -> dict[str, Any]:
     """Measure by the run's record, and write what was found and ``beside`` into its folder.
 
     The last is how many other runs were under way meanwhile, at most. The record holds ``architecture`` (YAML text),
-    ``training`` (settings of the step) and ``for``, ``"inference"`` or ``"training"``. Returned is whether it is
-    applied, its ratio, and whether the machine was busy.
+    ``training`` (settings of the step) and ``for``, one of the purposes. Returned is whether it is applied,
+    its ratio, and whether the machine was busy.
 
     Raises:
         Stopped: the run was cancelled or interrupted; nothing of it is kept.
@@ -51,7 +60,7 @@ def measure_in_worker(
     record = context.run.spec
     try:
         text, settings = str(record["architecture"]), dict(record["training"])
-        training = {"inference": False, "training": True}[record["for"]]
+        purpose = purposes[record["for"]]
     except (KeyError, TypeError, ValueError):
         raise RunError("the run's record has no architecture, settings and purpose") from None
     beside = 0
@@ -66,7 +75,7 @@ def measure_in_worker(
 
     write_whole(context.folder / "architecture.yaml", text)
     try:
-        found = measure(loads(text), settings, training=training, on_part=begun)
+        found = measure(loads(text), settings, on_part=begun, **purpose)
     except Exception as error:
         if not is_out_of_memory(error):
             raise

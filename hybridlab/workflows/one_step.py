@@ -12,11 +12,8 @@ from hybridlab.tasks.registry import fit
 from hybridlab.trace.step import TrainingStep
 from hybridlab.training.defaults import prepare
 from hybridlab.training.precision import numerics
-from hybridlab.training.spec import TrainSpec
+from hybridlab.training.spec import MEASURED, TrainSpec
 from hybridlab.workflows.profile import training_step
-
-MEASURED = ("plan", "fusion", "tuning")
-"""Settings that hold what was measured of a step: it is the step as designed that is measured."""
 
 
 def one_step(
@@ -28,7 +25,7 @@ def one_step(
         architecture: without the task's input and head they are supplied.
         settings: as ``TrainSpec`` has them; what was measured of another step is left out.
         training: whether it is the training step; else the pass forward.
-        verb: what is to be done with it, for sentences: ``fuse``, ``tune``.
+        verb: what is to be done with it, for sentences: ``fuse``, ``tune``, ``measure``.
 
     Raises:
         SpecError: the architecture or a setting is wrong, or the settings say what has no one step.

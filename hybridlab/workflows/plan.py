@@ -21,6 +21,7 @@ from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.training.precision import numerics
 from hybridlab.units import parse_bytes
+from hybridlab.workflows.as_trained import as_trained
 from hybridlab.workflows.profile import training_step
 
 
@@ -107,6 +108,7 @@ def plan_training(
     if not apply:
         return Planned(chosen, points)
     model = build(completed, task.input_type(), seed=spec.seed)
+    as_trained(model, spec.model_copy(update={"plan": None}))
     step = training_step(model, task, spec)
     measured, plain = measure_plan(step, chosen)
     return Planned(chosen.model_copy(update={"measured": measured}), points, plain)

@@ -18,6 +18,7 @@ from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.units import format_bytes
+from hybridlab.workflows.as_trained import as_trained
 from hybridlab.workflows.profile import training_step
 from hybridlab.workflows.profile_run import others
 from hybridlab.workflows.train import write_whole
@@ -69,6 +70,7 @@ def run(context: RunContext) -> dict[str, Any]:
         offload = plan.offload_as if plan.offload else None
         promised = _predicted(plan_step(completed, task, spec, offload=offload), plan)
         model = build(completed, task.input_type(), seed=spec.seed)
+        as_trained(model, spec)
         step = training_step(model, task, spec)
         with_plan, plain = measure_plan(step, plan, on_part=measured)
     except Exception as error:

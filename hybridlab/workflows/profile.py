@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.types import TensorType
 from hybridlab.errors import HybridLabError, Problem, SpecError
+from hybridlab.hardware.meters.allocator import told_of
 from hybridlab.planning.training_step import recipe
 from hybridlab.profiling.calibrate import calibrate
 from hybridlab.profiling.record import NAMED, ComponentTime, Profile
 from hybridlab.profiling.session import Measured, OnStage, device_of, measure
 from hybridlab.profiling.sweep import UNATTRIBUTED
-from hybridlab.tasks.base import Task
+from hybridlab.tasks.base import Batch, Task
 from hybridlab.tasks.registry import fit
 from hybridlab.trace.costs import costs
 from hybridlab.trace.exact import predict_module, predict_stream
@@ -89,58 +91,73 @@ def profile_settings(
     completed = fit(architecture, chosen)
     where = numerics(spec)
     model = built(completed, chosen, spec, weights)
-    as_trained(model, spec)
+    pools = as_trained(model, spec)
     step = training_step(model, chosen, spec)
-    predicted = None
-    stream = None
+    predicted = stream = None
     notes = told(spec)
     if spec.tasks is not None:
         notes += (f"of several tasks, the loss is that of {spec.task} alone; all heads run",)
-    if where.dtype is None:
-        on_stage("predict")
-        try:
-            stream = predict_stream(
-                completed,
-                chosen.input_type(),
-                batch=spec.batch,
-                length=chosen.length,
-                recipe=recipe(chosen, spec, step.kept),
-                arrange=arranged(spec),
-                device=str(where.device),
-            )
-        except DataDependentOutputException as error:  # Adafactor's update, for one
-            notes += (
-                f"memory and operators are not predicted: {error.func} asks for values, of which there are none "
-                "before a step has run",
-            )
-        if where.device.type == "cpu":
-            on_stage("calibrate")
-            predicted = _predicted(
-                completed, chosen.input_type(), batch=spec.batch, length=chosen.length
-            )
+    on_stage("predict")
+    try:
+        stream = predict_stream(
+            completed,
+            chosen.input_type(),
+            batch=spec.batch,
+            length=chosen.length,
+            recipe=recipe(chosen, spec, step.kept),
+            arrange=arranged(spec),
+            device=str(where.device),
+        )
+    except DataDependentOutputException as error:  # Adafactor's update, for one
+        notes += (
+            f"memory and operators are not predicted: {error.func} asks for values, of which there are none "
+            "before a step has run",
+        )
+    if where.dtype is None and where.device.type == "cpu":
+        on_stage("calibrate")
+        kind, length = chosen.input_type(), chosen.length
+        predicted = _predicted(completed, kind, batch=spec.batch, length=length)
     measured = measure(step, steps=steps, folder=folder, on_stage=on_stage)
-    name = f"{architecture.name} on {chosen.name}"
-    return _profile(name, model, measured, stream, predicted, notes)
+    found = _profile(
+        f"{architecture.name} on {chosen.name}", model, measured, stream, predicted, notes
+    )
+    if pools is not None:
+        found = replace(found, allocator={**found.allocator, "pools": pools.as_dict()})
+    return found
 
 
 def training_step(model: GraphModel, task: Task, spec: TrainSpec) -> TrainingStep:
-    """Return the step that a training makes of a model on its first batch: loss, clipping and update."""
+    """Return the step that a training makes of a model on its first batch: its parts' losses, clipping and update."""
     where = numerics(spec)
     model = model.to(where.device).train()
     data = task.train_batch(0, spec.batch, spec.seed).to(where.device)
+    cut = data.split(spec.accumulation) if spec.accumulation > 1 else [data]
+    answers = [int(piece.mask.sum()) for piece in cut]
     made = optimiser(model, spec)
 
     def before_update(parameters: Sequence[nn.Parameter]) -> None:
         clip_all(made, parameters, gradient_norm(parameters), spec)
 
+    def loss_of(piece: Batch, share: float) -> Loss:
+        def loss(output: Tensor) -> Tensor:
+            found = task.loss(output.float() if where.dtype else output, piece)
+            return found * share if share != 1.0 else found
+
+        return loss
+
+    (first, loss), *more = (
+        ((piece.inputs,), loss_of(piece, count / max(1, sum(answers)) if len(cut) > 1 else 1.0))
+        for piece, count in zip(cut, answers, strict=True)
+    )
     return TrainingStep(
         model,
-        (data.inputs,),
-        lambda output: task.loss(output.float() if where.dtype else output, data),
+        first,
+        loss,
         made,
         before_update,
         kept=data.targets,
         around=where.autocast,
+        more=tuple(more),
     )
 
 
@@ -319,6 +336,7 @@ def _profile(
         trace=str(measured.trace) if measured.trace is not None else None,
         notes=(*notes, *host_only(device), *(stream.notes if stream is not None else ())),
         energy=measured.energy,
+        allocator=told_of(measured.allocator),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from hybridlab.training.loop import train
 from hybridlab.training.spec import make
 from hybridlab.training.stage_spec import stage_names
 from hybridlab.training.step_profile import StepProfiler
-from hybridlab.workflows.as_trained import as_trained
+from hybridlab.workflows.as_trained import allocator_in_effect, as_trained
 from hybridlab.workflows.distill import outcome
 from hybridlab.workflows.metering import RunEnergy, metered
 
@@ -61,7 +62,8 @@ def run(
     what = task_of(spec)
     architecture = fit(loads(text), what)
     model = build(architecture, what.input_type(), seed=spec.seed)
-    as_trained(model, spec)
+    pools = as_trained(model, spec, say=functools.partial(print, flush=True))
+    allocator_in_effect(spec)
     write_whole(context.folder / "architecture.yaml", grown_text(text, spec.stages))
     write_whole(
         context.folder / "training.json", json.dumps(spec.model_dump(mode="json"), indent=2) + "\n"
@@ -133,11 +135,15 @@ def run(
     asked = context.stop_requested()
     if result.stop_reason in ("cancel", "interrupt") and (asked or not ends):
         raise Stopped(asked or result.stop_reason)
+    held = pools.as_dict() if pools is not None else []
+    if pools is not None:
+        print(*pools.sentences(), sep="\n", flush=True)
     return {
         **result.as_dict(),
         "baselines": what.baselines(),
         "params": _count(model),
         "energy": energy.result(result.steps),
+        **({"pools": held} if held else {}),
         **({"distillation": outcome(model, what, spec, result.metrics)} if spec.teacher else {}),
     }
 

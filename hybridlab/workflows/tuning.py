@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hybridlab.architecture.spec import Architecture
+from hybridlab.planning.tuning.knobs import KNOBS
 from hybridlab.planning.tuning.measure import TuningReport, choose_tuning
 from hybridlab.planning.tuning.store import keep, kept
 from hybridlab.planning.turns import ROUNDS
@@ -24,6 +25,8 @@ def tune_training(
     training: bool = False,
     rounds: int = ROUNDS,
     again: bool = False,
+    chunks: bool = True,
+    hand_overs: bool = False,
     folder: Path | None = None,
     on_part: Callable[[int, int], object] = lambda done, parts: None,
 ) -> TuningReport:
@@ -37,6 +40,8 @@ def tune_training(
         training: whether it is the training step that is tuned; else the pass forward in evaluation mode.
         rounds: how many turns are timed, fewer where they take long.
         again: measure also what was measured before.
+        chunks: try chunks of scans too; else only how numbers lie.
+        hand_overs: choose over the whole graph how hand-overs lie, too.
         folder: where this machine's figures are kept; the home folder, beside its ceilings, where none is named.
         on_part: hears before each part how many of how many are done.
 
@@ -49,7 +54,10 @@ def tune_training(
     place = folder or home()
     machine = str(device_of(step.model)), torch.get_num_threads()
     known = {} if again else kept(place, *machine)
-    report = choose_tuning(step, rounds=rounds, known=known, on_part=on_part)
+    knobs = [knob for knob in KNOBS if knob.lays or chunks]
+    report = choose_tuning(
+        step, rounds=rounds, known=known, knobs=knobs, hand_overs=hand_overs, on_part=on_part
+    )
     if report.found:
         keep(place, *machine, report.found)
     return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from hybridlab.runs.context import RunContext
@@ -13,10 +14,10 @@ FILE = "tuning.json"
 
 
 def run(context: RunContext) -> dict[str, Any]:
-    """Measure chunks and layouts of each component and of the whole, by the run's record; see ``measure_in_worker``.
+    """Measure chunks and layouts of each component, of hand-overs and of the whole; see ``measure_in_worker``.
 
     Raises:
         Stopped: the run was cancelled or interrupted; nothing of it is kept.
         HybridLabError: the record or the device is not right, or memory ran out; it says how.
     """
-    return measure_in_worker(context, tune_training, FILE)
+    return measure_in_worker(context, functools.partial(tune_training, hand_overs=True), FILE)

@@ -49,6 +49,9 @@ def test_the_doctor_tells_what_it_is_on_and_what_was_checked(cli: Cli, home: Pat
     told = cli("doctor").out
     assert f"{len(palette())} of {len(palette())} components" in told
     assert said.json["gpu_kernels"]["mamba-ssm"] in " ".join(told.split())
+    pools = said.json["memory_pools"]
+    assert (pools["ok"] is None) == (said.json["device"] == "cpu")
+    assert "memory pools" in told and pools["message"]
 
 
 def test_a_component_that_fails_is_named(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from hybridlab.planning.tuning.record import Tuning
 from tests.cli.conftest import Said
 
@@ -32,3 +34,21 @@ def test_the_table_says_what_was_tried_and_errors_are_told(cli: Cli) -> None:
     assert said.code == 0 and "there is nothing to tune" in said.out
     said = cli("tune", "mamba2_mini", "--task", "nothing", "--json")
     assert said.code == 2 and said.json["errors"]
+
+
+def test_layouts_are_chosen_over_the_graph(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "layout.json"
+    said = cli(
+        "layout", "striped_hyena_mini", "--task", "mqar", "--batch", "1", "--rounds", "7",
+        "--output", str(file), "--json",
+    )  # fmt: skip
+    assert said.code == 0
+    found = said.json
+    assert {one["knob"] for one in found["judged"]} == {"convolution", "layout"}
+    writers = [one["writer"] for one in found["hand_overs"]]
+    assert len(writers) == 9 and "stripe.0.hyena" in writers
+    for one in found["hand_overs"]:
+        cheapest = min(one["tokens_ms"], one["channels_ms"])
+        assert 0 < one[f"{one['layout']}_ms"] == pytest.approx(cheapest)
+    assert set(found["tuning"]["hand_over"]) <= set(writers) and not found["tuning"]["chunk"]
+    assert Tuning.load(file).as_dict() == found["tuning"]

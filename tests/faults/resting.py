@@ -1,23 +1,25 @@
 """What tests give to Ray in place of a worker: the same, with trials that rest for a while.
 
-``python -m tests.faults.resting FILE STUDY STORAGE TRIALS`` is the driver of such a search.
+``python -m tests.faults.resting FILE STUDY STORAGE TRIALS ADDRESS [WORKERS]`` is the driver of such a search.
 """
 
+import os
 import sys
 import time
 
 from hybridlab.search.landscape import ClosedFormLandscape
-from hybridlab.workflows.cluster import LOCAL, be_worker, search_on_ray
+from hybridlab.workflows.cluster import be_worker, search_on_ray
 from hybridlab.workflows.work import stopped_by_signals
 
-RESTS_S = 0.4
+RESTS_VARIABLE, RESTS_S = "HYBRIDLAB_TEST_RESTS", 0.4
+"""A machine may rest for longer than others do."""
 
 
 def rest_and_work(study: str, place: str, cpus: int) -> list[dict[str, str]]:
     measure = ClosedFormLandscape.measure
 
     def rested(self, row_P, seed):
-        time.sleep(RESTS_S)
+        time.sleep(float(os.environ.get(RESTS_VARIABLE, RESTS_S)))
         return measure(self, row_P, seed)
 
     ClosedFormLandscape.measure = rested
@@ -30,16 +32,17 @@ def rest_and_work(study: str, place: str, cpus: int) -> list[dict[str, str]]:
 def main() -> None:
     from tests.faults.resting import rest_and_work as known  # by a name that workers find it by
 
-    file, study, storage, trials = sys.argv[1:]
+    file, study, storage, trials, address, *workers = sys.argv[1:]
     with stopped_by_signals() as should_stop:
         search_on_ray(
             file,
-            LOCAL,
+            address,
             study=study,
             storage=storage,
             trials=int(trials),
             sampler="random",
-            on_words=print,
+            workers=int(workers[0]) if workers else None,
+            on_words=lambda words: print(words, flush=True),
             should_stop=should_stop,
             work=known,
         )

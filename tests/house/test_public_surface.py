@@ -51,6 +51,10 @@ SIGNATURES = {
 }
 VERBS = {
     "app": {"--port", "--address", "--json"},
+    "buckets": {
+        *("--task", "--training", "--buckets", "--steps", "--measure", "--rounds", "--seconds"),
+        *("--batch", "--seed", "--device", "--set", "--json"),
+    },
     "caches": {
         "--task",
         "--positions",
@@ -93,6 +97,8 @@ VERBS = {
         "--for",
         "--batch",
         "--rounds",
+        "--regions",
+        "--most",
         "--seed",
         "--device",
         "--output",
@@ -112,6 +118,17 @@ VERBS = {
         "--top-k",
         "--vocab",
         "--name",
+        "--json",
+    },
+    "layout": {
+        "--task",
+        "--for",
+        "--batch",
+        "--rounds",
+        "--again",
+        "--seed",
+        "--device",
+        "--output",
         "--json",
     },
     "lr-find": {
@@ -136,6 +153,20 @@ VERBS = {
         "--apply",
         "--compare-compiled",
         "--batch",
+        "--seed",
+        "--device",
+        "--output",
+        "--json",
+    },
+    "precision": {
+        "--task",
+        "--for",
+        "--dtype",
+        "--precision",
+        "--tolerance",
+        "--loss-tolerance",
+        "--batch",
+        "--rounds",
         "--seed",
         "--device",
         "--output",

@@ -8,6 +8,7 @@ from torch import Tensor
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.program import program
 from hybridlab.planning.recompute import Recomputing, Span
+from hybridlab.trace.step import casting
 
 NODES = {
     "chain": "{repeat: 2, nodes: [{use: attention, heads: 4}, {use: swiglu}]}",
@@ -33,18 +34,21 @@ def with_spans(model: GraphModel, spans: tuple[Span, ...]) -> GraphModel:
     return model
 
 
-def steps(model: GraphModel, x: Tensor, count: int = 2) -> list[Tensor]:
-    """Return losses, gradients and buffers of some updates from one random state."""
+def steps(
+    model: GraphModel, x: Tensor, count: int = 2, cast: torch.dtype | None = None
+) -> list[Tensor]:
+    """Return losses, gradients and buffers of some updates from one random state, with autocast to a type or none."""
     model.train()
     torch.manual_seed(5)
     found: list[Tensor] = []
     for _ in range(count):
-        output = model(x)
+        with casting(cast):
+            output = model(x)
         loss = output.float().square().mean()
         if (asked := model.aux_loss()) is not None:
             loss = loss + asked
         for _, exit in model.exits():
-            loss = loss + exit.logits.square().mean()
+            loss = loss + exit.logits.float().square().mean()
         loss.backward()
         found += [
             loss.detach(),

@@ -35,8 +35,7 @@ from hybridlab.planning.recompute import Recomputing
 from hybridlab.planning.record import Figures
 from hybridlab.runs.context import Stopped
 from hybridlab.trace.step import TrainingStep, default_loss, default_optimiser
-from hybridlab.workflows import compiled as workflow
-from hybridlab.workflows import compiled_point, compiled_run
+from hybridlab.workflows import compiled_point, compiled_run, own_process
 from hybridlab.workflows.compiled import point
 from tests.planning.steps import text
 
@@ -204,10 +203,10 @@ def test_a_process_that_dies_or_takes_too_long_is_told(monkeypatch: pytest.Monke
     asked = {"architecture": DESIGN, "training": TRAINING, "steps": 1, "share": None}
     with pytest.raises(RunError, match="was stopped"):
         point(asked, limit_s=0.1)
-    monkeypatch.setattr(workflow, "sys", SimpleNamespace(executable="false"))
+    monkeypatch.setattr(own_process, "sys", SimpleNamespace(executable="false"))
     with pytest.raises(RunError, match="ended with exit code 1: it said nothing"):
         point(asked)
-    with pytest.raises(SpecError, match="stages: is not planned"):
+    with pytest.raises(SpecError, match="stages: is not compared"):
         compiled_point.measure({**asked, "training": TRAINING | {"stages": STAGES}})
 
 

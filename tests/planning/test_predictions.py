@@ -17,6 +17,7 @@ from hybridlab.planning.measure import measure_plan, measured_peak
 from hybridlab.planning.planner import Planner, planner
 from hybridlab.planning.recompute import apply
 from hybridlab.planning.record import Budget
+from hybridlab.planning.solve import point_of
 from hybridlab.planning.training_step import plan_step
 from hybridlab.tasks.registry import fit
 from hybridlab.trace.step import TrainingStep, default_loss, default_optimiser
@@ -85,6 +86,19 @@ def test_groups_are_planned_inside_and_repeats_one_by_one() -> None:
     for unit in (*made.units, *tied.units):
         assert unit.forward_us >= unit.again_us >= 0 and unit.saved_bytes >= 0
     assert all(unit.saved_bytes > 0 for unit in made.units)
+
+
+def test_what_keeps_nothing_is_not_asked_for_again_and_holds_nothing() -> None:
+    task, spec = prepare({"task": "mqar", "batch": 4, "device": "cpu"})
+    architecture = fit(open_architecture("falcon_h1_mini"), task)
+    made = plan_step(architecture, task, spec, measure=False)
+    closing = [place for place, name in enumerate(made.names) if name.endswith("closes")]
+    point = point_of(made.choices, [(place, place) for place in closing])
+    step = training_step(build(architecture, task.input_type(), seed=0), task, spec)
+    plain = measured_peak(step)
+    apply(step.model, made.plan(point))
+    assert closing and measured_peak(step) == plain
+    assert point.peak_bytes == made.plain.peak_bytes == plain
 
 
 def test_runs_of_several_beat_single_components() -> None:

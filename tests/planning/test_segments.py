@@ -92,6 +92,12 @@ def test_small_steps_are_equal(name: str) -> None:
     check(loads(text(NODES[name])))
 
 
+@pytest.mark.parametrize("name", ["skips", "recurrent"])
+def test_small_steps_are_equal_in_bfloat16_and_in_parts(name: str) -> None:
+    narrow = Recipe(lambda output, _: output.float().square().mean(), cast=torch.bfloat16, parts=3)
+    check(loads(text(NODES[name])), made=narrow, batch=4)
+
+
 @pytest.mark.parametrize("use", USES)
 def test_steps_with_a_component_are_equal(use: str) -> None:
     check(network(use), INPUTS.get(use))
@@ -119,6 +125,8 @@ def test_random_steps_are_equal(seed: int) -> None:
                 ]
             },
         ),
+        ("transformer_mini", "mqar", {"precision": "bfloat16"}),
+        ("samba_mini", "mqar", {"precision": "bfloat16", "accumulation": 2}),
     ],
 )
 def test_trainings_are_equal(preset: str, task: str, beside: dict[str, Any]) -> None:

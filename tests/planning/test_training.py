@@ -46,8 +46,8 @@ def plan() -> Plan:
     return chosen
 
 
-def trained(folder: Path, settings: dict[str, Any], *, resumed: bool = False) -> Any:
-    context = Context(folder, {"architecture": DESIGN, "training": settings}, resumed=resumed)
+def trained(folder: Path, settings: dict[str, Any], design: str = DESIGN) -> Any:
+    context = Context(folder, {"architecture": design, "training": settings})
     result = train.run(context)  # type: ignore[arg-type]
     known = (
         "loss", "val_", "grad_norm", "weight_norm", "update_ratio", "activation_", "dead_share",
@@ -81,10 +81,12 @@ def test_plans_that_do_not_fit_are_refused(
         trained(tmp_path / "run", TRAINING | {"plan": plan.as_dict() | change})
 
 
-def test_a_plan_stands_alone(plan: Plan) -> None:
-    stages = [{"name": "first", "until": 3}, {"name": "second"}]
-    with pytest.raises(SpecError, match="take out plan"):
+def test_a_design_that_grows_has_no_plan(plan: Plan) -> None:
+    stages = [{"name": "first", "until": 3}, {"name": "second", "grow": {"stage": 1}}]
+    with pytest.raises(SpecError, match="take out grow or plan"):
         make(TRAINING | {"plan": plan.as_dict(), "stages": stages})
+    with pytest.raises(SpecError, match="is not planned"):
+        planner_of(loads(DESIGN), TRAINING | {"stages": stages})
 
 
 def test_a_profile_runs_as_the_training_would(plan: Plan) -> None:
@@ -108,5 +110,5 @@ def test_a_profile_runs_as_the_training_would(plan: Plan) -> None:
     assert fused.predicted is not None and plain.predicted is not None
     assert len(fused.stream) < len(plain.stream) and len(fused.predicted) < len(plain.predicted)
     assert any("with the fusion of its settings" in note for note in fused.notes)
-    with pytest.raises(SpecError, match="fusion: is not planned"):
-        planner_of(loads(DESIGN), settings | {"fusion": fusion.as_dict()})
+    made = planner_of(loads(DESIGN), settings | {"fusion": fusion.as_dict()}, measure=False)
+    assert made.plain.peak_bytes == pytest.approx(fused.peak_bytes_predicted, rel=0.001)

@@ -144,7 +144,11 @@ def test_designs_are_trained_as_they_decide(landscape: TrainedLandscape) -> None
             "measured_step_ms]\nlimits: {measured_step_ms: 0}",
             "less than anything takes",
         ),
-        ("steps: 3,", "steps: 3, accumulation: 2,", "not predicted in another precision or fused"),
+        (
+            "steps: 3,",
+            "steps: 3, stages: [{name: a, until: 1}, {name: b}],",
+            "not predicted in another precision or fused",
+        ),
     ],
 )
 def test_what_cannot_be_decided_is_told(text: str, old: str, new: str, words: str) -> None:

@@ -11,8 +11,7 @@ import torch
 from hybridlab.errors import TaskError
 from hybridlab.tasks import time_series
 from hybridlab.tasks.registry import catalogue, task
-from hybridlab.tasks.time_series import FACTS, Dataset, folder, read_ts, splits
-from hybridlab.tasks.vowels_length import lengths
+from hybridlab.tasks.time_series import FACTS, Dataset, folder, lengths, read_ts, splits
 from hybridlab.training.defaults import prepare
 from tests.tasks.conftest import WITH_SERIES
 
@@ -47,12 +46,12 @@ def test_no_validated_series_is_trained_on(dataset: Dataset) -> None:
 @shipped
 @everyone
 def test_scale_comes_from_what_is_trained_on_alone(dataset: Dataset) -> None:
-    lengths, (_, names) = FACTS[dataset].length, time_series._read(dataset, "TRAIN")
+    longest, (_, names) = FACTS[dataset].length, time_series._read(dataset, "TRAIN")
     series = splits(dataset)["train"][0].double()
     if dataset != "JapaneseVowels":  # its series end in zeros that are not scaled
         assert series.mean((0, 1)).abs().max() < 1e-4
         assert (series.std((0, 1), correction=0) - 1).abs().max() < 1e-3
-    assert len(names) == FACTS[dataset].train and series.shape[1] == lengths
+    assert len(names) == FACTS[dataset].train and series.shape[1] == longest
 
 
 @shipped

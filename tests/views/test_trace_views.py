@@ -24,7 +24,7 @@ from hybridlab.views.trace_communication import (
     steps_overlap_info,
 )
 from hybridlab.views.trace_comparison import changes_info, changes_plot
-from hybridlab.views.trace_memory import memory_info, memory_plot
+from hybridlab.views.trace_memory import fragmentation_words, memory_info, memory_plot
 from hybridlab.views.trace_timeline import timeline_info, timeline_plot
 from tests.profiling.traces import complete, launch, training, written
 
@@ -161,3 +161,38 @@ def test_the_report_of_a_trace_without_a_device(tmp_path: Path) -> None:
     found = tables(ground, summarise(trace, ground))
     assert not set(found) & {"kernels", "idle", "queue", "launch_delays", "critical_path", "memory"}
     assert trace_steps.steps_info(found["steps"]).shares == {"operator": 1.0}
+
+
+def test_what_is_reserved_and_unused_lies_between_the_two_curves() -> None:
+    table = pd.DataFrame(
+        {
+            "device": ["device 0", "device 0", "cpu"],
+            "time_us": [0.0, 5.0, 5.0],
+            "allocated_bytes": [1024, 3072, 8],
+            "reserved_bytes": [4096.0, 4096.0, float("nan")],
+        }
+    )
+    info = memory_info(table, "device 0", True)
+    assert info.unused_bytes == (3072.0, 1024.0)
+    figure = memory_plot(info)
+    assert (
+        figure.layout.title.text
+        == "device 0: 3 KiB at most, up to 3 KiB more reserved and not in use (measured)"
+    )
+    allocated, reserved = figure.data
+    assert (allocated.fill, reserved.fill) == ("tozeroy", "tonexty")
+    assert tuple(reserved.customdata) == ("4 KiB, 3 KiB of it unused", "4 KiB, 1 KiB of it unused")
+    assert memory_info(table, "device 0", False).unused_bytes is None, "bytes since the beginning"
+    host = memory_info(table, "cpu", True)
+    assert host.unused_bytes is None and len(memory_plot(host).data) == 1
+
+
+def test_fragmentation_is_said_or_why_it_is_not() -> None:
+    found = {"mean_bytes": 3 << 20, "mean_share": 0.25, "at_peak_bytes": 1 << 20}
+    row = {"device": "device 0", "fragmentation": found}
+    said = fragmentation_words(row)
+    assert said is not None and "3 MiB on average, 25 % of what was reserved; 1 MiB when" in said
+    for told in ({"fragmentation": None}, {}):
+        said = fragmentation_words({"device": "device 0", **told})
+        assert said is not None and "*not measured*" in said
+    assert fragmentation_words({"device": "cpu"}) is None

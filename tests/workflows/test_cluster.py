@@ -1,9 +1,10 @@
-"""Workers by Ray: what each may take, what is refused, and (in tests/faults/test_ray_kills.py) a real cluster."""
+"""Workers by Ray: what each may take, what is refused, and (in tests/faults/test_ray_*.py) real clusters."""
 
 from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 from hybridlab.cli import main
 from hybridlab.errors import SpecError
 from hybridlab.runs.home import HOME_VARIABLE
+from hybridlab.runs.pool import child_environment
 from hybridlab.search.closed_form import ClosedForm
 from hybridlab.search.landscape import ClosedFormLandscape
 from hybridlab.search.places import studies
@@ -51,14 +53,25 @@ def test_a_cluster_without_room_is_told(rooms: list[Room], gpu: bool) -> None:
 
 def test_a_file_is_for_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
-    here, two = {socket.gethostname()}, {socket.gethostname(), "another"}
+    name = socket.gethostname()
+    nodes = [
+        {"NodeManagerHostname": host, "NodeManagerAddress": address}
+        for host, address in ((name, "10.0.0.1"), (name, "10.0.0.1"), (name, "10.0.0.2"))
+    ]
+    here, alike = cluster._machines(nodes[:2]), cluster._machines(nodes)
     given = cluster._environment(here, "study.journal")
     assert given[HOME_VARIABLE] == str(tmp_path)
     assert str(Path(cluster.__file__).parents[2]) in given["PYTHONPATH"].split(os.pathsep)
-    assert cluster._environment(two, "postgresql://u:secret@host/db") == {}
-    for place in ("study.journal", "sqlite:///study.sqlite"):
-        with pytest.raises(SpecError, match="the cluster has 2 machines"):
-            cluster._environment(two, place)
+    one_other, two = {("another", "10.0.0.2")}, {*here, ("another", "10.0.0.2")}
+    for machines, words in (
+        (two, "the cluster has 2 machines"),
+        (alike, "the cluster has 2 machines"),
+        (one_other, "the cluster is another machine"),
+    ):
+        assert cluster._environment(machines, "postgresql://u:secret@host/db") == {}
+        for place in ("study.journal", "sqlite:///study.sqlite"):
+            with pytest.raises(SpecError, match=words):
+                cluster._environment(machines, place)
 
 
 def test_a_place_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +93,12 @@ def test_a_trial_that_trains_takes_a_gpu_where_there_is_one_or_the_memory_it_may
     assert cluster._of_a_training(Trained("cpu"), with_gpu) == (False, 5)
     assert cluster._of_a_training(Trained("cuda:0"), plain) == (True, 0)
     assert cluster._of_a_training(ClosedFormLandscape(ClosedForm()), with_gpu) == (False, 0)
+
+
+def test_a_worker_of_a_formula_does_without_torch() -> None:
+    code = "import hybridlab.workflows.cluster, sys; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=child_environment(), timeout=120)
+    assert done.returncode == 0, "importing it took most of the time until a worker works"
 
 
 def test_without_ray_one_sentence_says_so_and_no_study_is_made(

@@ -24,6 +24,7 @@ _NOT_NEEDED = {"reference", "start", "step", "check"}
 _OF_COMPONENTS = _NOT_NEEDED | {
     *("Params", "params", "accepts", "gives", "min_inputs", "max_inputs", "recurrent_trace"),
     *("graph_break", "loops", "info", "causal", "state_bytes_per_token", "state_bytes"),
+    *("takes_ends", "heeds_end"),
     *(
         "aux_loss",
         "report",

@@ -370,6 +370,11 @@ class MixtureOfExperts(Component):
         return True if params.capacity_factor else None
 
     @classmethod
+    def heeds_end(cls, params: Params) -> bool:
+        """Experts that choose see all positions; the room that others have follows from the length."""
+        return params.routing == "expert_choice" or bool(params.capacity_factor)
+
+    @classmethod
     def check(cls, params: Params, context: BuildContext) -> Iterator[Problem]:
         """Yield a problem where more experts are chosen than there are, or a setting has no effect."""
         yield from check_experts(params)

@@ -36,6 +36,7 @@ class Classifier(Component):
 
     params: Params
     gives = TensorKind.LOGITS
+    takes_ends = True
 
     def __init__(self, params: Params, context: BuildContext) -> None:
         """Create the final norm and the map to classes."""
@@ -43,9 +44,9 @@ class Classifier(Component):
         self.norm = final_norm(params.norm, context.features)
         self.classes = nn.Linear(context.features, params.classes)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """Score the classes of each sequence (B, L, D); gives (B, N)."""
-        logits_BN: Tensor = self.classes(pool(self.norm(x_BLD), self.params.pool))
+    def forward(self, x_BLD: Tensor, ends_B: Tensor | None = None) -> Tensor:
+        """Score the classes of each sequence (B, L, D), up to its end; gives (B, N)."""
+        logits_BN: Tensor = self.classes(pool(self.norm(x_BLD), self.params.pool, ends_B))
         return logits_BN
 
     def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:

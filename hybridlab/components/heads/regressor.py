@@ -36,6 +36,7 @@ class Regressor(Component):
 
     params: Params
     gives = TensorKind.LOGITS
+    takes_ends = True
 
     def __init__(self, params: Params, context: BuildContext) -> None:
         """Create the final norm and the map to the numbers."""
@@ -43,9 +44,9 @@ class Regressor(Component):
         self.norm = final_norm(params.norm, context.features)
         self.outputs = nn.Linear(context.features, params.outputs)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """Predict numbers for each sequence (B, L, D); gives (B, N)."""
-        numbers_BN: Tensor = self.outputs(pool(self.norm(x_BLD), self.params.pool))
+    def forward(self, x_BLD: Tensor, ends_B: Tensor | None = None) -> Tensor:
+        """Predict numbers for each sequence (B, L, D), up to its end; gives (B, N)."""
+        numbers_BN: Tensor = self.outputs(pool(self.norm(x_BLD), self.params.pool, ends_B))
         return numbers_BN
 
     def step(self, state: State, *inputs_BD: Tensor) -> tuple[Tensor, State]:

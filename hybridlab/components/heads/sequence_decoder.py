@@ -61,6 +61,11 @@ class SequenceDecoder(Component):
         """Raise StepError: the head reads the whole sequence at once."""
         raise StepError("a head over the whole sequence cannot run one position at a time")
 
+    @classmethod
+    def heeds_end(cls, params: Params) -> bool:
+        """The last position is all that it reads."""
+        return True
+
 
 def sines_and_cosines(length: int, features: int, like: Tensor) -> Tensor:
     """Return positions (L, D): sines, then cosines, of wavelengths from 2 pi to 20,000 pi."""

@@ -98,6 +98,11 @@ class Downsample(Component):
         return divided(inputs[0].shape[1], params.stride)
 
     @classmethod
+    def heeds_end(cls, params: Params) -> bool:
+        """The last block is made of what it has: nothing behind the end."""
+        return True
+
+    @classmethod
     def causal(cls, params: Params) -> bool:
         """A block sees nothing after its last position, where it stands."""
         return True

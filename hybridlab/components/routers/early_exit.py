@@ -84,6 +84,7 @@ class EarlyExit(Component):
         norm: bool = field(True, help="Normalise the sequence first; needed after pre-norm blocks.")
 
     params: Params
+    takes_ends = True
 
     def __init__(self, params: Params, context: BuildContext) -> None:
         """Create the norm and the map to scores."""
@@ -91,12 +92,14 @@ class EarlyExit(Component):
         self.norm = final_norm(params.norm, context.features)
         self.scores = nn.Linear(context.features, params.outputs)
         self._logits: Tensor | None = None
+        self._ends_B: Tensor | None = None
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """Return (B, L, D) as it is and keep its scores, (B, N) or (B, L, N)."""
+    def forward(self, x_BLD: Tensor, ends_B: Tensor | None = None) -> Tensor:
+        """Return (B, L, D) as it is and keep its scores, (B, N) or (B, L, N); what is behind an end has no say."""
+        self._ends_B = ends_B
         logits: Tensor = self.norm(x_BLD)
         if self.params.over == "sequence":
-            logits = pool(logits, self.params.pool)
+            logits = pool(logits, self.params.pool, ends_B)
         self._logits = logits = self.scores(logits)
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return x_BLD
@@ -139,7 +142,12 @@ class EarlyExit(Component):
         else:
             most = max(math.log(p.shape[-1]), 1e-9)
             sure = 1 - torch.special.entr(p).sum(-1) / most
-        return sure.flatten(1).amin(1) if sure.dim() > 1 else sure
+        if sure.dim() == 1:
+            return sure
+        if self._ends_B is not None:
+            positions_L = torch.arange(sure.shape[1], device=sure.device)
+            sure = sure.masked_fill(positions_L >= self._ends_B[:, None], 1.0)
+        return sure.flatten(1).amin(1)
 
     def report(self) -> dict[str, float | list[float]]:
         """Return the share of the last forward's samples that were sure enough to leave (``sure``)."""
@@ -148,7 +156,7 @@ class EarlyExit(Component):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the last forward kept, which belongs to its graph and cannot be copied."""
-        return self.__dict__ | {"_logits": None}
+        return self.__dict__ | {"_logits": None, "_ends_B": None}
 
     @classmethod
     def exit_shape(cls, params: Params, context: BuildContext) -> tuple[str | int, ...]:

@@ -57,9 +57,18 @@ class GRU(Component):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Read (B, L, D) from left to right."""
-        h_BLS, _ = self.cell(x_BLD)
-        y_BLD: Tensor = self.project_out(h_BLS)
+        y_BLD: Tensor = self.project_out(self._read(x_BLD))
         return y_BLD
+
+    def _read(self, x_BLD: Tensor) -> Tensor:
+        """Return the states (B, L, S); on a CPU under autocast each weight is cast once, not at every position."""
+        if x_BLD.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            h_BLS: Tensor = self.cell(x_BLD)[0]
+            return h_BLS
+        narrow = torch.get_autocast_dtype("cpu")
+        start_BS = x_BLD.new_zeros(1, x_BLD.shape[0], self.cell.hidden_size)
+        weights = [weight.to(narrow) for weight in self.cell.all_weights[0]]
+        return torch.gru(x_BLD, start_BS, weights, True, 1, 0.0, self.training, False, True)[0]
 
     def start(self, batch: int) -> State:
         """Return h, zeros (B, S)."""

@@ -14,6 +14,12 @@ from hybridlab.components.base import (
     component,
     field,
 )
+from hybridlab.components.channel_major import (
+    Layout,
+    convolve_rows,
+    into_channels,
+    out_of_channels,
+)
 from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.growing import appended
 from hybridlab.components.token_mixers.long_convolution import (
@@ -91,9 +97,12 @@ class Hyena(Component):
         )
         self.skip = nn.Parameter(torch.randn(filters * width))
         self.project_out = nn.Linear(width, width)
+        self.layout: Layout = "tokens"
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
+        if self.layout == "channels":
+            return self._in_channels(x_BLD)
         gates_BLD, v_BLD = self._parts(self.conv(self.project_in(x_BLD)))
         filters = self._filters(self.filter(x_BLD.shape[1]))
         for gate_BLD, (taps_LD, skip_D) in zip(gates_BLD[:0:-1], filters, strict=True):
@@ -101,6 +110,20 @@ class Hyena(Component):
             v_BLD = torch.addcmul(convolve(gated_BLD, taps_LD), gated_BLD, skip_D)
         y_BLD: Tensor = self.project_out(gates_BLD[0] * v_BLD)
         return y_BLD
+
+    def _in_channels(self, x_BLD: Tensor) -> Tensor:
+        """Do the same with the positions of each feature side by side, as the transform reads them."""
+        conv = self.conv
+        mixed_BPL = convolve_rows(
+            into_channels(self.project_in, x_BLD), conv.taps, conv.bias, conv.left
+        )
+        *gates_BDL, v_BDL = mixed_BPL.chunk(self.params.order + 1, dim=1)
+        filters = self._filters(self.filter(x_BLD.shape[1]))
+        for gate_BDL, (taps_LD, skip_D) in zip(gates_BDL[:0:-1], filters, strict=True):
+            gated_BDL = gate_BDL * v_BDL
+            mixed_BDL = convolve(gated_BDL, taps_LD.T, along=-1)
+            v_BDL = torch.addcmul(mixed_BDL, gated_BDL, skip_D[:, None])
+        return out_of_channels(self.project_out, gates_BDL[0] * v_BDL)
 
     def _parts(self, projected: Tensor) -> tuple[list[Tensor], Tensor]:
         """Split (..., (N + 1) D) into N gates and the value."""

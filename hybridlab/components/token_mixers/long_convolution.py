@@ -7,6 +7,7 @@ keep its end from meeting its start. Cost L log L, for K taps and L positions.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,15 +21,60 @@ FADING_TIMES = (0.3, 1.5)
 """When the fastest and the slowest feature have faded, in units of the filter's length."""
 
 
-def convolve(x_BLD: Tensor, taps_KD: Tensor) -> Tensor:
-    """Return y_t = sum over j <= t of taps_j x_(t - j), feature by feature: (B, L, D), in x's dtype."""
-    length = x_BLD.shape[1]
-    size = fast_size(length + taps_KD.shape[0] - 1)
-    wide = float_dtype(x_BLD)
-    x_BFD = torch.fft.rfft(x_BLD.to(wide), n=size, dim=1)
-    taps_FD = torch.fft.rfft(taps_KD.to(wide), n=size, dim=0)
-    y_BLD: Tensor = torch.fft.irfft(x_BFD * taps_FD, n=size, dim=1)[:, :length]
-    return y_BLD.to(x_BLD.dtype)
+def convolve(x: Tensor, taps: Tensor, along: int = -2) -> Tensor:
+    """Return y_t = sum over j <= t of taps_j x_(t - j), feature by feature, in x's dtype.
+
+    Args:
+        x: (B, L, D), or (B, D, L).
+        taps: (K, D), or (D, K).
+        along: the dimension of the positions in both: -2, or -1.
+    """
+    wide = float_dtype(x)
+    if torch.compiler.is_compiling():  # a compiler differentiates the parts itself
+        return _convolved(x.to(wide), taps.to(wide), along).to(x.dtype)
+    y: Tensor = _Convolution.apply(x.to(wide), taps.to(wide), along)  # type: ignore[no-untyped-call]
+    return y.to(x.dtype)
+
+
+class _Convolution(torch.autograd.Function):
+    """Gradients are convolutions backwards in time: real transforms, where those of PyTorch's parts are complex.
+
+    The inputs are kept, not their spectra, which are twice as many numbers and more.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, taps: Tensor, along: int) -> Tensor:
+        return _convolved(x, taps, along)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        x, taps, ctx.along = inputs
+        ctx.save_for_backward(x, taps)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, taps = ctx.saved_tensors
+        along = ctx.along
+        size = fast_size(x.shape[along] + taps.shape[along] - 1)
+        spectrum = torch.fft.rfft(grad, n=size, dim=along)
+        grad_x = grad_taps = None
+        if ctx.needs_input_grad[0]:
+            filtered = spectrum * torch.fft.rfft(taps, n=size, dim=along).conj()
+            grad_x = torch.fft.irfft(filtered, n=size, dim=along).narrow(along, 0, x.shape[along])
+        if ctx.needs_input_grad[1]:
+            seen = (spectrum * torch.fft.rfft(x, n=size, dim=along).conj()).sum(0)
+            grad_taps = torch.fft.irfft(seen, n=size, dim=along).narrow(along, 0, taps.shape[along])
+        return grad_x, grad_taps, None
+
+
+def _convolved(x: Tensor, taps: Tensor, along: int) -> Tensor:
+    length = x.shape[along]
+    size = fast_size(length + taps.shape[along] - 1)
+    spectrum = torch.fft.rfft(x, n=size, dim=along) * torch.fft.rfft(taps, n=size, dim=along)
+    y: Tensor = torch.fft.irfft(spectrum, n=size, dim=along).narrow(along, 0, length)
+    return y
 
 
 def convolve_directly(x_BLD: Tensor, taps_KD: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from hybridlab.components.base import (
     float_dtype,
     undecayed,
 )
+from hybridlab.components.channel_major import Layout, out_of_channels
 
 STEP_RANGE = (0.001, 0.1)
 
@@ -73,6 +74,7 @@ class S4D(Component):
         self.read = nn.Parameter(torch.randn(features, states, 2) * math.sqrt(0.5))
         self.skip = nn.Parameter(torch.randn(features))
         self.project_out = nn.Linear(features, 2 * context.width)
+        self.layout: Layout = "tokens"
 
     def output_weights(self) -> list[str]:
         """Return none: a gated unit stands behind the last map."""
@@ -83,9 +85,15 @@ class S4D(Component):
         length = x_BLD.shape[1]
         padded = _fast_length(2 * length)
         wide_BDL = x_BLD.to(float_dtype(x_BLD)).transpose(1, 2)
+        if self.layout == "channels":
+            wide_BDL = wide_BDL.contiguous()
         spectrum_DF = torch.fft.rfft(self._kernel(length).to(wide_BDL.dtype), n=padded)
         spectrum_BDF = torch.fft.rfft(wide_BDL, n=padded) * spectrum_DF
         y_BDL = torch.fft.irfft(spectrum_BDF, n=padded)[..., :length]
+        if self.layout == "channels":
+            y_BDL = torch.addcmul(y_BDL, self.skip.to(wide_BDL.dtype)[:, None], wide_BDL)
+            bent_BDL = F.gelu(y_BDL.to(x_BLD.dtype))
+            return F.glu(out_of_channels(self.project_out, bent_BDL))
         return self._output(y_BDL.transpose(1, 2).to(x_BLD.dtype), x_BLD)
 
     def _sampled(self) -> tuple[Tensor, Tensor]:

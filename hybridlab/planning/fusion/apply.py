@@ -128,9 +128,7 @@ def fuse(model: GraphModel, fusion: Fusion) -> Fused:
     Raises:
         RunError: the fusion is for inference, was made for another architecture, or names what cannot be fused.
     """
-    if not fusion.training:
-        fix = "write one with `hybridlab fuse --for training`"
-        raise RunError(Problem("fusion", "was made for inference", "for training", fix=fix))
+    fusion.check_training()
     made = Fused(model, fusion)
     made.on()
     return made
@@ -147,10 +145,7 @@ def _check(model: GraphModel, fusion: Fusion) -> None:
     Raises:
         RunError: it holds all problems.
     """
-    wanted, found = model.architecture.fingerprint, fusion.fingerprint
-    if wanted != found:
-        what = "was made for another architecture"
-        raise RunError(Problem("fusion", what, f"fingerprint {found}", wanted, "fuse this one"))
+    fusion.check_design(model.architecture.fingerprint)
     problems = []
     if fusion.training and fusion.folds:
         problems.append(

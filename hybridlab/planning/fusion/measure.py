@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.errors import Problem, RunError
-from hybridlab.hardware.others import BUSY_CORES, Others
+from hybridlab.hardware.others import Others
 from hybridlab.planning import turns
+from hybridlab.planning.chosen import Chosen
 from hybridlab.planning.fusion.apply import Fused
 from hybridlab.planning.fusion.find import Candidate, Refused, find, together
 from hybridlab.planning.fusion.record import Fusion
@@ -31,45 +31,20 @@ class Judged:
     ratio: Median | None = None
 
 
-@dataclass(frozen=True)
-class FusionReport:
-    """What fused and what did not; ``fusion`` is empty where nothing is faster.
-
-    ``ratio`` is fused over plain, turn by turn, of rounds that had no part in choosing. ``others_cores`` is how many
-    cores other processes used meanwhile.
-    """
+@dataclass(frozen=True, kw_only=True)
+class FusionReport(Chosen):
+    """What fused and what did not; ``fusion`` is empty where nothing is faster."""
 
     fusion: Fusion
-    why: str
     judged: tuple[Judged, ...]
     refused: tuple[Refused, ...]
-    error: float
-    tolerance: float
-    plain: Work
     fused: Work
-    plain_ms: Median
     fused_ms: Median
-    ratio: Median
-    others_cores: float
 
     @property
-    def applied(self) -> bool:
-        """Whether anything is fused."""
-        return not self.fusion.empty
-
-    @property
-    def busy(self) -> bool:
-        """Whether others kept the machine so busy that milliseconds are no timings; ratios still compare."""
-        return self.others_cores > BUSY_CORES
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
-        return {
-            **asdict(self),
-            "fusion": self.fusion.as_dict(),
-            "applied": self.applied,
-            "busy": self.busy,
-        }
+    def choice(self) -> Fusion:
+        """What fused."""
+        return self.fusion
 
 
 def choose_fusion(
@@ -127,9 +102,18 @@ def choose_fusion(
         plain_work, fused_work = turns.work(step, Fused(model, nothing)), turns.work(step, fused)
     on_part(4, 4)
     return FusionReport(
-        *(chosen, why, tuple(judged), tuple(found.refused), error, tolerance),
-        *(plain_work, fused_work, median(plain_times), median(fused_times), ratio),
-        others.cores(),
+        fusion=chosen,
+        why=why,
+        judged=tuple(judged),
+        refused=tuple(found.refused),
+        error=error,
+        tolerance=tolerance,
+        plain=plain_work,
+        fused=fused_work,
+        plain_ms=median(plain_times),
+        fused_ms=median(fused_times),
+        ratio=ratio,
+        others_cores=others.cores(),
     )
 
 
@@ -156,19 +140,10 @@ def _fastest_set(
 ) -> list[Candidate]:
     """Return the set of candidates that is fastest together; none where no set is faster by the median."""
     assert isinstance(step.model, GraphModel)
-    surely = [one for one in right if ratios[one.name].high < 1]
-    likely = [one for one in right if ratios[one.name].value < 1]
-    sets: list[list[Candidate]] = []
-    for some in (surely, likely, list(right)):
-        if some and some not in sets:
-            sets.append(some)
-    if not sets:
-        return []
+    sets = turns.sets(right, [ratios[one.name] for one in right])
     fused = [Fused(step.model, together([one.fusion for one in some])) for some in sets]
-    plain, *times = turns.in_turns(step, fused, rounds)
-    values = [turns.ratio(mine, plain).value for mine in times]
-    best = min(range(len(sets)), key=lambda at: values[at])
-    return sets[best] if values[best] < 1 else []
+    best = turns.fastest(step, fused, rounds)
+    return [] if best is None else sets[best]
 
 
 def _verified(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from hybridlab.planning.saved import Saved
+from hybridlab.planning.saved import Choice
 
 
 class Fold(BaseModel):
@@ -21,7 +21,7 @@ class Fold(BaseModel):
     maps: tuple[tuple[str, ...], ...]
 
 
-class Fusion(Saved):
+class Fusion(Choice):
     """What is fused in the model of an architecture, by the paths of its modules.
 
     Each of ``products`` holds linear maps that read one tensor; one map alone stands there where a component uses it
@@ -32,9 +32,6 @@ class Fusion(Saved):
     called: ClassVar[str] = "fusion"
     verb: ClassVar[str] = "fuse"
 
-    version: Literal[1] = 1
-    fingerprint: str
-    training: bool = False
     products: tuple[tuple[str, ...], ...] = ()
     folds: tuple[Fold, ...] = ()
     tables: bool = False

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hybridlab.architecture.program import Beside
 from hybridlab.planning.segments.record import (
     AT_END,
+    BEFORE,
     IN_BACKWARD,
     IN_FORWARD,
     LEFT,
@@ -36,6 +37,7 @@ from hybridlab.planning.segments.tensors import like, made, meta_of, several
 from hybridlab.planning.tracing import PackRecorder, State, held_by, versions
 from hybridlab.trace.attribution import Attribution
 from hybridlab.trace.recorder import BATCH, BUFFERS, OTHER, WEIGHTS
+from hybridlab.trace.step import casting
 
 Run = Callable[[list[Tensor], Beside], Tensor]
 
@@ -46,15 +48,17 @@ def record_alone(
     inputs: Sequence[Given],
     asked: Asked | None = None,
     there: Sequence[Tensor] = (),
+    *,
+    cast: torch.dtype | None = None,
 ) -> Segment:
     """Record an instruction; called among fake tensors. Without ``asked`` its outputs get gradients like themselves.
 
-    ``there`` are other tensors that are there before the step.
+    ``there`` are other tensors that are there before the step, ``cast`` the type of autocast around forward.
 
     Raises:
         UnusualError: it cannot be told alone.
     """
-    return _Alone(module, run, inputs, asked, there).segment()
+    return _Alone(module, run, inputs, asked, there, cast).segment()
 
 
 class _Source(torch.autograd.Function):
@@ -95,8 +99,10 @@ class _Alone:
         inputs: Sequence[Given],
         asked: Asked | None,
         there: Sequence[Tensor],
+        cast: torch.dtype | None,
     ) -> None:
         self.module, self.run, self.inputs, self.asked = module, run, inputs, asked
+        self.cast = cast
         self.recorder = PackRecorder(Attribution({}))
         for tensor in there:
             self._known(tensor)
@@ -132,7 +138,8 @@ class _Alone:
                 self.row_start = len(recorder.rows["tick"])
                 self.first_pack = len(recorder.packs)
                 before = self._versions(values)
-                output = self.run(list(values), beside)
+                with casting(self.cast):
+                    output = self.run(list(values), beside)
                 self.stop, packed = recorder.tick, len(recorder.packs)
                 held = held_by(self._modules(), before, self._versions(values))
             outputs = [output, *beside.aux]
@@ -314,11 +321,7 @@ class _Alone:
             self._part(back, self.began, self.ended, self.back_rows) if ran else None,
             tuple((self._refer(n), meta, needs) for n, meta, needs in self.described),
             same,
-            tuple(
-                (tick - self.start, self.numbers[n])
-                for tick, _, n in self.packed
-                if n in self.numbers
-            ),
+            tuple((tick - self.start, self.numbers.get(n, BEFORE)) for tick, _, n in self.packed),
             dict(zip(self.input_numbers.values(), until, strict=True)),
             tuple(None if one is None else (self._refer(one[0]), one[1]) for one in gradients),
             {s: self._until(n) for s, n in self.given_numbers.items()},

@@ -8,12 +8,13 @@ them. What this cannot tell (a tied group, for one) is traced as a whole.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybridlab.architecture.fake_mode import QuickFakeMode
 from hybridlab.architecture.fake_run import fake_inputs
@@ -30,17 +31,29 @@ from hybridlab.planning.segments.record import IN_BACKWARD, Asked, Given, Segmen
 from hybridlab.planning.segments.tensors import meta_of
 from hybridlab.planning.segments.update import Update, skeleton
 from hybridlab.planning.tracing import trace_plain
-from hybridlab.trace.exact import Recipe
+from hybridlab.trace.exact import Recipe, part_loss, pieces
 
 
 def plain_step(
-    architecture: Architecture, inference: Inference, *, batch: int, length: int, recipe: Recipe
+    architecture: Architecture,
+    inference: Inference,
+    *,
+    batch: int,
+    length: int,
+    recipe: Recipe,
+    arrange: Callable[[nn.Module], object] | None = None,
 ) -> PlainStep:
-    """Return one training step in a steady state, from what is remembered of its parts where that is enough."""
-    try:
-        return put_together(architecture, inference, batch=batch, length=length, recipe=recipe)
-    except UnusualError:
-        return trace_plain(architecture, inference, batch=batch, length=length, recipe=recipe)
+    """Return one training step in a steady state, from what is remembered of its parts where that is enough.
+
+    ``arrange`` changes the model before it runs, of which nothing is remembered; see ``trace_plain``, as for parts of a
+    batch too.
+    """
+    if arrange is None:
+        with contextlib.suppress(UnusualError):
+            return put_together(architecture, inference, batch=batch, length=length, recipe=recipe)
+    return trace_plain(
+        architecture, inference, batch=batch, length=length, recipe=recipe, arrange=arrange
+    )
 
 
 def put_together(
@@ -54,24 +67,39 @@ def put_together(
     with QuickFakeMode(allow_non_fake_inputs=True) as mode, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = skeleton(architecture, inference, mode)
-        return _Step(model, batch, length, recipe).run()
+        step = _Step(model, batch, length, recipe)
+        plain = step.run()
+        if recipe.parts == 1 or batch == 1:
+            return plain
+        return _Step(model, batch, length, recipe, step.update, frozenset(step.weights)).run()
 
 
 class _Step:
     """One step on its way: what goes from instruction to instruction, and what they have done so far."""
 
-    def __init__(self, model: GraphModel, batch: int, length: int, recipe: Recipe) -> None:
-        self.model, self.recipe = model, recipe
+    def __init__(
+        self,
+        model: GraphModel,
+        batch: int,
+        length: int,
+        recipe: Recipe,
+        update: Update | None = None,
+        learnt: frozenset[int] = frozenset(),
+    ) -> None:
+        """Take a step's first part; ``learnt`` are the ids of weights whose gradients have stayed from one before."""
+        self.model, self.recipe, self.learnt = model, recipe, learnt
         self.architecture, self.inference = model.architecture, model.inference
         self.written = program(model)
         modules = [id(one.module) for one in self.written.instructions if one.module is not None]
         if len(set(modules)) < len(modules):
             raise UnusualError("a module runs twice")
-        self.update = Update(model, recipe)
+        self.update = update or Update(model, recipe)
         context = BuildContext((self.inference.input,), self.architecture.width)
-        (self.x,) = fake_inputs(context, batch, length)
+        (whole,) = fake_inputs(context, batch, length)
         shape = recipe.target
-        self.targets = None if shape is None else torch.zeros((batch, *shape), dtype=torch.int64)
+        targets = None if shape is None else torch.zeros((batch, *shape), dtype=torch.int64)
+        cut = pieces(whole, recipe.parts)
+        self.x, self.targets, self.parts = cut[0], pieces(targets, recipe.parts)[0], len(cut)
         self.ledger = Ledger()
         self.count = len(self.written.instructions)
         self.packs: list[tuple[int, int, int]] = []
@@ -79,8 +107,8 @@ class _Step:
         self.held: dict[int, str] = {}
         self.there = 0
         self.tensors = 0
-        self.weights: dict[int, int] = {}
-        """The storage of each weight's gradient, by the weight's id."""
+        self.weights: dict[int, int] = dict.fromkeys(learnt, -1)
+        """The storage of each weight's gradient, by the weight's id; negative where it was there before."""
         self.beside: list[Value] = []
         self.every: list[Value] = []
 
@@ -116,7 +144,7 @@ class _Step:
             )
             kind = kind_of(one, self.inference, *norms, order)
             given = _given(distinct)
-            segment = recorded(kind, given, None)
+            segment = recorded(kind, given, None, self.recipe.cast)
             mine = self._place(place, kind, given, segment, distinct)
             if one.module is not None:
                 mine.named = {name: id(p) for name, p in one.module.named_parameters()}
@@ -156,9 +184,7 @@ class _Step:
                 mine.gives.append(value)
                 self.every.append(value)
         for tick, reference in segment.kept:
-            storage = self.ledger.number(mine, reference)
-            if storage >= 0:
-                self.packs.append((start + tick, place, storage))
+            self.packs.append((start + tick, place, self.ledger.number(mine, reference)))
         self.there += segment.there_bytes
         return mine
 
@@ -166,12 +192,12 @@ class _Step:
         """Record the loss on what the model gives, as it would be made of it."""
         reads = list({id(value): value for value in [output, *self.beside]}.values())
         given = _given(reads)
-        recipe, targets = self.recipe, self.targets
+        recipe, targets, parts = self.recipe, self.targets, self.parts
         stays: list[Tensor] = []
         """What the step has a name for until backward has ended."""
 
         def run(values: list[Tensor], beside: Beside) -> Tensor:
-            total = recipe.loss(values[0], targets)
+            total = part_loss(recipe, targets, parts, values[0])
             if len(values) > 1:
                 stays.append(torch.stack([loss.float() for loss in values[1:]]).sum())
                 total = total + stays[0]
@@ -205,7 +231,7 @@ class _Step:
         if asked != mine.segment.answered:
             if mine.kind is None:
                 raise UnusualError("a loss with another gradient")
-            mine.segment = recorded(mine.kind, mine.given, asked)
+            mine.segment = recorded(mine.kind, mine.given, asked, self.recipe.cast)
         segment = mine.segment
         assert segment.back is not None
         mine.back_start, mine.back_storages = self.ledger.tick, self.ledger.made
@@ -236,7 +262,7 @@ class _Step:
                 continue
             if weight in self.weights:
                 when, tick = segment.weights_until[name]
-                if when != IN_BACKWARD:
+                if when != IN_BACKWARD or self.weights[weight] < 0:
                     raise UnusualError("a gradient that stays beside its sum")
                 self.ledger.drop(self.weights[weight], mine.back_start + tick)
             self.weights[weight] = self.ledger.number(mine, reference, storages)
@@ -285,6 +311,7 @@ class _Step:
             one.untyped_storage()._cdata: one for one in (self.x, self.targets) if one is not None
         }
         there_bytes += self.there + self.update.there_bytes
+        there_bytes += sum(p.nbytes for p in self.model.parameters() if id(p) in self.learnt)
         there_bytes += sum(one.untyped_storage().nbytes() for one in batch.values())
         parts = [lives]
         several = [made, *(one.segment.update for one in placed if one.segment.update is not None)]

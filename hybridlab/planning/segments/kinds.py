@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from hybridlab.architecture.infer import Inference
@@ -56,8 +57,12 @@ class Kind:
 
 
 @functools.lru_cache(maxsize=512)
-def recorded(kind: Kind, inputs: tuple[Given, ...], asked: Asked | None) -> Segment:
+def recorded(
+    kind: Kind, inputs: tuple[Given, ...], asked: Asked | None, cast: torch.dtype | None = None
+) -> Segment:
     """Record an instruction alone, or return what is remembered of it; called among fake tensors.
+
+    ``cast`` is the type of autocast around it; None is plain float32.
 
     Raises:
         UnusualError: it cannot be told alone.
@@ -69,7 +74,7 @@ def recorded(kind: Kind, inputs: tuple[Given, ...], asked: Asked | None) -> Segm
         values.clear()
         return run_one(one, given, beside)
 
-    return record_alone(one.module, run, inputs, asked)
+    return record_alone(one.module, run, inputs, asked, cast=cast)
 
 
 def kind_of(

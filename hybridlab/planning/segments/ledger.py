@@ -11,6 +11,7 @@ from hybridlab.planning.plain_step import Ints, Rows, Storages
 from hybridlab.planning.segments.kinds import Kind
 from hybridlab.planning.segments.record import (
     AT_END,
+    BEFORE,
     IN_BACKWARD,
     IN_FORWARD,
     NEVER,
@@ -95,7 +96,9 @@ class Ledger:
         return self.made - 1
 
     def number(self, mine: Placed, reference: Reference, given: Sequence[int] = ()) -> int:
-        """Return the number in the step of a storage of a recording."""
+        """Return the number in the step of a storage of a recording, -1 of what was there before."""
+        if reference == BEFORE:
+            return -1
         if reference.of == "ahead":
             return mine.storages + reference.number
         if reference.of == "back":

@@ -57,10 +57,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reference:
-    """Where a tensor lies: ``of`` the instruction's own storages ("ahead", "back"), its inputs or given gradients."""
+    """Where a tensor lies: ``of`` the instruction's own storages ("ahead", "back"), its inputs or given gradients.
+
+    ``of`` "before" is what was there without it, such as its weights.
+    """
 
     of: str
     number: int
+
+
+BEFORE = Reference("before", 0)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.components.base import Component
+from hybridlab.components.types import TensorKind
 from hybridlab.errors import Problem, RunError
+from hybridlab.planning.layout.hand_over import HandedOver
 from hybridlab.planning.tuning.knobs import KNOBS, Knob, Value
 from hybridlab.planning.tuning.record import Tuning
 
@@ -40,15 +42,11 @@ class Tuned:
             RunError: it was made for another architecture, names what a component has not, or is out of range; all of
                 it.
         """
-        wanted, found = model.architecture.fingerprint, tuning.fingerprint
-        if wanted != found:
-            what = "was made for another architecture"
-            raise RunError(
-                Problem("tuning", what, f"fingerprint {wanted}", found, "tune this design")
-            )
+        tuning.check_design(model.architecture.fingerprint)
         self.tuning = tuning
-        bodies = {path: slot.body for path, slot in model.slots()}
-        self._turned: list[Turned] = []
+        slots = dict(model.slots())
+        bodies = {path: slot.body for path, slot in slots.items()}
+        self._turned: list[Turned | HandedOver] = []
         problems = []
         for knob in KNOBS:
             values: dict[str, Value] = dict(getattr(tuning, knob.name))
@@ -62,8 +60,14 @@ class Tuned:
                     problems.append(Problem(where, refused, got=str(value)))
                 else:
                     self._turned.append(Turned(knob, [component], value))
+        for path in tuning.hand_over:
+            if path not in slots or bodies[path].gives is not TensorKind.SEQUENCE:
+                what = "is no component of this model that hands over a sequence"
+                problems.append(Problem(f"tuning.hand_over.{path}", what, got=path))
         if problems:
             raise RunError(problems)
+        if tuning.hand_over:
+            self._turned.append(HandedOver([slots[path] for path in tuning.hand_over]))
 
     def on(self) -> None:
         """Run the model tuned from now on."""
@@ -83,9 +87,7 @@ def tune(model: GraphModel, tuning: Tuning) -> Tuned:
         RunError: it was measured for inference or for another architecture, names what a component has not, or is out
             of range; all of it.
     """
-    if not tuning.training:
-        fix = "measure it with `hybridlab tune --for training`"
-        raise RunError(Problem("tuning", "was measured for inference", "for training", fix=fix))
+    tuning.check_training()
     made = Tuned(model, tuning)
     made.on()
     return made

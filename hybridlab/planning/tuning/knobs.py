@@ -1,4 +1,4 @@
-"""What can be turned at a component without changing what it computes: its chunk, the layout of its convolution."""
+"""What can be turned at a component without changing what it computes: its chunk, how its sequence lies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from hybridlab.components.base import Component
+from hybridlab.components.channel_major import LAYOUTS
 from hybridlab.components.depthwise import FORMS, DepthwiseConv, Form
 
 FIRST = 16
@@ -21,6 +22,8 @@ class Knob(ABC):
 
     name: ClassVar[str]
     """As in ``Tuning``."""
+    lays: ClassVar[bool] = True
+    """Whether it is about how numbers lie in memory."""
 
     @abstractmethod
     def has(self, component: Component) -> bool:
@@ -47,6 +50,7 @@ class Chunk(Knob):
     """Positions that a scan takes in one matrix product."""
 
     name = "chunk"
+    lays = False
 
     def has(self, component: Component) -> bool:
         """Whether it works in chunks."""
@@ -101,7 +105,33 @@ class Convolution(Knob):
         return [form for form in FORMS if form != self.at(component)]
 
 
-KNOBS: tuple[Knob, ...] = (Chunk(), Convolution())
+class Within(Knob):
+    """How a sequence lies within a component: features of a position side by side, or positions of a feature."""
+
+    name = "layout"
+
+    def has(self, component: Component) -> bool:
+        """Whether it can be either way."""
+        return hasattr(component, "layout")
+
+    def at(self, component: Component) -> str:
+        """Return how it lies."""
+        return str(component.layout)
+
+    def set(self, component: Component, value: Value) -> None:
+        """Let it lie so from now on."""
+        component.__dict__["layout"] = value
+
+    def refused(self, component: Component, value: Value) -> str:
+        """Say what is no layout."""
+        return "" if value in LAYOUTS else f"is none of {', '.join(LAYOUTS)}"
+
+    def others(self, component: Component, x_BLD: Tensor) -> list[Value]:
+        """Return the other one."""
+        return [layout for layout in LAYOUTS if layout != self.at(component)]
+
+
+KNOBS: tuple[Knob, ...] = (Chunk(), Convolution(), Within())
 
 
 def bounds(params: type[Any]) -> tuple[int, int]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.components.base import Component
@@ -17,6 +15,9 @@ from hybridlab.errors import Problem, RunError
 from hybridlab.hardware.others import BUSY_CORES, Others
 from hybridlab.planning import turns
 from hybridlab.planning.borders import Border, borders
+from hybridlab.planning.chosen import Chosen
+from hybridlab.planning.component_alone import alone, inputs_read
+from hybridlab.planning.layout.choose import HandOver, Laid, cheapest_layouts
 from hybridlab.planning.tuning.apply import Tuned, Turned
 from hybridlab.planning.tuning.knobs import KNOBS, Knob, Value, power_of_two
 from hybridlab.planning.tuning.record import Tuning
@@ -55,43 +56,24 @@ class Judged:
     tried: tuple[Tried, ...] = ()
 
 
-@dataclass(frozen=True)
-class TuningReport:
-    """What other ways bring; ``tuning`` is empty where nothing is faster.
-
-    ``ratio`` is tuned over plain of the whole step, turn by turn, in rounds that had no part in choosing.
-    ``others_cores`` is how many cores other processes used meanwhile; ``found`` is what may be kept for this machine.
-    """
+@dataclass(frozen=True, kw_only=True)
+class TuningReport(Chosen):
+    """What other ways bring; ``tuning`` is empty where nothing is faster, ``found`` is kept for this machine."""
 
     tuning: Tuning
-    why: str
     judged: tuple[Judged, ...]
-    error: float
-    tolerance: float
-    plain: Work
     tuned: Work
     plain_borders: tuple[Border, ...]
     tuned_borders: tuple[Border, ...]
-    plain_ms: Median
     tuned_ms: Median
-    ratio: Median
-    others_cores: float
     found: Mapping[str, Known] = field(default_factory=dict)
+    hand_overs: tuple[HandOver, ...] = ()
+    """How each hand-over is cheapest to lie over the graph; kept where ``tuning`` names it."""
 
     @property
-    def applied(self) -> bool:
-        """Whether anything is done in another way."""
-        return self.tuning.count > 0
-
-    @property
-    def busy(self) -> bool:
-        """Whether others kept the machine so busy that milliseconds are no timings; ratios still compare."""
-        return self.others_cores > BUSY_CORES
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
-        more = {"tuning": self.tuning.as_dict(), "applied": self.applied, "busy": self.busy}
-        return {name: value for name, value in asdict(self).items() if name != "found"} | more
+    def choice(self) -> Tuning:
+        """What is done in another way."""
+        return self.tuning
 
 
 def choose_tuning(
@@ -99,6 +81,8 @@ def choose_tuning(
     *,
     rounds: int = ROUNDS,
     known: Mapping[str, Known] | None = None,
+    knobs: Sequence[Knob] = KNOBS,
+    hand_overs: bool = False,
     on_part: Callable[[int, int], object] = lambda done, parts: None,
 ) -> TuningReport:
     """Measure each component alone in other ways, in training backward too, then what was faster in the whole step.
@@ -112,6 +96,8 @@ def choose_tuning(
         step: whose model is tuned; of a training step the weights move as in training.
         rounds: turns, fewer where they take long.
         known: what was measured before, by the component and its sizes: it is not measured again alone.
+        knobs: what is tried of components.
+        hand_overs: whether the layout of each hand-over is chosen too, over the whole graph, with those within.
         on_part: hears before each part how many of how many are done; what it raises ends the measurement.
 
     Raises:
@@ -132,11 +118,13 @@ def choose_tuning(
             _known(case, known[case.key])
             if case.key in known
             else _measured(case, step, rounds, limit, found)
-            for case in _cases(step)
+            for case in _cases(step, knobs)
         ]
-        on_part(1, PARTS)
         nothing = Tuning(fingerprint=model.architecture.fingerprint, training=training)
         chosen = _chosen(nothing, judged)
+        laid = cheapest_layouts(step) if hand_overs else Laid()
+        on_part(1, PARTS)
+        chosen = _with_hand_overs(step, chosen, laid, rounds, limit)
         tuned = Tuned(model, chosen)
         error = turns.difference(step, tuned) if chosen.count else 0.0
         plain_ms, tuned_ms = turns.in_turns(step, [tuned], rounds)
@@ -152,11 +140,38 @@ def choose_tuning(
     on_part(3, PARTS)
     cores = others.cores()
     return TuningReport(
-        *(chosen, why, tuple(judged), error, limit),
-        *(sides[0][0], sides[1][0], sides[0][1], sides[1][1]),
-        *(median(plain_ms), median(tuned_ms), ratio),
-        *(cores, {} if cores > BUSY_CORES else found),
+        tuning=chosen,
+        why=why,
+        judged=tuple(judged),
+        error=error,
+        tolerance=limit,
+        plain=sides[0][0],
+        tuned=sides[1][0],
+        plain_borders=sides[0][1],
+        tuned_borders=sides[1][1],
+        plain_ms=median(plain_ms),
+        tuned_ms=median(tuned_ms),
+        ratio=ratio,
+        others_cores=cores,
+        hand_overs=laid.hand_overs,
+        found={} if cores > BUSY_CORES else found,
     )
+
+
+def _with_hand_overs(
+    step: TrainingStep, chosen: Tuning, laid: Laid, rounds: int, limit: float
+) -> Tuning:
+    """Return a tuning with what is cheapest over the graph, where that turns a hand-over and the step is faster so."""
+    assert isinstance(step.model, GraphModel)
+    if not laid.turned:
+        return chosen
+    within = {path: layout for path, layout in laid.within.items() if layout == "channels"}
+    wider = chosen.model_copy(update={"layout": within, "hand_over": laid.turned})
+    before, after = Tuned(step.model, chosen), Tuned(step.model, wider)
+    if not turns.difference(step, after) <= limit:
+        return chosen
+    _, before_ms, after_ms = turns.in_turns(step, [before, after], rounds)
+    return wider if turns.ratio(after_ms, before_ms).high < 1 else chosen
 
 
 def _counted(step: TrainingStep, tuned: Tuned) -> tuple[Work, tuple[Border, ...]]:
@@ -213,51 +228,19 @@ class _Case:
         return f"{self.component.info.name} of {batch} x {length} x {width}"
 
 
-def _cases(step: TrainingStep) -> list[_Case]:
+def _cases(step: TrainingStep, knobs: Sequence[Knob]) -> list[_Case]:
     """Watch one pass and return each knob of each component once for each size at which it runs."""
     assert isinstance(step.model, GraphModel)
     bodies = {path: slot.body for path, slot in step.model.slots()}
-    bodies = {path: one for path, one in bodies.items() if any(knob.has(one) for knob in KNOBS)}
-    read: dict[str, tuple[Tensor, ...]] = {}
-
-    def watch(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def given(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            read.setdefault(path, tuple(x.detach() for x in inputs))
-
-        return given
-
-    hooks = [one.register_forward_pre_hook(watch(path)) for path, one in bodies.items()]
-    try:
-        with (
-            torch.no_grad(),
-            step.around(),
-            torch.random.fork_rng(),
-            turns.kept_buffers(step.model),
-        ):
-            step.model(*step.inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    bodies = {path: one for path, one in bodies.items() if any(knob.has(one) for knob in knobs)}
+    read = inputs_read(step, bodies)
     seen: dict[str, _Case] = {}
     for path, inputs in read.items():
-        for knob in KNOBS:
+        for knob in knobs:
             if knob.has(bodies[path]) and inputs[0].dim() == 3:
                 case = _Case(knob, bodies[path], inputs, step.loss is not None, [])
                 seen.setdefault(case.key, case).places.append(path)
     return list(seen.values())
-
-
-class _Alone(nn.Module):
-    """A component on what it read in its place; inputs are leaves of their own, so that backward goes through all."""
-
-    def __init__(self, component: Component) -> None:
-        super().__init__()
-        self.component = component
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        fresh = [x.detach().requires_grad_(torch.is_grad_enabled()) for x in inputs]
-        output: Tensor = self.component(*fresh)
-        return output
 
 
 def _known(case: _Case, known: Known) -> Judged:
@@ -275,12 +258,12 @@ def _measured(
     case: _Case, step: TrainingStep, rounds: int, limit: float, found: dict[str, Known]
 ) -> Judged:
     """Measure a component's other ways alone, and note what was found."""
-    alone = _step_of(case, step)
+    itself = alone(case.component, case.inputs, step)
     tried: list[Tried] = []
     variants: list[Turned] = []
     for value in case.knob.others(case.component, case.inputs[0]):
         variant = Turned(case.knob, [case.component], value)
-        error, why = _verified(alone, variant, limit)
+        error, why = _verified(itself, variant, limit)
         tried.append(Tried(value, error, None, why))
         variants += [] if why else [variant]
     designed = case.designed
@@ -288,7 +271,7 @@ def _measured(
     if not variants:
         why = "no other way gives the same" if tried else "there is no other way at its length"
         return Judged(*made, designed, False, why, None, tuple(tried))
-    plain, *times = turns.in_turns(alone, variants, rounds)
+    plain, *times = turns.in_turns(itself, variants, rounds)
     ratios = {
         one.value: turns.ratio(mine, plain) for one, mine in zip(variants, times, strict=True)
     }
@@ -296,7 +279,7 @@ def _measured(
     best = min(variants, key=lambda one: ratios[one.value].value)
     ratio = ratios[best.value]
     if ratio.high < 1:  # the smallest of several is too good by luck: it is timed anew
-        plain, mine = turns.in_turns(alone, [best], rounds)
+        plain, mine = turns.in_turns(itself, [best], rounds)
         ratio = turns.ratio(mine, plain)
     faster = ratio.high < 1
     now = time.time()
@@ -310,29 +293,12 @@ def _measured(
     return Judged(*made, value, faster, why, ratio, tuple(tried))
 
 
-def _verified(alone: TrainingStep, variant: Turned, limit: float) -> tuple[float, str]:
+def _verified(itself: TrainingStep, variant: Turned, limit: float) -> tuple[float, str]:
     """Return how far a variant is from the plain one, and why it is out, where it is."""
     try:
-        error = turns.difference(alone, variant)
+        error = turns.difference(itself, variant)
     except RuntimeError as failed:
         return float("nan"), f"does not run: {(str(failed).splitlines() or [''])[0][:80]}"
     if not error <= limit:
         return error, f"differs by {error:.1e} of the largest value, more than {limit:.0e}"
     return error, ""
-
-
-def _step_of(case: _Case, step: TrainingStep) -> TrainingStep:
-    """Return the step of a component alone: its outputs are weighed at random, so that every gradient is asked for."""
-    module = _Alone(case.component).train(case.training)
-    if not case.training:
-        return TrainingStep(module, case.inputs, loss=None, around=step.around)
-    weights: dict[tuple[int, ...], Tensor] = {}
-
-    def loss(output: Tensor) -> Tensor:
-        shape = tuple(output.shape)
-        if shape not in weights:
-            generator = torch.Generator(output.device).manual_seed(0)
-            weights[shape] = torch.randn(shape, generator=generator, device=output.device)
-        return (output.float() * weights[shape]).sum()
-
-    return TrainingStep(module, case.inputs, loss=loss, around=step.around)

@@ -22,6 +22,42 @@ CATEGORIES = (
 _CPU = 0
 
 
+@dataclass(frozen=True)
+class Fragmentation:
+    """What torch's allocator holds of a device and no tensor uses: reserved minus allocated, in bytes.
+
+    Attributes:
+        most_bytes: the largest there was, and ``most_us`` when.
+        mean_bytes: over time, from the first event to the last.
+        at_peak_bytes: at the moment when most was allocated.
+        mean_share: of what is reserved, over time, 0 to 1.
+    """
+
+    most_bytes: int
+    most_us: float
+    mean_bytes: float
+    at_peak_bytes: int
+    mean_share: float
+
+
+def fragmentation(time_us: Floats, allocated: Ints, reserved: Ints) -> Fragmentation:
+    """Return what reserved minus allocated says over time; each event holds until the next."""
+    unused = reserved - allocated
+    most = int(unused.argmax())
+    lasts = np.maximum(np.diff(time_us, append=time_us[-1]), 0.0)
+    if not lasts.sum():
+        lasts = np.ones(len(time_us))
+    mean = float(np.average(unused, weights=lasts))
+    held = float(np.average(reserved, weights=lasts))
+    return Fragmentation(
+        int(unused[most]),
+        float(time_us[most]),
+        mean,
+        int(unused[allocated.argmax()]),
+        mean / held if held else 0.0,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class MemoryCurve:
     """Bytes on one device over time.
@@ -33,6 +69,7 @@ class MemoryCurve:
         reserved_bytes: what the allocator holds of the device, where the trace tells.
         peak_bytes: largest of ``allocated_bytes``.
         allocations: how many times memory was taken.
+        fragmentation: reserved minus allocated over time, where the trace tells both.
     """
 
     device: str
@@ -43,6 +80,7 @@ class MemoryCurve:
     peak_bytes: int
     peak_reserved_bytes: int | None
     allocations: int
+    fragmentation: Fragmentation | None = None
 
 
 def memory_curves(trace: Trace) -> tuple[MemoryCurve, ...]:
@@ -68,6 +106,9 @@ def memory_curves(trace: Trace) -> tuple[MemoryCurve, ...]:
                 int(allocated.max()),
                 int(reserved.max()) if has_reserved else None,
                 int(np.count_nonzero(memory.bytes[rows] > 0)),
+                fragmentation(memory.time_us[rows], allocated, reserved)
+                if absolute and has_reserved
+                else None,
             )
         )
     return tuple(curves)

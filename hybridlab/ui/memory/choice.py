@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
 from hybridlab.errors import HybridLabError
 from hybridlab.runs.home import run_folder
-from hybridlab.runs.launcher import submit
+from hybridlab.runs.launcher import cancel, submit
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
 from hybridlab.ui import predictions, shell
@@ -25,7 +26,21 @@ from hybridlab.units import format_bytes, format_seconds
 
 _EVERY_S = 0.5
 _MOST = 40
-_PURPOSES = {"inference": "passes forward", "training": "training steps"}
+PURPOSES = {"inference": "passes forward", "training": "training steps"}
+
+
+def faster(found: Mapping[str, Any]) -> str:
+    """Say how much less time what was chosen takes, and how far it is from the step without."""
+    ratio = found["ratio"]
+    return (
+        f"{100 * (1 - ratio['value']):.1f} % less time (between {100 * (1 - ratio['high']):.1f} and "
+        f"{100 * (1 - ratio['low']):.1f} %, in turns that had no part in choosing); outputs differ by "
+        f"{found['error']:.0e} of the largest at most."
+    )
+
+
+def _no_options(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,19 @@ class Choice:
     """What the worker is at, part by part."""
     verb: str
     """Of the command line."""
+    question: str = "What is to be faster"
+    purposes: Mapping[str, str] = field(default_factory=lambda: PURPOSES)
+    told: Callable[[Mapping[str, Any]], str] = faster
+    """What the step takes with what was chosen, after the words ``it takes``."""
+    learnt: str = "What is learnt is the same but for rounding."
+    options: Callable[[str, Mapping[str, Any]], dict[str, Any]] = _no_options
+    """Draws what else may be asked, from the beginning of keys and what was asked; returns the run's ``options``."""
+    operators: str = "Operators"
+    """What is counted, for the first figure."""
+    moved: str = "Read and written"
+    """What the second figure is called."""
+    telling: Callable[[int, int], str] | None = None
+    """Says what the worker is at, part by part of how many, where that depends on the design."""
 
 
 Details = Callable[[Work, Run, Mapping[str, Any]], None]
@@ -67,23 +95,26 @@ def choice_section(choice: Choice, work: Work, details: Details) -> None:
         st.caption(choice.caption)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             purpose = st.segmented_control(
-                "What is to be faster",
-                list(_PURPOSES),
+                choice.question,
+                list(choice.purposes),
                 default=str(work.run.spec["for"]) if opened and work.run else "inference",
                 required=True,
-                format_func=lambda name: _PURPOSES[name],
+                format_func=lambda name: choice.purposes[name],
                 key=f"{key}.for",
+            )
+            asked = choice.options(
+                key, work.run.spec.get("options") or {} if opened and work.run else {}
             )
             start = st.button(choice.button, icon=":material/timer:", key=f"{key}.start")
         with shell.told():
             if start:
-                _submit(choice, work, str(purpose))
-            run = _newest(choice, work, str(purpose))
+                _submit(choice, work, str(purpose), asked)
+            run = _newest(choice, work, str(purpose), asked)
             if run is not None:
                 _shown(choice, work, run, details)
 
 
-def _submit(choice: Choice, work: Work, purpose: str) -> None:
+def _submit(choice: Choice, work: Work, purpose: str, options: Mapping[str, Any]) -> None:
     with st.spinner("Checking the architecture against the task …"):
         answer = predictions.prepare(work.text, work.settings)
     if answer.problems:
@@ -97,16 +128,19 @@ def _submit(choice: Choice, work: Work, purpose: str) -> None:
         "asked": dict(work.settings),
         "for": purpose,
     }
+    if options:
+        spec["options"] = dict(options)
     title = f"{made['name']}, {choice.done} for {purpose}"
     submit(choice.kind, title, spec, threads=1, device=made["training"]["device"])
 
 
-def _newest(choice: Choice, work: Work, purpose: str) -> Run | None:
+def _newest(choice: Choice, work: Work, purpose: str, options: Mapping[str, Any]) -> Run | None:
     """Return the newest run that measured this, or is about to; None where there is none."""
 
     def same(run: Run) -> bool:
         spec = run.spec
         mine = spec.get("architecture") == work.text and spec.get("for") == purpose
+        mine = mine and (spec.get("options") or {}) == options
         asked = (spec.get("asked"), without_plan(spec.get("training") or {}))
         return mine and dict(work.settings) in asked
 
@@ -117,6 +151,14 @@ def _newest(choice: Choice, work: Work, purpose: str) -> Run | None:
 def _shown(choice: Choice, work: Work, run: Run, details: Details) -> None:
     if run.state.active:
         st.fragment(_progress, run_every=_EVERY_S)(choice, run.id, run.state)
+        st.button(
+            "Cancel",
+            icon=":material/stop:",
+            key=f"{work.key}.{choice.name}.cancel",
+            on_click=lambda: _cancel(run.id),
+            disabled=run.cancel_requested,
+            help="Ends the measurement; nothing of it is kept.",
+        )
     elif run.state is not RunState.DONE:
         said = run.error.partition("\n")[0] if run.error else f"It was {run.state.lower()}."
         st.error(shell.escaped(said), icon=":material/error:")
@@ -132,6 +174,12 @@ def _shown(choice: Choice, work: Work, run: Run, details: Details) -> None:
             _taken(choice, work, found[choice.name])
 
 
+def _cancel(run_id: str) -> None:
+    """Ask a run to stop, as a callback; one that is gone meanwhile needs nothing more."""
+    with contextlib.suppress(HybridLabError):
+        cancel(run_id)
+
+
 def _progress(choice: Choice, run_id: str, drawn: RunState) -> None:
     """Say what the worker is at; the page is drawn again when that has changed."""
     with shell.told():
@@ -142,7 +190,9 @@ def _progress(choice: Choice, run_id: str, drawn: RunState) -> None:
             st.progress(0.0, text="Queued; it starts as soon as a core is free …")
             return
         share = run.step / run.steps if run.steps else 0.0
-        st.progress(share, text=f"{choice.doing[min(run.step, len(choice.doing) - 1)]} …")
+        at = min(run.step, len(choice.doing) - 1)
+        doing = choice.telling(run.step, run.steps) if choice.telling else choice.doing[at]
+        st.progress(min(1.0, share), text=f"{doing} …")
 
 
 def _taken(choice: Choice, work: Work, chosen: Mapping[str, Any]) -> None:
@@ -153,7 +203,7 @@ def _taken(choice: Choice, work: Work, chosen: Mapping[str, Any]) -> None:
             f"Train {choice.done}",
             icon=":material/model_training:",
             key=f"{key}.train",
-            help=f"Puts the {choice.name} into the training's settings. What is learnt is the same but for rounding.",
+            help=f"Puts the {choice.name} into the training's settings. {choice.learnt}",
         ):
             train_with_choice(work, choice.name, chosen)
         st.download_button(
@@ -170,10 +220,10 @@ def _taken(choice: Choice, work: Work, chosen: Mapping[str, Any]) -> None:
 
 def _headline(choice: Choice, found: Mapping[str, Any]) -> None:
     """Show operators, bytes and time before and after, and whether anything is applied."""
-    plain, after, ratio = found["plain"], found[choice.after], found["ratio"]
+    plain, after = found["plain"], found[choice.after]
     for column, name, before, now in zip(
         st.columns(4),
-        ("Operators", "Read and written", "Peak", "Time, measured"),
+        (choice.operators, choice.moved, "Peak", "Time, measured"),
         _figures(plain, found["plain_ms"]),
         _figures(after, found[f"{choice.after}_ms"]),
         strict=True,
@@ -188,9 +238,7 @@ def _headline(choice: Choice, found: Mapping[str, Any]) -> None:
         )
     if found["applied"]:
         st.success(
-            f"{choice.done.capitalize()}, it takes {100 * (1 - ratio['value']):.1f} % less time (between "
-            f"{100 * (1 - ratio['high']):.1f} and {100 * (1 - ratio['low']):.1f} %, in turns that had no part in "
-            f"choosing); outputs differ by {found['error']:.0e} of the largest at most.",
+            f"{choice.done.capitalize()}, it takes {choice.told(found)}",
             icon=":material/check:",
         )
     else:

@@ -1,4 +1,4 @@
-"""How measurements of plans, of fusion, of tuning and of compiled steps are known among runs."""
+"""How measurements of plans, fusion, tuning, formats, regions and compiled steps are known among runs."""
 
 KIND = "plan"
 FILE = "plan.json"
@@ -9,8 +9,14 @@ FUSED_FILE = "fusion.json"
 TUNE = "tune"
 TUNED_FILE = "tuning.json"
 """What a run of kind ``tune`` leaves in its folder: what is faster in another way, what was tried."""
+MIX = "precision"
+MIXED_FILE = "precisions.json"
+"""What a run of kind ``precision`` leaves in its folder: which components compute in another format, what was tried."""
+REGIONS = "regions"
+REGIONS_FILE = "regions.json"
+"""What a run of kind ``regions`` leaves in its folder: components that are faster compiled, what was tried."""
 COMPILE = "compile"
 COMPILED_FILE = "compiled.json"
 """What a run of kind ``compile`` leaves in its folder: the step under PyTorch's own budget, compiled."""
-BESIDE = (FUSE, TUNE, COMPILE)
+BESIDE = (FUSE, TUNE, MIX, REGIONS, COMPILE)
 """Measurements beside those of plans; each has a section of its own on the page."""

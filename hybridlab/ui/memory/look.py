@@ -11,6 +11,7 @@ from hybridlab.planning.record import Plan
 from hybridlab.planning.trade_off import TradeOff
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.again import page_again
+from hybridlab.ui.memory.buckets import buckets_section
 from hybridlab.ui.memory.budget import budget, take
 from hybridlab.ui.memory.caches import caches_section
 from hybridlab.ui.memory.compiled import compiled_points, compiled_section
@@ -19,6 +20,8 @@ from hybridlab.ui.memory.fusion import fusion_section
 from hybridlab.ui.memory.measured import Measured, last_measured, measured_plans
 from hybridlab.ui.memory.offload import offload_choice, offload_of
 from hybridlab.ui.memory.plan import plan_section
+from hybridlab.ui.memory.precision import precision_section
+from hybridlab.ui.memory.regions import regions_section
 from hybridlab.ui.memory.timeline import timeline_section
 from hybridlab.ui.memory.tuning import tuning_section
 from hybridlab.ui.memory.work import Work
@@ -82,8 +85,11 @@ def _drawn(work: Work, found: TradeOff, after: str) -> None:
     fit_section(work)
     compiled_section(work)
     fusion_section(work)
+    regions_section(work)
     tuning_section(work)
+    precision_section(work)
     caches_section(work)
+    buckets_section(work)
 
 
 def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured], under_way: bool) -> None:

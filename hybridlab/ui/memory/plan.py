@@ -47,7 +47,7 @@ def plan_section(work: Work, plan: Plan, found: TradeOff) -> None:
         ):
             train_with(work, plan)
         _downloads(work, plan)
-    st.caption(_told(plan))
+    st.caption(" ".join(filter(None, (_told(plan), plan.note))))
     left, right = st.columns([1, 1.15], gap="medium")
     with left:
         _network(work, plan)

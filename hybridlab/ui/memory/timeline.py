@@ -6,8 +6,10 @@ from typing import Any
 
 import streamlit as st
 
+from hybridlab.hardware.meters.allocator_words import NO_ACCELERATOR
 from hybridlab.planning.record import Plan
 from hybridlab.planning.trade_off import TradeOff
+from hybridlab.runs.slots import accelerators
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.again import page_again
 from hybridlab.ui.memory.offload import offload_of
@@ -73,6 +75,8 @@ def timeline_section(
         timeline_plot(info),
         info.table(),
     )
+    if not accelerators():
+        st.caption(f"{NO_ACCELERATOR.sentence[:1].upper()}{NO_ACCELERATOR.sentence[1:]}.")
 
 
 def _asked(work: Work, after: str, plan: Plan, whose: str, wait_s: float) -> Answer | None:

@@ -12,14 +12,13 @@ import streamlit as st
 from hybridlab.errors import Problem, TaskError
 from hybridlab.planning.record import Plan
 from hybridlab.runs.record import Run
+from hybridlab.training.spec import MEASURED
 from hybridlab.ui import predictions, state
 from hybridlab.ui.memory import measured
 from hybridlab.ui.memory.kind import BESIDE
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.ui.profile.start import step_settings
 from hybridlab.ui.train import setup
-
-_MEASURED = ("plan", "fusion", "tuning")
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,10 @@ def design_form() -> Work | None:
         task = setup.task_choice()
     with right:
         settings = step_settings(task, "memory")
-        if left_out := [name for name in ("plan", "fusion") if settings.get(name)]:
+        if left_out := [name for name in MEASURED if settings.get(name)]:
             both = " and ".join(left_out)
             st.caption(
-                f"The settings of a training here have a {both}; everything below is of the step without {both}."
+                f"The settings of a training here hold: {both}. Everything below is of the step without {both}."
             )
     if not text:
         return None
@@ -97,4 +96,4 @@ def of_run(run: Run) -> Work:
 
 def without_plan(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings without what was measured of a step before: it is the step as designed that is looked at."""
-    return {name: value for name, value in settings.items() if name not in _MEASURED}
+    return {name: value for name, value in settings.items() if name not in MEASURED}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from hybridlab.hardware.meters.allocator_words import allocator_words
+from hybridlab.ui import shell
 from hybridlab.ui.profile.figure import figure, show_table
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.views.profile_access import (
@@ -84,6 +86,8 @@ def _live(opened: Opened) -> None:
         "every storage of a real step, *predicted* the same on tensors without memory; the dotted line is what the "
         "profiler's own memory events add up to."
     )
+    if said := allocator_words(opened.figures.get("allocator") or {}):
+        st.caption(f"Fragmentation of the device's memory: {shell.escaped(said)}.")
     peak = opened.table("at_peak")
     figure(opened, "at_peak", "What is there at the peak", peak_plot(peak_info(peak, source)), peak)
 

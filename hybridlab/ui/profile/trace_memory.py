@@ -7,6 +7,7 @@ import streamlit as st
 from hybridlab.ui.profile.figure import figure
 from hybridlab.ui.profile.opened import Opened
 from hybridlab.views.trace_memory import (
+    fragmentation_words,
     memory_categories_info,
     memory_categories_plot,
     memory_info,
@@ -28,10 +29,16 @@ def draw(opened: Opened) -> None:
         )
         return
     table = opened.table("memory")
-    absolute = {row["device"]: bool(row["absolute"]) for row in opened.figures["memory"]}
-    peaks = {row["device"]: row["peak_bytes"] for row in opened.figures["memory"]}
-    for device in sorted(peaks, key=lambda name: -peaks[name]):
-        plot = memory_plot(memory_info(table, device, absolute[device]))
+    rows = {row["device"]: row for row in opened.figures["memory"]}
+    for device in sorted(rows, key=lambda name: -rows[name]["peak_bytes"]):
+        plot = memory_plot(memory_info(table, device, bool(rows[device]["absolute"])))
         mine = table[table["device"] == device]
-        figure(opened, f"memory-{device}", f"Memory of {device}", plot, mine)
+        figure(opened, f"memory-{device}", f"Reserved and allocated memory of {device}", plot, mine)
+        if (said := fragmentation_words(rows[device])) is not None:
+            st.caption(said)
+    if set(rows) == {"cpu"}:
+        st.caption(
+            "Fragmentation: *not measured*: no accelerator. On a CPU, torch takes each tensor from the system and "
+            "keeps no memory back."
+        )
     st.caption("The curves keep the highest and the lowest point of every piece of time.")

@@ -14,6 +14,7 @@ from hybridlab.errors import HybridLabError, Problem
 from hybridlab.places import sample_configs
 from hybridlab.search.designs import keep_design
 from hybridlab.search.spec import MAX_BYTES
+from hybridlab.training.spec import MEASURED
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.search import kept
 from hybridlab.ui.search.marking import search_of
@@ -150,8 +151,7 @@ def content_of_design(text: str, history: str) -> dict[str, Any] | None:
     entry = predictions.task(task) or {}
     steps = int(state.keep(f"{_STEPS}.{task}", _usual_steps(task)))
     settings = setup.kept_settings(entry)[0]
-    alone = ("plan", "fusion")  # they are made for one architecture
-    training = {name: one for name, one in settings.items() if name not in alone}
+    training = {name: one for name, one in settings.items() if name not in MEASURED}
     training["steps"] = steps
     if params := setup.kept_params(entry):
         training["task_params"] = params

@@ -20,6 +20,17 @@ _OF_DEVICE = (
         (("device_bytes", "in tensors"), ("device_reserved_bytes", "reserved")),
     ),
     (
+        "Fragmentation of the device's memory",
+        "unused",
+        "MiB",
+        MEBIBYTE,
+        (
+            ("device_unused_bytes", "reserved, not allocated"),
+            ("device_inactive_split_bytes", "in pieces of blocks in use"),
+            ("device_largest_free_bytes", "largest free block"),
+        ),
+    ),
+    (
         "Device in use",
         "use",
         "%",

@@ -48,6 +48,7 @@ def _told(plan: Plan, text: str, task: Mapping[str, Any], settings: Mapping[str,
             if plan.exact
             else "What is learnt changes."
         )
+        + (f" {plan.note}" if plan.note else "")
     )
     architecture = state.parsed(text)[0]
     if architecture is None:

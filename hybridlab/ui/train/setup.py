@@ -13,7 +13,7 @@ from hybridlab.architecture import library
 from hybridlab.architecture.complete import complete
 from hybridlab.errors import HybridLabError, Problem
 from hybridlab.runs.launcher import submit
-from hybridlab.training.spec import TrainSpec
+from hybridlab.training.spec import MEASURED, TrainSpec
 from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
@@ -33,11 +33,13 @@ _HIDDEN = (
     "groups",
     "stages",
     "teacher",
-    "plan",
-    "fusion",
-    "tuning",
+    *MEASURED,
+    "pools",
+    "allocator",
 )
 DESIGN = "current design"
+PRESET = "preset"
+"""What an address calls the preset that Train, Profile and Memory open with."""
 _PATIENCE_S = 0.3
 NAME = "train_name"
 """Under this the session keeps a name for its next run."""
@@ -54,6 +56,7 @@ def architecture_choice() -> tuple[str, str | None]:
             "There is nothing to train yet; design an architecture first.", icon=":material/info:"
         )
         return "", None
+    _follow_address(names)
     chosen = _kept_choice("Architecture", "train_source", names, "preset hymba_mini", _source_name)
     if chosen == DESIGN and design is not None:
         return design.text, design.preset
@@ -63,6 +66,21 @@ def architecture_choice() -> tuple[str, str | None]:
     except OSError as error:
         shell.problems([Problem(str(entry.path), f"cannot be read: {error.strerror}")])
         return "", None
+
+
+def _follow_address(names: Sequence[str]) -> None:
+    """Choose the preset that the page's address names (``?preset=NAME``), once; tell of one that is not there."""
+    asked = st.query_params.get(PRESET)
+    if asked is None:
+        return
+    del st.query_params[PRESET]
+    if f"preset {asked}" in names:
+        state.put("train_source", f"preset {asked}")
+        return
+    try:
+        library.preset(asked)
+    except HybridLabError as error:
+        shell.problems(error.problems)
 
 
 def _source_name(option: str) -> str:

@@ -7,64 +7,21 @@ from typing import Any
 
 import pytest
 
-from hybridlab.architecture import library
-from hybridlab.architecture.complete import complete
-from hybridlab.architecture.document import loads
 from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.record import Figures, Plan
-from hybridlab.runs.home import home_id, run_folder
-from hybridlab.runs.leases import Lease
+from hybridlab.runs.home import home_id
 from hybridlab.runs.record import Run, RunState
+from hybridlab.runs.slots import accelerators
 from hybridlab.ui import predictions
-from hybridlab.ui.memory import caches, fit, look, timeline
-from hybridlab.ui.memory.tuning import border_table, tuning_table
+from hybridlab.ui.worker_pool import Answer
 from tests.app.held import in_session
+from tests.app.stepped import BATCH, PRESET, TEXT, TRAINING, left_behind, sorted_batches
 
-PRESET = "lstm_attention_mini"
-TEXT = library.find(PRESET).read_text(encoding="utf-8")
-BATCH = 64
-TRAINING = {"task_params": {"length": 48, "longer": 48}, "batch": BATCH, "device": "cpu"}
+pytestmark = pytest.mark.usefixtures("patience")
 
 
 def titles(at: Any) -> list[str]:
     return [json.loads(c.proto.spec)["layout"]["title"]["text"] for c in at.get("plotly_chart")]
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for answers where a page would draw again and again until they are there."""
-    for module in (look, timeline, fit, caches):
-        monkeypatch.setattr(module, "_PATIENCE_S", 60.0)
-
-
-@pytest.fixture
-def planned(visitor: Any) -> Any:
-    """The page with a small step of a preset on it, traced and solved."""
-    visitor.open()
-    state = visitor.at.session_state["hybridlab"]
-    state["train_source"], state["train_task"] = f"preset {PRESET}", "parity"
-    state["settings.parity"] = {"batch": BATCH}
-    state["task_params.parity"] = TRAINING["task_params"]
-    visitor.open("5_Memory")
-    visitor.until(lambda at: len(at.get("plotly_chart")) == 2)
-    return visitor
-
-
-def fingerprint() -> str:
-    """Return that of the preset as it is trained on the task."""
-    task = predictions.task("parity")
-    assert task is not None
-    kinds = {entry["name"]: str(entry["kind"]) for entry in predictions.components()}
-    whole = complete(loads(TEXT), task["input_node"], task["head_node"], kinds.get)
-    return whole.fingerprint
-
-
-def left_behind(runs: Any, run: Run, name: str, content: Any) -> None:
-    """End a run as its worker would have, with a file of figures."""
-    run_folder(run.id).mkdir(parents=True, exist_ok=True)
-    (run_folder(run.id) / name).write_text(json.dumps(content))
-    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
-    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
 
 
 def typed(visitor: Any, text: str) -> Any:
@@ -78,22 +35,23 @@ def measured(runs: Any, plan: Plan) -> Run:
     training = {"task": "parity", **TRAINING}
     spec = {"architecture": TEXT, "training": training, "preset": PRESET, "plan": plan.as_dict()}
     run: Run = runs.store.create("plan", "measured", spec, home=home_id())
-    run_folder(run.id).mkdir(parents=True)
-    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
     figures = Figures(peak_bytes=plan.predicted.peak_bytes, step_ms=9.0)
     plain = Figures(peak_bytes=plan.plain.peak_bytes, step_ms=8.0)
     content = {
         "plan": plan.model_copy(update={"measured": figures}).as_dict(),
         "plain_measured": plain.model_dump(),
     }
-    (run_folder(run.id) / "plan.json").write_text(json.dumps(content))
-    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
+    left_behind(runs, run, "plan.json", content)
     return run
 
 
-def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: Any) -> None:
+def test_a_budget_is_set_planned_applied_and_trained_with(
+    planned: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at = planned.at
     assert "None yet. Set a budget below" in planned.words()
+    said = "memory: not measured: no accelerator: on a CPU" in planned.words()
+    assert said is not bool(accelerators())
     shown = {metric.label: metric.value for metric in at.metric}
     assert shown["As it is, predicted"] == shown["Your plan, predicted"]
     assert shown["Peak, measured"] == "not yet"
@@ -161,6 +119,10 @@ def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: An
     assert "Making room moves" in planned.words()
     assert lstm["256 predicted (bytes)"] == lstm["256 measured (bytes)"] > 0
 
+    planned.press(f"memory.{done.id}.sort.start")
+    planned.until(lambda at: at.error)
+    assert "all samples of parity are 48 long" in planned.at.error[0].value
+
     planned.press(f"memory.{done.id}.train")
     assert in_session(planned.at, "settings.parity")["plan"]["recompute"]
     assert "Memory plan" in planned.words() and "bit for bit" in planned.words()
@@ -168,14 +130,29 @@ def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: An
     planned.press("train.plan.remove")
     assert "plan" not in in_session(planned.at, "settings.parity")
 
+    monkeypatch.setattr(predictions, "buckets", lambda *asked: Answer(sorted_batches(asked[2])))
+    planned.open("5_Memory", run=done.id)
+    planned.give(planned.at.button_group(key=f"memory.{done.id}.sort.most"), 2)
+    planned.press(f"memory.{done.id}.sort.start")
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 3)
+    assert "(measured)" in titles(at)[2]
+    (table,) = [frame.value for frame in at.dataframe if "sorted together" in frame.value]
+    assert list(table["sorted together"]) == ["none", "1", "2"] and (table["step (ms)"] > 0).all()
+    planned.give(planned.at.button_group(key=f"memory.{done.id}.sort.chosen"), 1)
+    planned.press(f"memory.{done.id}.sort.train")
+    assert in_session(planned.at, "settings.parity")["buckets"] == 1
+    (told,) = [error.value for error in planned.at.error]
+    assert "all samples of parity are 48 long" in told
+
 
 def test_what_is_not_planned_is_told(visitor: Any) -> None:
     visitor.open()
     state = visitor.at.session_state["hybridlab"]
     state["train_source"], state["train_task"] = f"preset {PRESET}", "parity"
-    state["settings.parity"] = {"precision": "bfloat16", "accumulation": 2, "batch": 4}
+    stages = [{"name": "small", "until": 1}, {"name": "large", "grow": {"stage": 1}}]
+    state["settings.parity"] = {"stages": stages, "batch": 4}
     visitor.open("5_Memory")
-    visitor.until(lambda at: len(at.error) == 2)
+    visitor.until(lambda at: len(at.error) == 1)
     assert "is not planned" in visitor.at.error[0].value
 
 
@@ -219,121 +196,6 @@ def test_a_measurement_that_failed_says_why(visitor: Any, runs: Any) -> None:
     visitor.open("3_Runs")
     visitor.press("run.open")
     assert "no memory is left" in [error.value for error in visitor.at.error]
-
-
-def test_what_fuses_is_measured_and_shown(planned: Any, runs: Any) -> None:
-    planned.press("memory.fusion.start")
-    (run,) = runs.store.list(kind="fuse")
-    assert run.spec["for"] == "inference" and run.spec["training"]["batch"] == BATCH
-    assert any("Queued" in bar.proto.text for bar in planned.at.get("progress"))
-    middle = {"low": 0.8, "high": 0.9, "n": 21, "confidence": 0.97}
-    work = {"operators": 200, "moved_bytes": 2**20, "peak_bytes": 2**19}
-    row = {"places": 2, "error": 1e-7}
-    kept = {"name": "a + b as one product", "kept": True, "why": "is faster"}
-    slow = {"name": "c as one product", "kept": False, "why": "is not measured faster"}
-    content = {
-        "fusion": {"fingerprint": "x", "training": False, "products": [["a", "b"]], "folds": []},
-        "judged": [{**row, **kept, "ratio": {"value": 0.85, **middle}}, {**row, **slow, "ratio": None}],
-        "refused": [{"path": "root.moe.norm", "why": "is read by view, not by linear maps alone"}],
-        "plain": work, "fused": {**work, "operators": 150}, "why": "is faster",
-        "plain_ms": {"value": 2.0, **middle}, "fused_ms": {"value": 1.7, **middle},
-        "ratio": {"value": 0.85, **middle}, "error": 2e-7, "tolerance": 1e-4,
-        "applied": True, "busy": True, "others_cores": 1.5, "beside": 0,
-    }  # fmt: skip
-    run_folder(run.id).mkdir(parents=True, exist_ok=True)
-    (run_folder(run.id) / "fusion.json").write_text(json.dumps(content))
-    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
-    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
-    planned.open("5_Memory")
-    at = planned.until(lambda at: any(metric.label == "Operators" for metric in at.metric))
-    shown = {metric.label: (metric.value, metric.delta) for metric in at.metric}
-    assert shown["Operators"] == ("150", "200 as it is")
-    assert any("15.0 % less time" in box.value for box in at.success)
-    assert any("no timings" in box.value for box in at.warning)
-    (table,) = [frame.value for frame in at.dataframe if "verdict" in frame.value]
-    assert list(table["verdict"]) == ["kept", "is not measured faster"]
-    assert "is read by view" in planned.words()
-
-    content |= {"applied": False, "why": "nothing that can be fused is measured faster"}
-    (run_folder(run.id) / "fusion.json").write_text(json.dumps(content))
-    planned.open("5_Memory", run=run.id)
-    planned.until(lambda at: any("Nothing is fused" in box.value for box in at.info))
-
-
-def test_ways_are_measured_shown_and_trained_with(planned: Any, runs: Any) -> None:
-    planned.press("memory.tuning.start")
-    (run,) = runs.store.list(kind="tune")
-    assert run.spec["for"] == "inference"
-    middle = {"low": 0.8, "high": 0.9, "n": 21, "confidence": 0.97}
-    work = {"operators": 200, "moved_bytes": 2**20, "peak_bytes": 2**19}
-    ratio = {"value": 0.85, **middle}
-    tried = [
-        {"value": 16, "error": 1e-7, "why": "", "ratio": {"value": 1.3, "low": 1.2, "high": 1.4}},
-        {"value": 32, "error": 1e-7, "why": "", "ratio": ratio},
-    ]
-    one = {"component": "mamba2 of 4 x 48 x 64", "places": ["a", "b"], "kept": True, "ratio": ratio}
-    chunk = {"knob": "chunk", "designed": 64, "value": 32, "why": "is faster", "tried": tried}
-    before = {"knob": "convolution", "designed": "image", "value": "shifts", "tried": []}
-    border = {"writer": "a", "reader": "a", "copied_bytes": 2**20, "cast_bytes": 0, "ms": 0.5}
-    content = {
-        "tuning": {"fingerprint": "x", "training": True, "chunk": {"a": 32, "b": 32},
-                   "convolution": {"a": "shifts"}},
-        "judged": [one | chunk, one | before | {"why": "was measured faster before"}],
-        "plain": work, "tuned": {**work, "operators": 250}, "why": "is faster",
-        "plain_borders": [border], "tuned_borders": [{**border, "ms": 0.25}],
-        "plain_ms": {"value": 2.0, **middle}, "tuned_ms": {"value": 1.7, **middle},
-        "ratio": ratio, "error": 2e-7, "tolerance": 1e-4,
-        "applied": True, "busy": False, "others_cores": 0.0, "beside": 0,
-    }  # fmt: skip
-    run_folder(run.id).mkdir(parents=True, exist_ok=True)
-    (run_folder(run.id) / "tuning.json").write_text(json.dumps(content))
-    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
-    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
-    planned.open("5_Memory", run=run.id)
-    at = planned.until(lambda at: any(metric.label == "Operators" for metric in at.metric))
-    shown = {metric.label: (metric.value, metric.delta) for metric in at.metric}
-    assert shown["Operators"] == ("250", "200 as designed")
-    assert any("Tuned, it takes 15.0 % less time" in box.value for box in at.success)
-    (table,) = [frame.value for frame in at.dataframe if "designed" in frame.value]
-    assert list(table["verdict"]) == [
-        "is not measured faster",
-        "fastest: 0.850 once more",
-        "was measured faster before",
-    ]
-    (table,) = [frame.value for frame in at.dataframe if "time, tuned" in frame.value]
-    assert list(table["time, tuned"]) == ["250 µs"] and list(table["copied, tuned"]) == ["1 MiB"]
-    planned.press(f"memory.{run.id}.tuning.train")
-    assert in_session(planned.at, "settings.parity")["tuning"]["chunk"] == {"a": 32, "b": 32}
-    assert "A in chunks of 32, b in chunks of 32" in planned.words()
-    assert any("another architecture" in error.value for error in planned.at.error)
-    planned.press("train.tuning.remove")
-    assert "tuning" not in in_session(planned.at, "settings.parity")
-
-
-def test_what_has_no_ways_has_no_table() -> None:
-    found = {"judged": [], "plain_borders": [], "tuned_borders": [], "applied": False}
-    assert tuning_table(found).empty and border_table(found).empty
-
-
-def test_what_is_fused_for_training_goes_into_its_settings(planned: Any, runs: Any) -> None:
-    work = {"operators": 9, "moved_bytes": 9, "peak_bytes": 9}
-    middle = {"value": 0.8, "low": 0.7, "high": 0.9}
-    content = {
-        "fusion": {"fingerprint": fingerprint(), "training": True, "products": [["a", "b"]]},
-        "judged": [], "refused": [], "why": "", "applied": True, "busy": False, "others_cores": 0.0,
-        "plain": work, "fused": work, "plain_ms": middle, "fused_ms": middle, "ratio": middle,
-        "error": 1e-7, "tolerance": 1e-4,
-    }  # fmt: skip
-    spec = {"architecture": TEXT, "training": {"task": "parity", **TRAINING}, "for": "training"}
-    run = runs.store.create("fuse", "fused", spec, home=home_id())
-    left_behind(runs, run, "fusion.json", content)
-    planned.open("5_Memory", run=run.id)
-    planned.until(lambda at: any("less time" in box.value for box in at.success))
-    planned.press(f"memory.{run.id}.fusion.train")
-    kept = in_session(planned.at, "settings.parity")["fusion"]
-    assert Fusion.read(kept).products == (("a", "b"),) and kept["training"]
-    assert "2 linear maps run as 1 product." in planned.words()
-    assert not any("another architecture" in error.value for error in planned.at.error)
 
 
 def test_pytorchs_budget_is_measured_cancelled_and_shown(planned: Any, runs: Any) -> None:

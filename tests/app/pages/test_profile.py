@@ -56,6 +56,7 @@ FIGURES: dict[str, Any] = {
         component("(loss)", 1.0, predicted_ms=None),
     ],
     "notes": ["another run was <b>under way</b>"],
+    "allocator": {"not_measured": "no accelerator: <b>none</b>"},
 }
 
 
@@ -278,6 +279,8 @@ def test_accesses_are_shown_by_component_and_by_storage(visitor, runs) -> None:
     assert "no tables of memory" in visitor.words()
     reported(run)
     at = visitor.open("4_Profile", run=run.id, view="memory")
+    said = r"Fragmentation of the device's memory: not measured\: no accelerator\: \<b\>none\</b\>."
+    assert said in visitor.words()
     key = f"profile.{run.id}"
     visitor.give(at.button_group(key=f"{key}.memory.picture"), "raster")
     assert [axis(chart) for chart in visitor.at.get("plotly_chart")] == [

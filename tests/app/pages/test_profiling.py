@@ -53,14 +53,20 @@ def test_readings_are_drawn_beside_the_loss_and_what_is_not_measured_is_said(vis
     said = r"Energy of the processor: *not measured*: there is no \<counter\> here."
     assert said in visitor.words()
     assert "Power" not in titles(visitor), "no chart where nothing measures, rather than one of 0"
-    log(runs, run, device_power_w=250.0, device_bytes=2.0**21, device_reserved_bytes=2.0**22)
-    visitor.until(lambda at: "Power" in titles(visitor))
-    memory = next(
-        panel
-        for panel in visitor.component("chart.train")["panels"]
-        if panel["title"] == "Memory of the device"
+    log(
+        *(runs, run),
+        device_power_w=250.0,
+        device_bytes=2.0**21,
+        device_reserved_bytes=2.0**22,
+        device_unused_bytes=2.0**21,
+        device_largest_free_bytes=2.0**20,
     )
-    assert memory["names"] == ["in tensors", "reserved"]
+    visitor.until(lambda at: "Power" in titles(visitor))
+    panels = {panel["title"]: panel for panel in visitor.component("chart.train")["panels"]}
+    assert panels["Memory of the device"]["names"] == ["in tensors", "reserved"]
+    fragmentation = panels["Fragmentation of the device's memory"]
+    assert fragmentation["names"] == ["reserved, not allocated", "largest free block"]
+    assert fragmentation["unit"] == "MiB"
 
 
 def test_the_samples_are_a_file_with_units_in_the_names(visitor, runs) -> None:

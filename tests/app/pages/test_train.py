@@ -246,3 +246,18 @@ def test_the_gradient_flow_is_shown_and_a_remedy_opens_the_next_run(visitor, run
     assert "residual: pre" in visitor.design.text
     name = next(field for field in at.text_input if field.label == "Name of the run")
     assert name.value == "mine · Norm before, residual around"
+
+
+def test_the_address_names_the_preset_that_a_page_opens_with(visitor) -> None:
+    visitor.open()
+    for page in ("2_Train", "4_Profile", "5_Memory"):
+        at = visitor.open(page, preset="griffin_mini")
+        assert next(box for box in at.selectbox if box.label == "Architecture").value == (
+            "preset griffin_mini"
+        )
+        assert "preset" not in at.query_params
+    at = visitor.open("2_Train", preset="griffon_mini")
+    assert any("there is no such preset" in error.value for error in at.error)
+    assert next(box for box in at.selectbox if box.label == "Architecture").value == (
+        "preset griffin_mini"
+    )

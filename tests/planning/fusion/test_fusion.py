@@ -1,20 +1,23 @@
 """Fused models against plain ones: outputs, gradients, updates and single positions, over the palette and at random.
 
-All 200 random architectures run where ``HYBRIDLAB_RANDOM_ARCHITECTURES=200`` is set; the suite takes the first few.
+Hypothesis draws the random ones: 200 of them where ``HYBRIDLAB_RANDOM_ARCHITECTURES=200`` is set; the suite takes a
+few, the same each time.
 """
 
 from __future__ import annotations
 
 import copy
-import os
+import random
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, note
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hybridlab.architecture.document import loads
+from hybridlab.architecture.document import dump, loads
 from hybridlab.architecture.infer import infer
 from hybridlab.architecture.model import GraphModel, build
 from hybridlab.architecture.program import program
@@ -26,12 +29,11 @@ from hybridlab.planning.fusion.apply import Fused
 from hybridlab.planning.fusion.find import find, together
 from hybridlab.planning.fusion.record import Fold, Fusion
 from hybridlab.planning.recompute import Recomputing
-from tests.planning.test_equality import INPUTS, drawn, network
+from tests.planning.test_equality import INPUTS, PATIENT, SOME, drawn, network
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
-from random_architectures import random_architecture
+from random_architectures import drawn_architecture
 
-RANDOM = int(os.environ.get("HYBRIDLAB_RANDOM_ARCHITECTURES", "3"))
 CLOSE = 1e-9
 """Largest difference in float64 against the largest value: rounding alone, wherever a scale or a row is out of place
 it is many orders more."""
@@ -138,9 +140,13 @@ def test_every_component_gives_the_same_fused(use: str) -> None:
     check(network(use), INPUTS.get(use))
 
 
-@pytest.mark.parametrize("seed", range(RANDOM))
-def test_random_architectures_give_the_same_fused(seed: int) -> None:
-    check(random_architecture(seed))
+@PATIENT
+@SOME
+@given(st.randoms(use_true_random=False))
+def test_random_architectures_give_the_same_fused(chance: random.Random) -> None:
+    architecture = drawn_architecture(chance)
+    note(dump(architecture))
+    check(architecture)
 
 
 def test_components_that_read_one_tensor_become_one_product() -> None:

@@ -26,6 +26,7 @@ from hybridlab.trace.step import TrainingStep, default_optimiser
 
 CHUNKED = {name for name, info in palette().items() if "chunk" in info.cls.Params.model_fields}
 CONVOLVED = ("mamba", "mamba2", "short_conv", "hyena", "rg_lru", "slstm", "delta_net")
+TURNED = ("hyena", "long_conv", "s4d")
 CLOSE = 1e-9
 DESIGN = """
 name: x
@@ -93,7 +94,7 @@ FORMS = {"image": 1.0, "shifts": 0.8, "rows": 1.5}
 SLOW = {16: 1.2, 32: 1.1, 64: 1.0}, {"image": 1.0, "shifts": 1.1, "rows": 1.5}
 
 
-@pytest.mark.parametrize("name", sorted(CHUNKED | set(CONVOLVED)))
+@pytest.mark.parametrize("name", sorted(CHUNKED | set(CONVOLVED) | set(TURNED)))
 def test_every_way_gives_the_same(name: str) -> None:
     model = one_of(name)
     step = TrainingStep(model, (tokens(),))

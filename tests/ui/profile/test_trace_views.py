@@ -103,6 +103,8 @@ def test_every_view_of_a_trace_is_drawn(tmp_path: Path) -> None:
         assert not at.error, (view, words(at))
         if view not in ("downloads", "compare"):
             assert at.get("plotly_chart"), view
+        if view == "memory":
+            assert "Fragmentation (*measured*, reserved minus allocated): 3.64 KiB" in words(at)
 
 
 def test_a_memory_timeline_is_drawn_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Memory pools of an accelerator, one for each group of components."""

@@ -1,0 +1,1 @@
+"""Regions: components whose chains of element-wise work PyTorch's compiler makes into few kernels."""
