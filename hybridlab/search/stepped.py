@@ -30,18 +30,19 @@ class Steps:
         """Take the task and the training, whose precision is that of the step."""
         self._task, self._training = task, training
         self._recipe: Recipe | None = None
-        self._peaks: dict[tuple[str, bool, bool], int] = {}
+        self._peaks: dict[tuple[str, tuple[tuple[str, ...], ...], bool], int] = {}
         self._fusions: dict[str, Fusion | None] = {}
 
-    def peak_bytes(self, fitted: Architecture, *, fused: bool, training: bool = True) -> int:
+    def peak_bytes(
+        self, fitted: Architecture, fusion: Fusion | None = None, *, training: bool = True
+    ) -> int:
         """Return the most bytes that a step has at once, or a pass forward of the same batch without ``training``.
 
         Raises:
             HybridLabError: the architecture cannot be built.
         """
-        key = fitted.fingerprint, fused, training
+        key = fitted.fingerprint, () if fusion is None else fusion.products, training
         if key not in self._peaks:
-            fusion = self.fusion(fitted) if fused else None
             self._peaks[key] = trace_fake(
                 lambda: self._step(fitted, fusion, training=training)
             ).peak_bytes
