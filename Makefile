@@ -85,7 +85,7 @@ faults: dev
 	export HYBRIDLAB_KILLS=$(KILLS) HYBRIDLAB_SIGTERMS=$(SIGTERMS) HYBRIDLAB_OOMS=$(OOMS)
 	export HYBRIDLAB_FULL_EVERY=$(FULL_EVERY) HYBRIDLAB_SEARCH_KILLS=$(SEARCH_KILLS)
 	export HYBRIDLAB_RAY_KILLS=$(RAY_KILLS)
-	$(BIN)/pytest tests/faults -n 2 -rP $(PYTEST_FLAGS)
+	$(BIN)/pytest tests/faults -n 2 --dist loadgroup -rP $(PYTEST_FLAGS)
 
 dev: $(VENV)/.dev-installed
 

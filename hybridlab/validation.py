@@ -65,9 +65,13 @@ def shown(value: object, limit: int = 60) -> str:
 def problems_from(
     error: ValidationError, prefix: str = "", known: Sequence[str] = ()
 ) -> list[Problem]:
-    """Return every error of a failed validation as a problem; ``known`` are keys to suggest for unknown ones."""
+    """Return every error of a failed validation as a problem; ``known`` are keys to suggest for unknown top ones."""
     return [
-        _problem(item, join_path(prefix, *_location(item["loc"])), known)
+        _problem(
+            item,
+            join_path(prefix, *_location(item["loc"])),
+            known if len(item["loc"]) == 1 else (),
+        )
         for item in error.errors(include_url=False, include_context=True)
     ]
 

@@ -128,7 +128,8 @@ def _print(found: PrecisionReport) -> None:
     mixed = told(found.mixed, found.mixed_ms) if found.applied else "nothing"
     said = [("as it is", told(found.plain, found.plain_ms)), ("mixed", mixed)]
     if trains:
-        said.append(("kept for backward", f"{after} instead of {before}"))
+        kept = f"{after} instead of {before}" if found.applied else before
+        said.append(("kept for backward", kept))
     if found.applied:
         what = "gradients" if trains else "the output"
         errors = f"{found.loss_error:.1e} of the loss, {found.error:.1e} of {what}"

@@ -73,7 +73,8 @@ def _print(found: RegionsReport) -> None:
             times = f", {broken.times} times" if broken.times > 1 else ""
             say(f"note: {one.name} runs in {one.graphs} graphs{times}: {broken.why}")
     for left in found.refused:
-        say(f"note: {left.name} ({', '.join(left.paths[:3])}) {left.why}")
+        some = ", ".join(left.paths[:3])
+        say(f"note: {left.name} ({some}): {left.why}")
 
 
 def _row(one: Judged) -> tuple[str, ...]:

@@ -32,7 +32,10 @@ def search(
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="sqlite:///FILE, or a journal file; the home folder's."),
+        typer.Option(
+            metavar="URL",
+            help="postgresql://…, sqlite:///FILE, or a journal file; the home folder's.",
+        ),
     ] = None,
     workers: Annotated[
         int | None,

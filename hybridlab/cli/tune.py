@@ -177,7 +177,7 @@ def _borders(title: str, borders: Sequence[Border]) -> None:
         [
             (
                 one.writer or "the step",
-                one.reader or "the step",
+                (one.reader or "the step") + (f", inside {one.inside}" if one.inside else ""),
                 format_bytes(one.copied_bytes),
                 format_bytes(one.cast_bytes),
                 format_seconds(one.ms / 1e3),

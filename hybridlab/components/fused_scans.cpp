@@ -334,16 +334,16 @@ extern "C" void diagonal_backward(const float* grad, const float* decay, const f
 // ---- short convolution of rows: y_t = bias + sum over j of taps_j x_(t + j - left), the positions side by side ----
 
 struct Rows {
-    const float *x, *taps, *bias, *grad;  // (B, E, L), (E, K), (E) or none, (B, E, L)
-    float* out;                           // (B, E, L), or of the gradients (B, E, K + 1): the taps', and the bias's
-    long E, L, K, left;
+    const float *x, *taps, *bias, *grad;  // (E, B, L), (E, K), (E) or none, (E, B, L)
+    float* out;                           // (E, B, L), or of the gradients (E, B, K + 1): the taps', and the bias's
+    long B, L, K, left;
 };
 
 static void rows_forward_jobs(const void* given, long first, long last, long) {
     const Rows& s = *(const Rows*)given;
     for (long job = first; job < last; job++) {
-        const float *x = s.x + job * s.L, *taps = s.taps + job % s.E * s.K;
-        const float bias = s.bias ? s.bias[job % s.E] : 0.0f;
+        const float *x = s.x + job * s.L, *taps = s.taps + job / s.B * s.K;
+        const float bias = s.bias ? s.bias[job / s.B] : 0.0f;
         float* y = s.out + job * s.L;
         const long last_whole = s.L - LANES - (s.K - 1 - s.left);  // the last position from which whole vectors see all
         long t = 0;
@@ -383,14 +383,14 @@ static void rows_backward_jobs(const void* given, long first, long last, long) {
     }
 }
 
-extern "C" void rows_forward(const float* x, const float* taps, const float* bias, float* y, long B, long E, long L,
+extern "C" void rows_forward(const float* x, const float* taps, const float* bias, float* y, long E, long B, long L,
                              long K, long left, long threads) {
-    const Rows s = {x, taps, bias, 0, y, E, L, K, left};
+    const Rows s = {x, taps, bias, 0, y, B, L, K, left};
     in_threads(rows_forward_jobs, &s, B * E, threads);
 }
 
-extern "C" void rows_backward(const float* x, const float* grad, float* gradients, long B, long E, long L, long K,
+extern "C" void rows_backward(const float* x, const float* grad, float* gradients, long E, long B, long L, long K,
                               long left, long threads) {
-    const Rows s = {x, 0, 0, grad, gradients, E, L, K, left};
+    const Rows s = {x, 0, 0, grad, gradients, B, L, K, left};
     in_threads(rows_backward_jobs, &s, B * E, threads);
 }

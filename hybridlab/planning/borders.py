@@ -23,7 +23,8 @@ _RUNS = 5
 class Border:
     """What operators that only move numbers read in one component of what another one wrote, or the same one.
 
-    ``cast_bytes`` are those of them that change the number format; ``ms`` is the median of a few runs.
+    ``cast_bytes`` are those of them that change the number format; ``ms`` is the median of a few runs. ``inside`` is
+    the operator that copies within itself (``planning.inside``), where it is one.
     """
 
     writer: str
@@ -31,6 +32,7 @@ class Border:
     copied_bytes: int
     cast_bytes: int
     ms: float
+    inside: str = ""
 
 
 def borders(step: TrainingStep) -> tuple[Border, ...]:

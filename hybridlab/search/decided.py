@@ -7,10 +7,11 @@ from typing import Any
 
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import DeviceError, Problem, SpecError
+from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.training_step import check_planned
 from hybridlab.search.decisions import ALL, DECISIONS, FUSION, NONE, PLAN, PRECISION, USUAL
 from hybridlab.search.landscape import SAME, TIMED_AS
-from hybridlab.search.planned import Plans
+from hybridlab.search.planned import Plans, plannable
 from hybridlab.search.space import Choice, Design
 from hybridlab.search.stepped import Steps
 from hybridlab.tasks.base import Task
@@ -79,28 +80,38 @@ class Decided:
         """
         precision = self._precision(design)
         if PLAN in self._varied:
-            figures = self._plans[precision].figures(fitted, str(design[PLAN]))
+            fusion = self._fusion(fitted, design)
+            figures = self._plans[precision].figures(fitted, str(design[PLAN]), fusion)
             return None if figures is None else (figures.peak_bytes, figures.step_ms)
-        peak_bytes = self._steps[precision].peak_bytes(fitted, fused=_fuses(design))
+        peak_bytes = self._steps[precision].peak_bytes(fitted, self._fusion(fitted, design))
         return peak_bytes, None
 
     def forward_bytes(self, fitted: Architecture, design: Design) -> int:
         """Return the most bytes that a pass forward of the training's batch has at once."""
         steps = self._steps[self._precision(design)]
-        return steps.peak_bytes(fitted, fused=_fuses(design), training=False)
+        return steps.peak_bytes(fitted, self._fusion(fitted, design), training=False)
 
     def settings(self, fitted: Architecture, design: Design) -> dict[str, Any]:
         """Return the settings that a design decides for its training: plan, precision and fusion, where they matter."""
         precision = self._precision(design)
         found: dict[str, Any] = {}
+        fusion = self._fusion(fitted, design)
         if str(design.get(PLAN, NONE)) != NONE:
-            plan = self._plans[precision].plan(fitted, str(design[PLAN]))
+            plan = self._plans[precision].plan(fitted, str(design[PLAN]), fusion)
             found |= {PLAN: plan.as_dict()} if plan is not None else {}
         if PRECISION in self._varied:
             found[PRECISION] = precision
-        if _fuses(design) and (fusion := self._steps[precision].fusion(fitted)) is not None:
+        if fusion is not None:
             found[FUSION] = fusion.as_dict()
         return found
+
+    def _fusion(self, fitted: Architecture, design: Design) -> Fusion | None:
+        """Return what a design fuses; beside plans, what the planner takes of it."""
+        precision = self._precision(design)
+        fusion = self._steps[precision].fusion(fitted) if _fuses(design) else None
+        if fusion is None or PLAN not in self._varied:
+            return fusion
+        return plannable(fusion, self._by_precision[precision])
 
     def _precision(self, design: Design) -> str:
         return str(design.get(PRECISION, ""))
@@ -151,7 +162,6 @@ class Decided:
             beside = {
                 name: bool(getattr(training, name)) for name in ("tasks", "stages", "teacher")
             }
-            beside["accumulation"] = training.accumulation > 1
             words = "its step is not predicted in another precision or fused"
             problems += [
                 Problem(f"training.{name}", words, fix="leave it out, or precision and fusion")
@@ -162,14 +172,10 @@ class Decided:
 
     def _unplanned(self) -> list[Problem]:
         """Return what cannot be planned, by the planner's own word."""
-        problems = []
-        if ALL in self._varied.get(FUSION, ()):
-            words = "cannot vary beside the plan: plans know the step as it is designed, and not what it keeps fused"
-            problems.append(Problem(f"search.{FUSION}", words, fix="let one of them vary"))
         told = set()
         for spec in self._by_precision.values():
             try:
-                check_planned(spec)
+                check_planned(spec.model_copy(update={FUSION: None}))
             except SpecError as error:
                 for one in error.problems:
                     decided = one.path == PRECISION and PRECISION in self._varied
@@ -181,7 +187,7 @@ class Decided:
                     )
                     fix = "let one of them vary" if decided else one.fix
                     told.add((path, words, one.expected, one.got, fix))
-        return problems + [Problem(*one) for one in sorted(told)]
+        return [Problem(*one) for one in sorted(told)]
 
 
 def _fuses(design: Design) -> bool:

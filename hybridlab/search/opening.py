@@ -9,6 +9,7 @@ from hybridlab.architecture.library import open_architecture
 from hybridlab.errors import Problem, SpecError
 from hybridlab.search.known import KnownLandscape, known_landscape
 from hybridlab.search.landscape import (
+    TIMED,
     Array,
     Landscape,
     empty_space,
@@ -44,6 +45,11 @@ def landscape_of(spec: SearchSpec, text: str = "") -> Landscape:
         if trained.task.measure == "accuracy" and not 0 <= least <= 1:
             words = "is beyond what an accuracy can be, so no design keeps it"
             problems.append(Problem(f"limits.{trained.metric}", words, "0 to 1", f"{least:g}"))
+        for name in trained.timed:
+            most = trained.limits.get(name, 1.0)
+            if TIMED[name].direction == "minimize" and most <= 0:
+                words = "is less than anything takes, so no design keeps it"
+                problems.append(Problem(f"limits.{name}", words, "above 0", f"{most:g}"))
         if problems:
             raise SpecError(problems)
         _reachable_limits(trained)

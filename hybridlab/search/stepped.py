@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from dataclasses import replace
 
 from torch import nn
 
@@ -19,8 +19,7 @@ from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.training_step import recipe
 from hybridlab.tasks.base import Task
 from hybridlab.trace.exact import Recipe, fake_step, trace_fake
-from hybridlab.trace.step import TrainingStep
-from hybridlab.training.precision import numerics
+from hybridlab.trace.step import TrainingStep, casting
 from hybridlab.training.spec import TrainSpec
 
 
@@ -28,26 +27,22 @@ class Steps:
     """The steps of designs that are trained with the same settings; what a design takes is worked out once."""
 
     def __init__(self, task: Task, training: TrainSpec) -> None:
-        """Take the task and the training, whose precision is that of the step.
-
-        Raises:
-            DeviceError: its device is not there, or does not have the precision.
-        """
+        """Take the task and the training, whose precision is that of the step."""
         self._task, self._training = task, training
-        self._numerics = numerics(training)
         self._recipe: Recipe | None = None
-        self._peaks: dict[tuple[str, bool, bool], int] = {}
+        self._peaks: dict[tuple[str, tuple[tuple[str, ...], ...], bool], int] = {}
         self._fusions: dict[str, Fusion | None] = {}
 
-    def peak_bytes(self, fitted: Architecture, *, fused: bool, training: bool = True) -> int:
+    def peak_bytes(
+        self, fitted: Architecture, fusion: Fusion | None = None, *, training: bool = True
+    ) -> int:
         """Return the most bytes that a step has at once, or a pass forward of the same batch without ``training``.
 
         Raises:
             HybridLabError: the architecture cannot be built.
         """
-        key = fitted.fingerprint, fused, training
+        key = fitted.fingerprint, () if fusion is None else fusion.products, training
         if key not in self._peaks:
-            fusion = self.fusion(fitted) if fused else None
             self._peaks[key] = trace_fake(
                 lambda: self._step(fitted, fusion, training=training)
             ).peak_bytes
@@ -81,19 +76,18 @@ class Steps:
             recipe=self._how(),
             training=training,
         )
-        step.around = self._numerics.autocast
+        if not training:
+            cast, where = self._how().cast, step.inputs[0].device.type
+            step.around = functools.partial(casting, cast, where)
         if fusion is not None:
             _fused(step.model, fusion)
         return step
 
     def _how(self) -> Recipe:
-        """Return how the task trains, its loss in float32 as a training has it."""
+        """Return how the task trains, in the training's format."""
         if self._recipe is None:
             data = self._task.train_batch(0, self._training.batch, self._training.seed)
-            made = recipe(self._task, self._training, data.targets)
-            self._recipe = replace(
-                made, loss=lambda output, targets: made.loss(output.float(), targets)
-            )
+            self._recipe = recipe(self._task, self._training, data.targets)
         return self._recipe
 
 

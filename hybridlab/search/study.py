@@ -49,11 +49,13 @@ def open_storage(url: str | Path) -> BaseStorage:
         return JournalStorage(Journal(url))
     except Exception as error:  # each driver of a database has errors of its own
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        without = isinstance(error, ImportError) and str(url).startswith("postgres")
         raise StoreError(
             Problem(
                 shown_place(url),
                 f"the search's storage cannot be opened: {reason}",
                 "a file or a URL",
+                fix="pip install 'hybridlab[postgres]'" if without else "",
             )
         ) from None
 

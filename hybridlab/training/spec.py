@@ -312,6 +312,8 @@ class TrainSpec(BaseModel):
         ]
         if self.regions is not None and apart:
             return f"regions are compiled of components as designed; take out regions, or {', '.join(apart)}"
+        if self.regions is not None and self.accumulation > 1:
+            return "regions are compiled for whole batches; take out regions, or accumulation"
         if self.buckets and (other := self._fixed_step()):
             return f"buckets give steps of several lengths; take out buckets, or {other}"
         if self.pools and any(stage.grow for stage in self.stages):

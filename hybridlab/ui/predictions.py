@@ -184,6 +184,14 @@ def caches(
     return _long("caches", args, owner, wait_s)
 
 
+def buckets(
+    text: str, settings: Mapping[str, Any], counts: Sequence[int], owner: str, wait_s: float = 0.0
+) -> Answer | None:
+    """Ask what sorting samples by length saves, predicted and measured; None while unanswered."""
+    args = {"text": text, "settings": dict(settings), "counts": list(counts)}
+    return _long("buckets", args, owner, wait_s)
+
+
 def _long(verb: str, args: Mapping[str, Any], owner: str, wait_s: float) -> Answer | None:
     """Ask what may take minutes for large architectures."""
     future = pool().submit(verb, args, owner=owner, timeout_s=_LONG_S)

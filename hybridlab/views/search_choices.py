@@ -70,7 +70,7 @@ def importance_plot(info: ImportanceInfo, most: int = 12) -> go.Figure:
                 hovertemplate="%{y}: %{x:.1f} %<extra>" + objective + "</extra>",
             )
         )
-    height = 150 + 18 * len(names) * max(1, len(info.objectives))
+    height = max(380, 150 + 18 * len(names) * max(1, len(info.objectives)))
     figure.update_layout(**style.layout(info.title, height=height, bargap=0.3))
     figure.update_xaxes(title_text="share of the spread that the choice explains alone (%)")
     figure.update_yaxes(autorange="reversed")

@@ -121,7 +121,7 @@ def memory_plot(info: MemoryInfo) -> go.Figure:
     since = "" if info.absolute else ", from the beginning of the trace on"
     title = f"{style.plain(info.device)}: {format_bytes(info.peak_bytes)} at most{since}"
     if unused is not None:
-        title += f", and {format_bytes(max(unused))} reserved and unused"
+        title += f", up to {format_bytes(max(unused))} more reserved and not in use"
     figure.update_layout(
         **style.layout(
             f"{title} (measured)",

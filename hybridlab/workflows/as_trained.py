@@ -46,7 +46,7 @@ def as_trained(
         apply(model, Plan.read(spec.plan), choose(spec.device))
     _changed(model, spec)
     if spec.regions is not None:
-        compile_regions(model, Regions.read(spec.regions), choose(spec.device), say)
+        compile_regions(model, Regions.read(spec.regions), choose(spec.device), spec.batch, say)
     if spec.allocator is None and not spec.pools:
         return None
     device = choose(spec.device)

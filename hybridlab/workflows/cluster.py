@@ -44,7 +44,8 @@ MOST_RETRIES = 1_000
 """Of a worker that is lost; a design that kills its workers ends long before, with its reason."""
 _LOOK_SECONDS = 1.0
 _STOP_SECONDS = 60.0
-_STARTS = 3
+_STARTS, _START_SECONDS = 3, 120
+"""Ray would give a cluster's start 30 seconds, which a busy machine does not keep."""
 _STORE_BYTES = 100 * 1024**2
 """Of Ray's own memory for what tasks hand over, of which there is none."""
 Work = Callable[[str, str, int], list[dict[str, str]]]
@@ -301,7 +302,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         except Exception as error:  # of Ray's own kinds and plain ones
             ray.shutdown()
             if local and attempt + 1 < _STARTS:
-                continue  # it gives itself 30 seconds, which a busy machine may not keep
+                continue
             words = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
             fix = "" if local else "`ray start --head` starts one; --ray local needs none"
             raise RunError(
@@ -323,6 +324,7 @@ def _ray() -> Any:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and it warns of nothing
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", str(_START_SECONDS))
     try:
         import ray
     except ImportError:

@@ -67,7 +67,7 @@ def measure_precisions(
     )
 
 
-def _check(format: str | None, tolerances: Mapping[str, object]) -> None:
+def _check(format: str | None, tolerances: Mapping[str, Any]) -> None:
     """Refuse formats that are none, and tolerances out of range.
 
     Raises:

@@ -236,6 +236,15 @@ def _caches(args: Args) -> Any:
     ).as_dict()
 
 
+def _buckets(args: Args) -> Any:
+    """Return what sorting samples by length saves, predicted and measured."""
+    from hybridlab.workflows.buckets import compare_buckets
+
+    return compare_buckets(
+        loads(str(args["text"])), dict(args["settings"]), counts=list(args["counts"]), limit_s=20.0
+    ).as_dict()
+
+
 def _step_asked(args: Args) -> tuple[str, str, str, str]:
     settings = json.dumps(args["settings"], sort_keys=True)
     return str(args["text"]), settings, str(args.get("after", "")), str(args.get("offload", ""))
@@ -319,6 +328,7 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "plan_timeline": _plan_timeline,
     "fit": _fit,
     "caches": _caches,
+    "buckets": _buckets,
     "survey_search": _survey_search,
     "true_front": _true_front,
 }

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.infer import check, infer
 from hybridlab.architecture.model import build as build_model
-from hybridlab.components import channel_major
 from hybridlab.components.base import BuildContext, Component
-from hybridlab.components.depthwise import DepthwiseConv
 from hybridlab.components.registry import palette
 from hybridlab.components.token_mixers import dilated_conv
 from hybridlab.components.token_mixers.long_convolution import (
@@ -157,54 +155,6 @@ def test_the_end_does_not_come_round_to_the_start() -> None:
     x = torch.zeros(1, 33, 1)
     x[:, -1] = 1e6
     assert convolve(x, torch.ones(33, 1))[:, :-1].abs().max() < 1
-
-
-@pytest.mark.parametrize("taps", [1, 5, 23])
-def test_gradients_of_a_long_convolution_are_those_of_its_sum(taps: int) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(3, 23, 4, dtype=torch.float64, requires_grad=True)
-    h = torch.randn(taps, 4, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(3, 23, 4, dtype=torch.float64)
-    wanted = torch.autograd.grad((convolve_directly(x, h) * weight).sum(), (x, h))
-    for got in (
-        torch.autograd.grad((convolve(x, h) * weight).sum(), (x, h)),
-        torch.autograd.grad((convolve(x.mT, h.T, along=-1) * weight.mT).sum(), (x, h)),
-    ):
-        for one, two in zip(got, wanted, strict=True):
-            torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize(
-    ("length", "kernel", "causal"), [(1, 3, True), (5, 4, True), (37, 3, True), (70, 7, False)]
-)
-def test_rows_are_convolved_as_sequences_are(
-    length: int, kernel: int, causal: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(channel_major, "COMPILED_FROM", 0 if compiled else 1 << 62)
-    torch.manual_seed(0)
-    conv = DepthwiseConv(6, kernel, causal=causal)
-    x = torch.randn(2, length, 6, requires_grad=True)
-    weight = torch.randn(2, length, 6)
-    of = (x, conv.taps, conv.bias)
-    wanted_y = conv.reference(x)
-    wanted = torch.autograd.grad((wanted_y * weight).sum(), of)
-    y = channel_major.convolve_rows(x.mT.contiguous(), conv.taps, conv.bias, conv.left).mT
-    torch.testing.assert_close(y, wanted_y, rtol=1e-5, atol=1e-6)
-    for one, two in zip(torch.autograd.grad((y * weight).sum(), of), wanted, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("bias", [False, True])
-def test_maps_turn_sequences(bias: bool) -> None:
-    linear, x = nn.Linear(5, 7, bias=bias).double(), torch.randn(2, 6, 5, dtype=torch.float64)
-    wanted = linear(x)
-    for mapped in (linear, nn.Sequential(linear)):
-        turned = channel_major.into_channels(mapped, x)
-        back = channel_major.out_of_channels(mapped, x.mT.contiguous())
-        assert turned.is_contiguous()
-        torch.testing.assert_close(turned, wanted.mT)
-        torch.testing.assert_close(back, wanted)
 
 
 def test_sizes_of_transforms_are_near_and_smooth() -> None:

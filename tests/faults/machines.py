@@ -127,6 +127,7 @@ def environment_of(folder: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN": TOKEN,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_raylet_start_wait_time_s": "120",
         "RAY_health_check_period_ms": "1000",  # a machine that is gone is told within seconds
     }
 

@@ -11,8 +11,8 @@ from hybridlab.search.landscape import ClosedFormLandscape
 from hybridlab.workflows.cluster import be_worker, search_on_ray
 from hybridlab.workflows.work import stopped_by_signals
 
-RESTS_VARIABLE, RESTS_S = "HYBRIDLAB_TEST_RESTS", 0.4
-"""A machine may rest for longer than others do."""
+RESTS_VARIABLE, RESTS_S = "HYBRIDLAB_TEST_RESTS", 3.0
+"""So long that a kill falls inside one also where a busy machine takes a second to find it; one may rest longer."""
 
 
 def rest_and_work(study: str, place: str, cpus: int) -> list[dict[str, str]]:

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hybridlab.runs import processes
 from hybridlab.runs.pool import child_environment
+from hybridlab.runs.slots import core_count
 from hybridlab.search.claims import ATTEMPTS, HOLDER
 from hybridlab.search.closed_form import ClosedForm
 from hybridlab.search.halving import PRICES
@@ -27,13 +28,16 @@ from hybridlab.search.places import opened
 from hybridlab.search.study import REASON, close
 from hybridlab.workflows.cluster import LOCAL
 from hybridlab.workflows.search import begin_search, work_on
+from tests.faults.machines import Machine, environment_of
 from tests.faults.test_search_kills import FILE, finished
 
 KILLS = int(os.environ.get("HYBRIDLAB_RAY_KILLS", "0"))
-"""How many kills there are, of which the last and every fifth one are of the driver; ``make faults`` kills 50 times.
+"""How many kills there are, of which the last and about every tenth are of the driver; ``make faults`` kills 50 times.
 
 ``make test`` leaves them out: Ray gives its own processes 30 seconds to start, which beside other tests may be too few.
 """
+AT_ONCE = 3
+"""As many workers may die together, of one more, so that somebody is left to go on with what they had begun."""
 STUDY = "killed"
 FOREVER = 100_000
 
@@ -91,20 +95,31 @@ class Search:
             one for one in running if PRICES in one.user_attrs and one.user_attrs[HOLDER] in living
         ]
 
-    def kill_worker(self, chance: random.Random) -> bool:
-        """Kill one that is at a trial; say whether the trial was indeed not told yet."""
-        self.until(self.inside)
-        trial = chance.choice(self.inside())
-        token = trial.user_attrs[HOLDER]
-        worker = self.leases.workers()[token]
+    def kill_workers(self, chance: random.Random, most: int) -> list[bool]:
+        """Kill some that are at a trial; say of each whether its trial was indeed not told yet."""
+        count = most if chance.random() < 0.7 else 1
+        trials: list[FrozenTrial] = []
+
+        def enough() -> bool:
+            trials[:] = self.inside()
+            return len(trials) >= count
+
+        self.until(enough)
+        trials = chance.sample(trials, count)
+        known = self.leases.workers()
         time.sleep(chance.uniform(0, 0.2))
-        os.kill(worker.pid, signal.SIGKILL)
-        self.until(lambda: not processes.is_alive(worker.pid, worker.birth))
-        now = self.study._storage.get_trial(trial._trial_id)
-        return now.user_attrs[HOLDER] != token or not now.state.is_finished()
+        doomed = [known[one.user_attrs[HOLDER]] for one in trials]
+        for worker in doomed:
+            os.kill(worker.pid, signal.SIGKILL)
+        self.until(lambda: not any(processes.is_alive(one.pid, one.birth) for one in doomed))
+        now = [self.study._storage.get_trial(one._trial_id) for one in trials]
+        return [
+            one.user_attrs[HOLDER] != worker.token or not one.state.is_finished()
+            for one, worker in zip(now, doomed, strict=True)
+        ]
 
     def kill_driver(self) -> bool:
-        """Kill the driver; its cluster ends with it."""
+        """Kill the driver; its tasks end with it, and so does a cluster of its own."""
         self.until(self.inside)
         self.driver.kill()
         self.driver.wait()
@@ -123,38 +138,53 @@ class Search:
 @pytest.mark.skipif(not KILLS, reason="kills on Ray run by make faults: HYBRIDLAB_RAY_KILLS is 0")
 @pytest.mark.timeout(3000)
 @pytest.mark.xdist_group("ray")
-def test_workers_and_drivers_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path / "home"))
-    search = Search(tmp_path)
-    try:
-        run_through(search, random.Random(KILLS))
-    finally:
-        search.close()
+class TestKills:
+    @pytest.fixture(autouse=True)
+    def home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path / "home"))
+        return tmp_path / "home"
+
+    def test_workers_and_drivers(self, tmp_path: Path, home: Path, head: Machine) -> None:
+        environment = environment_of(head.folder) | {"HYBRIDLAB_HOME": str(home)}
+        search = Search(tmp_path, address="auto", environment=environment)
+        try:
+            run_through(search, max(KILLS - 2, 2), workers=AT_ONCE + 1)
+        finally:
+            search.close()
+        assert head.alive
+
+    def test_a_driver_with_a_cluster_of_its_own(self, tmp_path: Path) -> None:
+        search = Search(tmp_path)
+        try:
+            run_through(search, 2, workers=min(2, core_count()))
+        finally:
+            search.close()
 
 
-def run_through(search: Search, chance: random.Random) -> None:
-    search.begin()
+def run_through(search: Search, kills: int, workers: int) -> None:
+    chance = random.Random(kills)
     known: dict[int, tuple[TrialState, list[float]]] = {}
-    inside = drivers = 0
-    for kill in range(1, KILLS + 1):
-        last = kill == KILLS
-        if last or kill % 5 == 0:
-            inside += search.kill_driver()
-            drivers += 1
+    died = inside = drivers = 0
+    while died < kills:
+        if search.driver is None or search.driver.returncode is not None:
+            search.begin(workers=workers)
+            search.until(lambda: len(search.living()) == workers)
+        until_driver = min(9 - died % 10, kills - 1 - died)
+        if until_driver:
+            wave = search.kill_workers(chance, min(max(1, workers - 1), until_driver))
+            # Ray begins others in their places.
+            search.until(lambda: len(search.living()) == workers)
         else:
-            before = set(search.leases.workers())
-            inside += search.kill_worker(chance)
-            # Ray begins another worker in its place.
-            search.until(lambda before=before: set(search.living()) - before)
+            wave = [search.kill_driver()]
+            drivers += 1
+        died, inside = died + len(wave), inside + sum(wave)
         now = finished(search.study)
         assert known.items() <= now.items(), "no finished trial is lost or told anew"
         known = now
-        if search.driver.poll() is not None and not last:
-            search.begin()
 
     trials = len(search.study.trials) + 3
-    if KILLS > 2:
-        search.begin(trials)
+    if kills > 2:
+        search.begin(trials, workers)
         assert search.driver.wait(300) == 0, search.log.read_text()[-3000:]
     else:
         begin_search(search.file, study=STUDY, storage=search.place, trials=trials)
@@ -174,8 +204,8 @@ def run_through(search: Search, chance: random.Random) -> None:
             np.testing.assert_allclose(told, one.values)
     over = [one.number for one in every if ATTEMPTS in one.user_attrs]
     print(
-        f"{KILLS} kills, {drivers} of drivers, {inside} inside a trial; {trials} trials, "
+        f"{died} kills, {drivers} of drivers, {inside} inside a trial; {trials} trials, "
         f"{len(over)} taken over"
     )
-    assert inside >= 0.5 * KILLS, "kills really fell inside trials"
+    assert inside >= 0.5 * died, "kills really fell inside trials"
     assert over, "what a dead worker had begun was gone on with under its number"

@@ -17,7 +17,7 @@ from hybridlab.search.closed_form import ClosedForm
 from hybridlab.search.places import opened
 from hybridlab.search.study import close
 from hybridlab.workflows.search import begin_search, work_on
-from tests.faults.machines import Machine, environment_of, room_for_machines
+from tests.faults.machines import Machine, environment_of
 from tests.faults.resting import RESTS_VARIABLE
 from tests.faults.test_ray_kills import KILLS, STUDY, Search
 from tests.faults.test_search_kills import FILE, finished
@@ -33,22 +33,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def room() -> Iterator[Path]:
-    with room_for_machines() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def head(room: Path) -> Iterator[Machine]:
-    made = Machine(room, 1, cores=3)
-    yield made
-    made.kill()
-
-
-@pytest.fixture(scope="module")
-def slow(room: Path, head: Machine) -> Iterator[Machine]:
+def slow(head: Machine) -> Iterator[Machine]:
     """Another machine, with one core, whose trials never end."""
-    made = Machine(room, 2, cores=1, head=head.address, environment={RESTS_VARIABLE: "86400"})
+    made = Machine(
+        head.folder.parent, 2, cores=1, head=head.address, environment={RESTS_VARIABLE: "86400"}
+    )
     yield made
     made.kill()
 
@@ -71,7 +60,7 @@ def test_auto_finds_the_cluster_that_runs(head: Machine, tmp_path: Path) -> None
     arguments = ("--ray", "auto", "--trials", "30", "--study", "one", "--workers", "2", "--json")
     done = searched(head, home, str(file), *arguments)
     assert done.returncode == 0, done.stderr
-    assert "ray: 2 workers of 1 core on this machine" in done.stderr
+    assert "ray: 2 workers of 2 cores on this machine" in done.stderr
     assert "30 of 30 trials" in done.stderr
     front = json.loads(done.stdout.splitlines()[-1])
     study = opened("one", home / "searches" / "one.journal")

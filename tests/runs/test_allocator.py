@@ -29,12 +29,25 @@ TEXT = (
     "expandable_segments:True,max_split_size_mb:128,garbage_collection_threshold:0.8,"
     "roundup_power2_divisions:4"
 )
-OLDER = "PYTORCH_CUDA_ALLOC_CONF"
+OLDER, OTHER = "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"
 _TORCH_SAYS = """
-import json, sys, torch
+import json, os, sys, torch
 read, change = torch._C._accelerator_getAllocatorSettings, torch._C._accelerator_setAllocatorSettings
-found = [read()]
-for text in json.loads(sys.argv[1]):
+texts, environments = (json.loads(text) for text in sys.argv[1:])
+found = []
+for environment in environments:  # torch reads once a process
+    end, begin = os.pipe()
+    if not os.fork():
+        for name in [name for name in os.environ if "ALLOC_CONF" in name]:
+            del os.environ[name]
+        os.environ.update(environment)
+        os.write(begin, read().encode())
+        os._exit(0)
+    os.close(begin)
+    os.wait()
+    found.append(os.read(end, 1000).decode())
+found.append(read())
+for text in texts:
     try:
         change(text)
         found.append("")
@@ -46,7 +59,7 @@ print(json.dumps(found))
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (ALLOCATOR_VARIABLE, OLDER, "PYTORCH_HIP_ALLOC_CONF"):
+    for name in (ALLOCATOR_VARIABLE, OLDER, OTHER):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -66,15 +79,25 @@ def test_torch_itself_reads_what_a_worker_is_born_with_and_has_the_same_limits()
     }
     texts = [f"{name}:{value}" for name, value in wrong.items()]
     texts += [f"{name}:{value}" for name, value in right.items()]
+    environments = [
+        {ALLOCATOR_VARIABLE: "max_split_size_mb:65"},
+        {ALLOCATOR_VARIABLE: "max_split_size_mb:65", **inherited},
+        {ALLOCATOR_VARIABLE: "max_split_size_mb:65", OTHER: "max_split_size_mb:66"},
+        {OTHER: "max_split_size_mb:66", **inherited},
+        {},
+    ]
     born = os.environ | inherited | allocator_environment(spec, inherited)
     told = subprocess.run(
-        [sys.executable, "-c", _TORCH_SAYS, json.dumps(texts)],
+        [sys.executable, "-c", _TORCH_SAYS, json.dumps(texts), json.dumps(environments)],
         env=born,
         capture_output=True,
         text=True,
         check=True,
+        timeout=120,
     )
-    in_force, *answers = json.loads(told.stdout)
+    found = json.loads(told.stdout)
+    read, (in_force, *answers) = found[: len(environments)], found[len(environments) :]
+    assert read == [allocator_in_force(one) for one in environments], "older names win"
     assert in_force == TEXT == allocator_in_force(born)
     assert all(answers[: len(wrong)]) and not any(answers[len(wrong) :]), answers
     for name, value in wrong.items():
@@ -123,7 +146,13 @@ def test_settings_are_kept_in_the_record_and_wrong_ones_are_told_together() -> N
     assert allocator_environment({"training": kept}, {}) == {ALLOCATOR_VARIABLE: TEXT}
     with pytest.raises(SpecError) as caught:
         make({"task": "parity", "allocator": {"backend": "x", "max_split_size_mb": "many"}})
-    assert len(caught.value.problems) == 2
+    assert [problem.path for problem in caught.value.problems] == [
+        "allocator.max_split_size_mb",
+        "allocator.backend",
+    ]
+    assert "one of task" not in str(caught.value), (
+        "keys of the settings are none of the allocator's"
+    )
     with pytest.raises(SpecError, match="no setting is given"):
         make({"task": "parity", "allocator": {}})
 

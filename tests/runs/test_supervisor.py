@@ -102,6 +102,18 @@ def test_a_submitted_run_starts_and_ends(lab):
     assert sum(count for _, count in seen) >= 3
 
 
+def test_the_allocators_settings_are_there_before_a_worker_imports_anything(lab, monkeypatch):
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    lab.supervise("--spares", "1")
+    training = {"task": "parity", "allocator": {"max_split_size_mb": 64, "backend": "other"}}
+    asked = launcher.submit("born", "with settings", {"training": training}, threads=1)
+    plain = launcher.submit("born", "without", {"training": {"task": "parity"}}, threads=1)
+    told = [lab.until_state(run, RunState.DONE).result for run in (asked, plain)]
+    assert told[0] == {"with": "max_split_size_mb:64", "has": "max_split_size_mb:64"}
+    assert told[1] == {"with": None, "has": None}
+    assert lab.store.get(asked.id).spec["training"] == training, "the record keeps them"
+
+
 def test_a_warm_worker_begins_within_300_ms(lab):
     lab.supervise("--spares", "1")
 

@@ -10,6 +10,7 @@ import time
 from hybridlab.errors import Problem, TaskError
 from hybridlab.runs.worker import RunContext, Stopped, serve, work
 
+BORN_WITH = os.environ.get("PYTORCH_ALLOC_CONF")
 ERRORS = {
     "ours": lambda: TaskError(Problem("task", "unknown task", "parity", "<b>x</b>")),
     "memory": lambda: MemoryError(),
@@ -109,8 +110,13 @@ def threads(context: RunContext):
     return {"torch": torch.get_num_threads(), "variables": variables}
 
 
+def born(context: RunContext):
+    return {"with": BORN_WITH, "has": os.environ.get("PYTORCH_ALLOC_CONF")}
+
+
 VERBS = {
-    verb.__name__: verb for verb in (quick, slow, deaf, fail, leave, fill, speak, measure, threads)
+    verb.__name__: verb
+    for verb in (quick, slow, deaf, fail, leave, fill, speak, measure, threads, born)
 } | {"late": "json:absent_function", "absent": "hybridlab_absent:run"}
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Optuna's dashboard serves a study that we wrote, over HTTP, and we go on with one that it made."""
+"""Optuna's dashboard serves a study that we wrote, over HTTP, and we go on with one that it made and Optuna ran."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
+import optuna
 import pytest
-from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from hybridlab.search.claims import HOLDER
 from hybridlab.search.closed_form import ClosedForm
 from hybridlab.search.description import DESCRIPTION
+from hybridlab.search.leases import driver_url
 from hybridlab.workflows.search import run_search
+from tests.search.backends import BACKENDS, backend
 
 # Required, not skipped: `make dev` installs it.
 optuna_dashboard = importlib.import_module("optuna_dashboard")
@@ -31,17 +34,27 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
-@pytest.fixture(params=["journal", "sqlite"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    kinds = {"journal": "study.journal", "sqlite": f"sqlite:///{tmp_path}/study.sqlite"}
-    name = kinds[request.param]
-    return name if "://" in name else str(tmp_path / name)
+@pytest.fixture(params=BACKENDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with backend(request.param, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
-def ask(place: str) -> Iterator[Ask]:
+def storage(place: str) -> Iterator[BaseStorage]:
+    """Open a storage as Optuna and its dashboard do."""
+    if "://" not in place:
+        yield JournalStorage(JournalFileBackend(place))
+        return
+    made = RDBStorage(driver_url(place))
+    yield made
+    made.remove_session()
+    made.engine.dispose()
+
+
+@pytest.fixture
+def ask(storage: BaseStorage) -> Iterator[Ask]:
     """Serve a storage as the dashboard's own command does, and return a function that asks it."""
-    storage = RDBStorage(place) if "://" in place else JournalStorage(JournalFileBackend(place))
     server = make_server("127.0.0.1", 0, optuna_dashboard.wsgi(storage), handler_class=_Quiet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -60,9 +73,6 @@ def ask(place: str) -> Iterator[Ask]:
     server.shutdown()
     thread.join()
     server.server_close()
-    if isinstance(storage, RDBStorage):
-        storage.remove_session()
-        storage.engine.dispose()
 
 
 @pytest.fixture
@@ -92,14 +102,26 @@ def test_the_dashboard_serves_our_study(file: Path, place: str, ask: Ask) -> Non
     assert "<html" in ask("/dashboard")
 
 
-def test_we_go_on_with_a_study_that_the_dashboard_made(file: Path, place: str, ask: Ask) -> None:
+def test_we_go_on_with_a_study_that_the_dashboard_made(
+    file: Path, place: str, storage: BaseStorage, ask: Ask
+) -> None:
     body = {"study_name": "theirs", "directions": ["maximize", "minimize"]}
     made = ask("/api/studies", body)["study_summary"]
-    front = run_search(file, study="theirs", storage=place)
-    found = ask(f"/api/studies/{made['study_id']}")
-    assert len(found["trials"]) == front.trials == 6
-    assert DESCRIPTION in {one["key"] for one in found["user_attrs"]}
     form = ClosedForm(blocks=2, widths=(64, 128), heads=(2, 4))
+
+    def measured(trial: optuna.Trial) -> tuple[float, ...]:
+        choices = form.space.choices
+        design = {one.name: trial.suggest_categorical(one.name, one.values) for one in choices}
+        return tuple(form.evaluate(form.space.codes([design]))[0].tolist())
+
+    theirs = optuna.load_study(study_name="theirs", storage=storage)
+    theirs.optimize(measured, n_trials=2)
+    front = run_search(file, study="theirs", storage=place)
+    assert [HOLDER in trial.user_attrs for trial in theirs.trials] == [False] * 2 + [True] * 4
+    theirs.optimize(measured, n_trials=1)
+    found = ask(f"/api/studies/{made['study_id']}")
+    assert (len(found["trials"]), front.trials) == (7, 6)
+    assert DESCRIPTION in {one["key"] for one in found["user_attrs"]}
     for trial in found["trials"]:
         design = {one["name"]: one["param_external_value"] for one in trial["params"]}
         kinds = {choice.name: type(choice.values[0]) for choice in form.space.choices}

@@ -7,17 +7,19 @@ import warnings
 import pytest
 
 from hybridlab.architecture.model import build
-from hybridlab.errors import SpecError
+from hybridlab.errors import Problem, SpecError
 from hybridlab.planning.fusion.find import find, together
 from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.measure import measured_peak
+from hybridlab.planning.record import Plan
+from hybridlab.search import decided
 from hybridlab.search.opening import landscape_of
 from hybridlab.search.space import Design
 from hybridlab.search.spec import search_of
 from hybridlab.search.trained import TrainedLandscape
 from hybridlab.tasks.registry import fit
 from hybridlab.trace.step import TrainingStep
-from hybridlab.training.spec import make
+from hybridlab.training.spec import TrainSpec, make
 from hybridlab.workflows.as_trained import as_trained
 from hybridlab.workflows.profile import training_step
 
@@ -132,13 +134,21 @@ def test_designs_are_trained_as_they_decide(landscape: TrainedLandscape) -> None
             "state_bytes_per_token]",
             "'state_bytes_per_token' counts numbers of float32",
         ),
-        ("fusion: [none, all]", "plan: [none, 75%]", "so it cannot vary beside the plan"),
-        ("precision: [float32, bfloat16]", "plan: [none, 75%]", "plans know the step as it is"),
+        ("steps: 3,", "steps: 3, tuning: {fingerprint: x},", "goes with one architecture"),
         ("bfloat16]", "float16]", "a CPU does not train in float16"),
         ("bfloat16]", "int4]", "is not a number format"),
         ("[none, all]", "[some]", "says not what is fused"),
         ("[none, all]", "all", "a list of some of none, all"),
-        ("steps: 3,", "steps: 3, accumulation: 2,", "not predicted in another precision or fused"),
+        (
+            "peak_bytes, peak_inference_bytes]",
+            "measured_step_ms]\nlimits: {measured_step_ms: 0}",
+            "less than anything takes",
+        ),
+        (
+            "steps: 3,",
+            "steps: 3, stages: [{name: a, until: 1}, {name: b}],",
+            "not predicted in another precision or fused",
+        ),
     ],
 )
 def test_what_cannot_be_decided_is_told(text: str, old: str, new: str, words: str) -> None:
@@ -146,3 +156,36 @@ def test_what_cannot_be_decided_is_told(text: str, old: str, new: str, words: st
     with pytest.raises(SpecError) as caught:
         opened(text.replace(old, new))
     assert words in str(caught.value)
+
+
+def test_a_plan_knows_what_is_fused(text: str) -> None:
+    landscape = opened(text.replace("precision: [float32, bfloat16]", "plan: [none, 80%]"))
+    task = landscape.task
+    (row,) = landscape.space.codes([{"plan": "80%", "fusion": "all", "mix.ratio": 4}])
+    design, own = landscape.space.design(row), landscape.decided(row)
+    assert Plan.read(own["plan"]).recompute
+    (names,) = Fusion.read(own["fusion"]).products
+    assert names[0].startswith("root.mix."), "maps of several parts cannot be computed again apart"
+    spec = make({**landscape.training.model_dump(), **own})
+    model = build(fit(landscape.architecture(design), task), task.input_type(), seed=0)
+    as_trained(model, spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        measured = measured_peak(training_step(model, task, spec))
+    assert landscape.prices(row[None])[0, 1] == pytest.approx(measured, abs=64)
+
+
+def test_formats_that_the_planner_refuses_do_not_vary_beside_plans(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(spec: TrainSpec) -> None:
+        if spec.precision != "float32":
+            raise SpecError(Problem("precision", "is not planned", "float32", spec.precision))
+
+    monkeypatch.setattr(decided, "check_planned", check)
+    both = text.replace("fusion: [none, all]", "plan: [none, 75%]")
+    with pytest.raises(SpecError) as caught:
+        opened(both.replace(", peak_inference_bytes", ""))
+    (problem,) = caught.value.problems
+    assert problem.path == "search.precision" and problem.got == "bfloat16"
+    assert problem.message == "is not planned, so it cannot vary beside the plan"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,16 @@ def test_a_place_that_cannot_be_is_told(tmp_path: Path) -> None:
     for place in (tmp_path / "file" / "one.journal", "nonsense://x"):
         with pytest.raises(StoreError, match="cannot be opened"):
             open_storage(place)
+
+
+def test_a_database_without_its_driver_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreError, match="cannot be opened") as told:
+        open_storage("postgresql://user:secret@host/database")
+    (problem,) = told.value.problems
+    assert problem.fix == "pip install 'hybridlab[postgres]'" and "secret" not in problem.path
 
 
 class Crooked(ClosedFormLandscape):

@@ -177,7 +177,7 @@ def test_what_is_reserved_and_unused_lies_between_the_two_curves() -> None:
     figure = memory_plot(info)
     assert (
         figure.layout.title.text
-        == "device 0: 3 KiB at most, and 3 KiB reserved and unused (measured)"
+        == "device 0: 3 KiB at most, up to 3 KiB more reserved and not in use (measured)"
     )
     allocated, reserved = figure.data
     assert (allocated.fill, reserved.fill) == ("tozeroy", "tonexty")

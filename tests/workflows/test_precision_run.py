@@ -16,13 +16,17 @@ from hybridlab.errors import RunError, SpecError
 from hybridlab.planning import turns
 from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.precision.record import Precisions
-from hybridlab.planning.training_step import check_planned
+from hybridlab.planning.training_step import check_planned, recipe
 from hybridlab.tasks.registry import fit
+from hybridlab.trace.attribution import Attribution
+from hybridlab.trace.exact import predict_stream, record
 from hybridlab.trace.step import TrainingStep
 from hybridlab.training.defaults import prepare
 from hybridlab.training.spec import make
 from hybridlab.workflows import precision_run, train
+from hybridlab.workflows.as_trained import arranged, as_trained
 from hybridlab.workflows.launch import prepared
+from hybridlab.workflows.profile import training_step
 from tests.workflows.test_fusion_run import TRAINING, Context
 from tests.workflows.test_train import Context as Trained
 
@@ -133,3 +137,28 @@ def test_one_time_for_all_is_no_reason_to_keep_anything(
     context = Context(tmp_path, architecture=DESIGN, **{"for": "training"})
     result = precision_run.run(context)  # type: ignore[arg-type]
     assert steps and result == {"applied": False, "ratio": 1.0, "busy": result["busy"]}
+
+
+def test_what_a_mixed_step_takes_is_predicted_as_it_is_measured() -> None:
+    settings = {**TRAINING, "batch": 64}
+    task, _ = prepare(settings)
+    design = fit(loads(DESIGN), task)
+    peaks = []
+    for more in ({}, {"precisions": chosen().as_dict()}):
+        _, spec = prepare(settings | more)
+        model = build(design, task.input_type(), seed=0)
+        as_trained(model, spec)
+        step = training_step(model, task, spec)
+        step.run(Attribution({}))
+        measured = record(step, "measured")
+        predicted = predict_stream(
+            design,
+            task.input_type(),
+            batch=spec.batch,
+            length=task.length,
+            recipe=recipe(task, spec, step.kept),
+            arrange=arranged(spec),
+        )
+        assert predicted.peak_bytes == pytest.approx(measured.peak_bytes, rel=0.01)
+        peaks.append(measured.peak_bytes)
+    assert peaks[1] < 0.9 * peaks[0]

@@ -159,7 +159,16 @@ def test_a_training_with_regions_learns_the_same_but_for_rounding(
     found: RegionsReport,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    counting, plain_made = Counting(nothing_compiled), apply.made
+    calls: list[int] = []
+
+    def counted(graph: Any, inputs: Any, **settings: Any) -> Any:
+        def forward(*given: Any) -> Any:
+            calls.append(1)
+            return graph.forward(*given)
+
+        return make_boxed_func(forward)
+
+    counting, plain_made = Counting(counted), apply.made
 
     def made(model: Any, record: Regions, *, say: Any) -> Any:
         return plain_made(model, record, backend=counting, say=say)
@@ -173,7 +182,7 @@ def test_a_training_with_regions_learns_the_same_but_for_rounding(
         train.run(context)  # type: ignore[arg-type]
         (file,) = (tmp_path / name).glob("weights*.safetensors")
         weights.append(load_file(file))
-    assert counting.graphs == 1
+    assert counting.graphs == 1 and len(calls) >= 2 * 4  # steps that are watched run as they are
     assert "compiling region 1 of 1, root.mlp …" in capsys.readouterr().out
     plain, compiled = weights
     assert list(plain) == list(compiled)
@@ -188,6 +197,7 @@ def test_a_training_with_regions_learns_the_same_but_for_rounding(
         ({"device": "cuda"}, "another kind of device"),
         ({"fingerprint": "another"}, "another architecture"),
         ({"paths": ["root.nowhere"]}, "no part of this model"),
+        ({"batch": 5}, "another batch"),
         ({"more": 1}, r"regions\.more"),
     ],
 )
@@ -201,7 +211,11 @@ def test_regions_that_do_not_fit_are_refused_before_a_run(
 def test_regions_stand_alone(found: RegionsReport) -> None:
     kept = found.regions.as_dict()
     assert prepared(DESIGN, {**TRAINING, "regions": kept})["training"]["regions"] == kept
-    for other in ({"stages": [{"name": "a", "until": 3}, {"name": "b"}]}, {"plan": {"a": 1}}):
+    for other in (
+        {"stages": [{"name": "a", "until": 3}, {"name": "b"}]},
+        {"plan": {"a": 1}},
+        {"accumulation": 2},
+    ):
         with pytest.raises(SpecError, match="take out regions, or"):
             make({**TRAINING, "regions": kept, **other})
     with pytest.raises(SpecError, match="cache_frozen"):

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from hybridlab.architecture.document import loads
 from hybridlab.cli import run
+from hybridlab.runs import launcher
 from hybridlab.runs.folder import read_log
 from hybridlab.runs.home import HOME_VARIABLE, STORE_VARIABLE, home_id
 from hybridlab.runs.record import RunState
@@ -64,6 +65,7 @@ def test_another_home_needs_the_storage_alone(
             assert run(arguments) == 0
         finally:
             supervisor_ender(second)
+            launcher._spawned.pop(second).wait(60)
         front = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (front["study"], front["trials"], front["failed"]) == ("shared", 2, 0)
         study = opened("shared")

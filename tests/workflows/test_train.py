@@ -12,13 +12,15 @@ import pytest
 
 from hybridlab.architecture.document import loads
 from hybridlab.errors import HybridLabError, RunError, SpecError, StoreError, TaskError
+from hybridlab.planning.pools.apply import Pooled
 from hybridlab.runs.context import Stopped
 from hybridlab.tasks.registry import task
 from hybridlab.training.checkpoint import latest
 from hybridlab.training.spec import make
 from hybridlab.training.weights import read_tensors, weights_sha256
-from hybridlab.workflows import train
+from hybridlab.workflows import as_trained, train
 from hybridlab.workflows import weighted as reading
+from tests.planning.pools.stand_in import FakePools
 
 DESIGN = "name: small\nwidth: 8\nnodes:\n  # a comment\n  - {use: lstm}\n"
 TRAINING = {
@@ -206,3 +208,23 @@ def test_the_seed_decides_weights_and_data(tmp_path: Path) -> None:
     ]
     assert digests[0] == digests[1] != digests[2]
     assert loads(DESIGN).nodes and task("parity")
+
+
+def test_a_training_with_pools_learns_the_same_bits_and_tells_what_they_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stand-ins for an accelerator's pools: what is around them is the training's own."""
+    backend = FakePools()
+    monkeypatch.setattr(
+        as_trained, "pool", lambda model, pools, device: Pooled(model, pools, backend)
+    )
+    plain = train.run(Context(tmp_path / "plain", _spec()))  # type: ignore[arg-type]
+    pools = [{"name": "mixers", "kind": "token_mixer", "backward": True}, {"name": "rest"}]
+    result = train.run(Context(tmp_path / "pooled", _spec(pools=pools)))  # type: ignore[arg-type]
+    assert result["weights_sha256"] == plain["weights_sha256"]
+    assert "pools" not in plain and json.loads(json.dumps(result)) == result
+    mixers, rest = result["pools"]
+    assert (mixers["name"], mixers["components"]) == ("mixers", ["lstm"])
+    assert rest["components"] == ["token_embedding", "lm_head"]
+    assert all(one.uses > 10 for one in backend.made) and not backend.active
+    assert "pool rest, 2 components: " in capsys.readouterr().out

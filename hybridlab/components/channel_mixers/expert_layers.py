@@ -48,6 +48,7 @@ def run_sorted(
         return y_TED.gather(1, chosen_Tk.unsqueeze(-1).expand(-1, -1, y_TED.shape[-1]))
     order_S = chosen_Tk.flatten().argsort(stable=True)
     x_SD = x_TD.index_select(0, order_S // chosen_Tk.shape[1])
+    whole = torch.compiler.is_compiling() or not len(x_SD)  # a traced program follows no values
     y_SD = torch.cat(
         [
             bend(layer, part_SD @ in_DF) @ out_FD
@@ -57,6 +58,7 @@ def run_sorted(
                 out_EFD.unbind(0),
                 strict=True,
             )
+            if whole or len(part_SD)  # an expert that nobody chose does not run
         ]
     )
     return y_SD.index_select(0, order_S.argsort()).view(*chosen_Tk.shape, -1)

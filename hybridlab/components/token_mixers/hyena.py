@@ -114,16 +114,16 @@ class Hyena(Component):
     def _in_channels(self, x_BLD: Tensor) -> Tensor:
         """Do the same with the positions of each feature side by side, as the transform reads them."""
         conv = self.conv
-        mixed_BPL = convolve_rows(
+        mixed_PBL = convolve_rows(
             into_channels(self.project_in, x_BLD), conv.taps, conv.bias, conv.left
         )
-        *gates_BDL, v_BDL = mixed_BPL.chunk(self.params.order + 1, dim=1)
+        *gates_DBL, v_DBL = mixed_PBL.chunk(self.params.order + 1)
         filters = self._filters(self.filter(x_BLD.shape[1]))
-        for gate_BDL, (taps_LD, skip_D) in zip(gates_BDL[:0:-1], filters, strict=True):
-            gated_BDL = gate_BDL * v_BDL
-            mixed_BDL = convolve(gated_BDL, taps_LD.T, along=-1)
-            v_BDL = torch.addcmul(mixed_BDL, gated_BDL, skip_D[:, None])
-        return out_of_channels(self.project_out, gates_BDL[0] * v_BDL)
+        for gate_DBL, (taps_LD, skip_D) in zip(gates_DBL[:0:-1], filters, strict=True):
+            gated_DBL = gate_DBL * v_DBL
+            mixed_DBL = convolve(gated_DBL, taps_LD.T.unsqueeze(1), along=-1)
+            v_DBL = torch.addcmul(mixed_DBL, gated_DBL, skip_D[:, None, None])
+        return out_of_channels(self.project_out, gates_DBL[0] * v_DBL)
 
     def _parts(self, projected: Tensor) -> tuple[list[Tensor], Tensor]:
         """Split (..., (N + 1) D) into N gates and the value."""

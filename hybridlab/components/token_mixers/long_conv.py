@@ -18,7 +18,7 @@ from hybridlab.components.base import (
     component,
     field,
 )
-from hybridlab.components.channel_major import Layout, out_of_channels
+from hybridlab.components.channel_major import Layout, by_channels, out_of_channels
 from hybridlab.components.growing import appended
 from hybridlab.components.token_mixers.long_convolution import (
     ImplicitFilter,
@@ -93,10 +93,11 @@ class LongConv(Component):
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix (B, L, D) along L."""
         if self.layout == "channels":
-            x_BDL = x_BLD.transpose(1, 2).contiguous()
-            mixed_BDL = convolve(x_BDL, self._taps(x_BLD.shape[1]).T, along=-1)
-            bent_BDL = F.gelu(torch.addcmul(mixed_BDL, x_BDL, self.skip[:, None]))
-            return out_of_channels(self.project_out, bent_BDL)
+            x_DBL = by_channels(x_BLD)
+            taps_DK = self._taps(x_BLD.shape[1]).T
+            mixed_DBL = convolve(x_DBL, taps_DK.unsqueeze(1), along=-1)
+            bent_DBL = F.gelu(torch.addcmul(mixed_DBL, x_DBL, self.skip[:, None, None]))
+            return out_of_channels(self.project_out, bent_DBL)
         mixed_BLD = convolve(x_BLD, self._taps(x_BLD.shape[1]))
         y_BLD: Tensor = self.project_out(F.gelu(torch.addcmul(mixed_BLD, x_BLD, self.skip)))
         return y_BLD

@@ -25,8 +25,8 @@ def convolve(x: Tensor, taps: Tensor, along: int = -2) -> Tensor:
     """Return y_t = sum over j <= t of taps_j x_(t - j), feature by feature, in x's dtype.
 
     Args:
-        x: (B, L, D), or (B, D, L).
-        taps: (K, D), or (D, K).
+        x: (B, L, D), or (D, B, L).
+        taps: (K, D), or (D, 1, K).
         along: the dimension of the positions in both: -2, or -1.
     """
     wide = float_dtype(x)
@@ -64,7 +64,8 @@ class _Convolution(torch.autograd.Function):
             filtered = spectrum * torch.fft.rfft(taps, n=size, dim=along).conj()
             grad_x = torch.fft.irfft(filtered, n=size, dim=along).narrow(along, 0, x.shape[along])
         if ctx.needs_input_grad[1]:
-            seen = (spectrum * torch.fft.rfft(x, n=size, dim=along).conj()).sum(0)
+            seen = spectrum * torch.fft.rfft(x, n=size, dim=along).conj()
+            seen = seen.sum(0) if taps.dim() < x.dim() else seen.sum(1, keepdim=True)
             grad_taps = torch.fft.irfft(seen, n=size, dim=along).narrow(along, 0, taps.shape[along])
         return grad_x, grad_taps, None
 

@@ -20,7 +20,7 @@ from hybridlab.components.base import (
     float_dtype,
     undecayed,
 )
-from hybridlab.components.channel_major import Layout, out_of_channels
+from hybridlab.components.channel_major import Layout, by_channels, out_of_channels
 
 STEP_RANGE = (0.001, 0.1)
 
@@ -84,16 +84,16 @@ class S4D(Component):
         """Mix (B, L, D) along L."""
         length = x_BLD.shape[1]
         padded = _fast_length(2 * length)
-        wide_BDL = x_BLD.to(float_dtype(x_BLD)).transpose(1, 2)
+        wide_BLD = x_BLD.to(float_dtype(x_BLD))
+        spectrum_DF = torch.fft.rfft(self._kernel(length).to(wide_BLD.dtype), n=padded)
         if self.layout == "channels":
-            wide_BDL = wide_BDL.contiguous()
-        spectrum_DF = torch.fft.rfft(self._kernel(length).to(wide_BDL.dtype), n=padded)
-        spectrum_BDF = torch.fft.rfft(wide_BDL, n=padded) * spectrum_DF
+            wide_DBL = by_channels(wide_BLD)
+            spectrum_DBF = torch.fft.rfft(wide_DBL, n=padded) * spectrum_DF.unsqueeze(1)
+            y_DBL = torch.fft.irfft(spectrum_DBF, n=padded)[..., :length]
+            y_DBL = torch.addcmul(y_DBL, self.skip.to(wide_DBL.dtype)[:, None, None], wide_DBL)
+            return F.glu(out_of_channels(self.project_out, F.gelu(y_DBL.to(x_BLD.dtype))))
+        spectrum_BDF = torch.fft.rfft(wide_BLD.transpose(1, 2), n=padded) * spectrum_DF
         y_BDL = torch.fft.irfft(spectrum_BDF, n=padded)[..., :length]
-        if self.layout == "channels":
-            y_BDL = torch.addcmul(y_BDL, self.skip.to(wide_BDL.dtype)[:, None], wide_BDL)
-            bent_BDL = F.gelu(y_BDL.to(x_BLD.dtype))
-            return F.glu(out_of_channels(self.project_out, bent_BDL))
         return self._output(y_BDL.transpose(1, 2).to(x_BLD.dtype), x_BLD)
 
     def _sampled(self) -> tuple[Tensor, Tensor]:

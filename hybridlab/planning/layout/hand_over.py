@@ -8,14 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from hybridlab.architecture.model import Slot
-from hybridlab.components.channel_major import Layout
+from hybridlab.components.channel_major import Layout, by_channels
 
 
 def laid(x_BLD: Tensor, layout: Layout) -> Tensor:
     """Return (B, L, D) as it is to lie in memory: the same tensor where it does, else a copy."""
     if layout == "tokens":
         return x_BLD.contiguous()
-    return x_BLD.transpose(1, 2).contiguous().transpose(1, 2)
+    return by_channels(x_BLD).permute(1, 2, 0)
 
 
 class HandedOver:

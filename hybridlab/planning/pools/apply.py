@@ -7,7 +7,8 @@ enters the pool by itself, in the thread that runs it; https://github.com/pytorc
 
 Not from a pool: weights, buffers and batch (they lie on the device before), the optimiser's state, losses that
 components ask for beside their output (their backward), norms around whole groups, and sums of gradients from several
-nodes. What a pool keeps free serves its own components alone, so that pools may raise what is reserved.
+nodes. A library's workspace that is first asked for inside a component stays in that component's pool. What a pool
+keeps free serves its own components alone, so that pools may raise what is reserved.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Pooled:
         """Say of each pool what it holds."""
         found = self.bytes()
         return [
-            f"pool {name}, {len(paths)} components: "
+            f"pool {name}, {len(paths)} component{'s' if len(paths) > 1 else ''}: "
             + (
                 f"{format_bytes(found[name].allocated_bytes)} allocated of "
                 f"{format_bytes(found[name].reserved_bytes)} reserved"

@@ -38,6 +38,12 @@ class Errors:
     loss: float
     values: float
 
+    def or_else(self, least: Errors) -> Errors:
+        """Return the larger of each and another's, where it is a number; that is how far something may be."""
+        loss = self.loss if math.isfinite(self.loss) else 0.0
+        values = self.values if math.isfinite(self.values) else 0.0
+        return Errors(max(loss, least.loss), max(values, least.values))
+
     def within(self, other: Errors) -> bool:
         """Say whether neither is larger than another's; what is no number is not."""
         return self.loss <= other.loss and self.values <= other.values

@@ -109,9 +109,7 @@ def choose_precisions(
         on_part(0, PARTS)
         exact = judge.answer(judge.in_float32(step), loss)
         plain_errors = judge.errors(exact, judge.answer(step, loss))
-        allowed = Errors(
-            max(loss_tolerance, plain_errors.loss), max(tolerance, plain_errors.values)
-        )
+        allowed = plain_errors.or_else(Errors(loss_tolerance, tolerance))
         cases = cases_of(step, model, nothing, chosen_format)
         limits = Limits(step, loss, exact, allowed, nothing)
         for one in cases:

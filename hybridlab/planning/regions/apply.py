@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hybridlab.architecture.model import GraphModel
 from hybridlab.errors import Problem, RunError
 from hybridlab.planning.compiled import missing_compiler, told
-from hybridlab.planning.regions.record import Regions
+from hybridlab.planning.regions.record import Regions, Shapes
 from hybridlab.profiling.session import device_of
 from hybridlab.runs.verdict import is_out_of_memory
 
@@ -28,15 +28,17 @@ class _NeverError(Exception):
 
 
 class Region:
-    """A module's forward, compiled for the sizes at which it first runs; anything else runs as it was.
+    """A module's forward, compiled for the sizes at which it was measured; anything else runs as it was.
 
-    Plain are therefore: evaluation beside training, batches and lengths of other sizes, modules that somebody watches
-    by hooks, and what runs under a dispatch mode, which a compiled call would not show. Nothing is compiled twice.
+    Plain are therefore: evaluation beside training; batches and lengths of other sizes (a training begins with small
+    batches, to see what memory they take); modules that somebody watches by hooks; and what runs under a dispatch
+    mode, which a compiled call would not show. Nothing is compiled twice.
     """
 
     def __init__(
         self,
         module: nn.Module,
+        shapes: Shapes,
         *,
         training: bool,
         broken: bool = False,
@@ -47,6 +49,7 @@ class Region:
 
         Args:
             module: whose forward it is.
+            shapes: of what it reads where it runs compiled.
             training: whether it runs compiled in training steps; else in passes forward without gradients.
             broken: whether Python may run between several graphs; else it is one graph.
             backend: of ``torch.compile``.
@@ -55,9 +58,12 @@ class Region:
         self.module = module
         self.training = training
         self.plain = module.forward
+        self._shapes = shapes
         self.on_failure = on_failure
         self.on_compile: Callable[[], object] = lambda: None
         """Called when compiling begins."""
+        self.on_other: Callable[[Shapes], object] = lambda shapes: None
+        """Called each time that as many samples of other sizes run plain."""
         self.failed = False
         self._inner = [one for one in module.modules() if one is not module]
         self._sizes: tuple[object, ...] | None = None
@@ -73,6 +79,11 @@ class Region:
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Compute what the module does."""
         if self.failed or not self._runs_compiled():
+            return self.plain(*inputs)  # type: ignore[no-any-return]
+        shapes = tuple(tuple(x.shape) for x in inputs)
+        if shapes != self._shapes:
+            if shapes[0][:1] == self._shapes[0][:1]:
+                self.on_other(shapes)
             return self.plain(*inputs)  # type: ignore[no-any-return]
         sizes = tuple(map(_size, inputs))
         if self._sizes is None:
@@ -155,28 +166,32 @@ def made(
     regions = {
         path: Region(
             modules[path],
+            shapes,
             training=record.training,
             broken=path in record.broken,
             backend=backend,
             on_failure=functools.partial(_stays, path, say) if say is not None else None,
         )
-        for path in record.paths
+        for path, shapes in zip(record.paths, record.shapes, strict=True)
     }
     if say is not None:
-        for number, (path, region) in enumerate(regions.items(), 1):
-            text = f"compiling region {number} of {len(regions)}, {path} …"
-            region.on_compile = functools.partial(say, text)
+        telling = _Telling(say, len(regions))
+        for path, region in regions.items():
+            region.on_compile = functools.partial(telling.compiles, path)
+            region.on_other = functools.partial(telling.other, path, region)
     return Compiled(model, regions, record)
 
 
-def compile_regions(model: GraphModel, record: Regions, device: torch.device, say: Say) -> None:
+def compile_regions(
+    model: GraphModel, record: Regions, device: torch.device, batch: int, say: Say
+) -> None:
     """Let a model train with regions compiled from now on; they are compiled in its first step, and each tells so.
 
     Where the machine has no compiler for the device, that is told and the model stays as it is.
 
     Raises:
-        RunError: the regions were measured for inference, on another kind of device or for another architecture, or
-            name what is not there.
+        RunError: the regions were measured for inference, on another kind of device, with another batch or for another
+            architecture, or name what is not there.
     """
     if not record.training:
         fix = "measure them with `hybridlab fuse --regions --for training`"
@@ -185,12 +200,33 @@ def compile_regions(model: GraphModel, record: Regions, device: torch.device, sa
         fix = "measure them on this kind of device"
         what = "were measured on another kind of device"
         raise RunError(Problem("regions", what, device.type, record.device, fix))
+    if record.batch != batch:
+        what, fix = "were measured with another batch", "measure them with this batch"
+        raise RunError(Problem("regions", what, f"{batch}", f"{record.batch}", fix))
     compiled = made(model, record, say=say)
     meta = device_of(model).type == "meta"  # it is only looked at, and never runs
     if not meta and (missing := missing_compiler(device)):
         say(f"regions stay as they are: {missing}")
         return
     compiled.on()
+
+
+class _Telling:
+    """Tells which region is compiled, and once of each that what it reads is not what it was measured on."""
+
+    def __init__(self, say: Say, count: int) -> None:
+        self._say, self._count = say, count
+        self._begun = 0
+        self._told: set[str] = set()
+
+    def compiles(self, path: str) -> None:
+        self._begun += 1
+        self._say(f"compiling region {self._begun} of {self._count}, {path} …")
+
+    def other(self, path: str, region: Region, shapes: Shapes) -> None:
+        if path not in self._told and not region.ready:
+            self._told.add(path)
+            self._say(f"region {path} runs as it is: it reads {shapes}, and was measured on others")
 
 
 def _stays(path: str, say: Say, error: Exception) -> None:
@@ -210,6 +246,10 @@ def _check(model: GraphModel, record: Regions) -> None:
         raise RunError(Problem("regions", what, f"fingerprint {wanted}", found, fix))
     modules = dict(model.named_modules())
     problems = []
+    if len(record.shapes) != len(record.paths):
+        what = "are not those of each of the paths"
+        expected, got = f"{len(record.paths)}", f"{len(record.shapes)}"
+        problems.append(Problem("regions.shapes", what, expected, got))
     for at, path in enumerate(record.paths):
         where = f"regions.paths[{at}]"
         outer = next((one for one in record.paths if path.startswith(f"{one}.")), "")

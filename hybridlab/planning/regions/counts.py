@@ -6,6 +6,7 @@ from its graphs, after autograd has made forward and backward of them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,7 +43,9 @@ class Counting:
 
     def __call__(self, graph: fx.GraphModule, inputs: Sequence[Any]) -> Any:
         """Compile a graph as ``torch.compile`` hands it over, forward and backward at once."""
-        from torch._inductor.compile_fx import compile_fx
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PyTorch, about parts of itself
+            from torch._inductor.compile_fx import compile_fx
 
         self.graphs += 1
         # What is cached whole would pass by what counts; single graphs come from PyTorch's cache all the same.

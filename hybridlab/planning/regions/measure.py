@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from hybridlab.planning.regions.apply import Compiled, Region, made
 from hybridlab.planning.regions.counts import Counting
 from hybridlab.planning.regions.equal import allowed, answers, apart
 from hybridlab.planning.regions.find import Candidate, alone, find
-from hybridlab.planning.regions.record import Regions
+from hybridlab.planning.regions.record import Regions, Shapes
 from hybridlab.planning.regions.report import Break, Judged, NotTried, RegionsReport
 from hybridlab.planning.turns import ROUNDS, Work
 from hybridlab.profiling.medians import median
@@ -86,7 +87,10 @@ def choose_regions(
             why = (left_out or {}).get(one.paths[0], "")
             judged.append(_untried(one, why) if why else measuring.alone(one))
         nothing = Regions(
-            fingerprint=model.architecture.fingerprint, device=device.type, training=training
+            fingerprint=model.architecture.fingerprint,
+            device=device.type,
+            training=training,
+            batch=len(step.inputs[0]),
         )
         on_part(len(tried), parts, "")
         kept, why = measuring.fastest(judged, nothing)
@@ -130,6 +134,8 @@ class _Measuring:
     tolerance: float
     compiled: dict[str, float] = field(default_factory=dict)
     """Seconds that compiling a region took, by its first path."""
+    shapes: dict[str, Shapes] = field(default_factory=dict)
+    """Shapes of what a region reads, by its first path."""
 
     @property
     def model(self) -> GraphModel:
@@ -204,7 +210,10 @@ class _Measuring:
         training = self.step.loss is not None
         for _ in range(2):
             self.counting.reset()
-            region = Region(one.module, training=training, broken=broken, backend=self.counting)
+            shapes = self.shapes[one.paths[0]] = tuple(tuple(x.shape) for x in one.inputs)
+            region = Region(
+                one.module, shapes, training=training, broken=broken, backend=self.counting
+            )
             variant = _Alone(region)
             variant.on()
             try:
@@ -228,7 +237,9 @@ class _Measuring:
                 continue
             broken = tuple(path for one in some if one.breaks for path in one.paths)
             seconds = sum(self.compiled[one.paths[0]] for one in some)
-            update = {"paths": paths, "broken": broken, "compile_s": round(seconds, 1)}
+            shapes = tuple(self.shapes[one.paths[0]] for one in some for _ in one.paths)
+            update: dict[str, Any] = {"paths": paths, "shapes": shapes, "broken": broken}
+            update["compile_s"] = round(seconds, 1)
             variant = made(self.model, nothing.model_copy(update=update), backend=self.counting)
             try:
                 error = turns.difference(self.step, variant)

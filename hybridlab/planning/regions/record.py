@@ -8,12 +8,16 @@ from pydantic import Field
 
 from hybridlab.planning.saved import Saved
 
+Shapes = tuple[tuple[int, ...], ...]
+"""The shapes of what a region reads."""
+
 
 class Regions(Saved):
     """Modules of an architecture's model that run compiled, by their paths, each for itself.
 
-    Those of ``broken`` run in several graphs with Python between them; all others are one graph. ``compile_s`` is what
-    compiling them all took where they were measured.
+    ``shapes`` are those of what each reads, samples first: on a whole batch of ``batch`` samples it runs compiled, as
+    it was measured, else as it is. Those of ``broken`` run in several graphs with Python between them.
+    ``compile_s`` is what compiling them all took where they were measured.
     """
 
     called: ClassVar[str] = "regions"
@@ -24,7 +28,9 @@ class Regions(Saved):
     device: str
     """The kind of device on which they were measured: ``cpu``, ``cuda`` …"""
     training: bool = False
+    batch: int = Field(ge=1)
     paths: tuple[str, ...] = ()
+    shapes: tuple[Shapes, ...] = ()
     broken: tuple[str, ...] = ()
     compile_s: float = Field(default=0.0, ge=0)
 

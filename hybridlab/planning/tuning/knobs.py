@@ -106,7 +106,7 @@ class Convolution(Knob):
 
 
 class Within(Knob):
-    """How a sequence lies within a component: features of a position side by side, or positions of a feature."""
+    """How a sequence lies within a component: by tokens, the features of a position side by side, or by channels."""
 
     name = "layout"
 

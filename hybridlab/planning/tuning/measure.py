@@ -17,6 +17,7 @@ from hybridlab.planning import turns
 from hybridlab.planning.borders import Border, borders
 from hybridlab.planning.chosen import Chosen
 from hybridlab.planning.component_alone import alone, inputs_read
+from hybridlab.planning.inside import copied_inside
 from hybridlab.planning.layout.choose import HandOver, Laid, cheapest_layouts
 from hybridlab.planning.tuning.apply import Tuned, Turned
 from hybridlab.planning.tuning.knobs import KNOBS, Knob, Value, power_of_two
@@ -179,7 +180,7 @@ def _counted(step: TrainingStep, tuned: Tuned) -> tuple[Work, tuple[Border, ...]
     work = turns.work(step, tuned)
     tuned.on()
     try:
-        return work, borders(step)
+        return work, borders(step) + copied_inside(step)
     finally:
         tuned.off()
 

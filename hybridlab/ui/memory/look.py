@@ -11,6 +11,7 @@ from hybridlab.planning.record import Plan
 from hybridlab.planning.trade_off import TradeOff
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.again import page_again
+from hybridlab.ui.memory.buckets import buckets_section
 from hybridlab.ui.memory.budget import budget, take
 from hybridlab.ui.memory.caches import caches_section
 from hybridlab.ui.memory.compiled import compiled_points, compiled_section
@@ -88,6 +89,7 @@ def _drawn(work: Work, found: TradeOff, after: str) -> None:
     tuning_section(work)
     precision_section(work)
     caches_section(work)
+    buckets_section(work)
 
 
 def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured], under_way: bool) -> None:

@@ -63,8 +63,8 @@ def _told(found: Mapping[str, Any]) -> str:
     """Say what the step with these formats takes, keeps and loses."""
     ratio, trains = found["ratio"], found["precisions"]["training"]
     time = (
-        f"{ratio['value']:.3f} of the time as it is (between {ratio['low']:.3f} and {ratio['high']:.3f}, in turns that "
-        "had no part in choosing)"
+        f"{ratio['value']:.3f} times the time that it takes as it is (between {ratio['low']:.3f} and "
+        f"{ratio['high']:.3f}, in turns that had no part in choosing)"
     )
     kept = ""
     if trains:

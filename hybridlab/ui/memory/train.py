@@ -1,4 +1,4 @@
-"""From a plan, a fusion, a tuning or regions to the form of a new training that has them in its settings."""
+"""From what a step was measured to do better, or sorted batches, to the form of a new training that has them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def train_with(work: Work, plan: Plan) -> None:
 def train_with_choice(work: Work, name: str, chosen: Mapping[str, Any]) -> None:
     """Open the form of a new training on this design and task, what was chosen in its settings; nothing is started."""
     _train(work, {name: dict(chosen)}, int(work.settings["batch"]) if work.run else 0)
+
+
+def train_with_buckets(work: Work, count: int) -> None:
+    """Open the form of a new training on this design and task, so many batches sorted together; nothing is started."""
+    _train(work, {"buckets": count}, int(work.settings["batch"]) if work.run else 0)
 
 
 def _train(work: Work, more: Mapping[str, Any], batch: int) -> None:

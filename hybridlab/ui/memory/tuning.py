@@ -22,9 +22,11 @@ TUNING = Choice(
     title="Chunks and layouts",
     icon=":material/tune:",
     caption="Some components compute the same in several ways. Scans take many positions in one matrix product: small "
-    "chunks stay in small caches, large ones need fewer calls. Short convolutions run on the sequence as it lies or "
-    "turned around. Each component is timed alone in each way and as designed, in turn; what is faster then runs in "
-    "the whole step, and is kept only where that is faster too. What is found of components is kept for this machine.",
+    "chunks stay in small caches, large ones need fewer calls. Convolutions run on the sequence as it lies, by tokens, "
+    "or with the positions of each feature side by side, by channels, and components hand it over either way, as is "
+    "cheapest over the whole graph. Each component is timed alone in each way and as designed, in turn; what is faster "
+    "then runs in the whole step, and is kept only where that is faster too. What is found of components is kept for "
+    "this machine.",
     button="Measure chunks and layouts",
     done="tuned",
     after="tuned",
@@ -60,6 +62,14 @@ def _details(work: Work, run: Run, found: Mapping[str, Any]) -> None:
             },
             title="Each component alone in other ways, measured",
         )
+    over = hand_over_table(found)
+    if not over.empty:
+        show_table(
+            work.opened,
+            f"hand-overs {run.id}",
+            over,
+            title="Each hand-over either way: the sum over the graph of what has a choice, measured",
+        )
     borders = border_table(found)
     if not borders.empty:
         show_table(
@@ -93,6 +103,22 @@ def tuning_table(found: Mapping[str, Any]) -> pd.DataFrame:
     return made.astype(dict.fromkeys(numbers, float))
 
 
+def hand_over_table(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a row for each hand-over: who gives and reads it, what the graph takes with it either way."""
+    return pd.DataFrame(
+        [
+            {
+                "from": one["writer"],
+                "to": ", ".join(one["readers"]),
+                "by tokens": format_seconds(one["tokens_ms"] / 1e3),
+                "by channels": format_seconds(one["channels_ms"] / 1e3),
+                "cheapest": f"by {one['layout']}",
+            }
+            for one in found.get("hand_overs") or []
+        ]
+    )
+
+
 def border_table(found: Mapping[str, Any]) -> pd.DataFrame:
     """Return a row for each border at which numbers are only moved: bytes and milliseconds, as designed and tuned."""
     sides = [("as designed", found.get("plain_borders") or [])]
@@ -101,7 +127,8 @@ def border_table(found: Mapping[str, Any]) -> pd.DataFrame:
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for side, borders in sides:
         for one in borders:
-            key = (one["writer"], one["reader"])
+            inside = f", inside {one['inside']}" if one.get("inside") else ""
+            key = (one["writer"] or "the step", (one["reader"] or "the step") + inside)
             row = rows.setdefault(key, {"from": key[0], "to": key[1]})
             row[f"copied, {side}"] = format_bytes(one["copied_bytes"])
             row[f"of it cast, {side}"] = format_bytes(one["cast_bytes"])

@@ -172,7 +172,7 @@ def _ways(study: StudyState, row: TrialRow, text: str) -> None:
                 key="search.point.measure",
                 help="Sets up a profile: time, memory and traffic of a step, measured beside what was predicted.",
             ):
-                _hand_over(study, text, origin)
+                _hand_over(study, text, origin, row.training)
                 shell.go(shell.PROFILE)
         compare_button(study, row)
         _again(study, row)

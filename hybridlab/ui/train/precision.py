@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from hybridlab.errors import HybridLabError
-from hybridlab.planning.precision.record import Precisions
+from hybridlab.planning.precision.record import FORMATS, Precisions
 from hybridlab.ui import shell
 from hybridlab.ui.train.measured import made_for, remove
 
@@ -38,10 +38,12 @@ def precision_panel(text: str, task: Mapping[str, Any], settings: Mapping[str, A
 
 
 def _told(precisions: Precisions, settings: Mapping[str, Any]) -> None:
-    some = [f"{path} in {name}" for path, name in precisions.formats.items()]
-    more = f" and {len(some) - _MOST} more" if len(some) > _MOST else ""
-    listed = ", ".join(some[:_MOST]) + more
-    said = f"{shell.escaped(listed[:1].upper() + listed[1:])}; all else in {precisions.within}."
+    some = []
+    for name in FORMATS:
+        paths = [path for path, its in precisions.formats.items() if its == name]
+        more = f" and {len(paths) - _MOST} more" if len(paths) > _MOST else ""
+        some += [f"{name}: {', '.join(paths[:_MOST])}{more}"] if paths else []
+    said = f"In {shell.escaped('; in '.join(some))}; all else in {precisions.within}."
     if precisions.measured is not None:
         said += f" Gradients differed by {precisions.measured.error:.1e} from float32, where it was measured."
     st.markdown(said)

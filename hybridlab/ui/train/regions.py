@@ -44,7 +44,7 @@ def _told(regions: Regions) -> None:
     listed = ", ".join(paths[:_MOST]) + more
     run = "runs" if len(paths) == 1 else "run"
     st.markdown(
-        shell.escaped(f"{listed} {run} compiled.")
+        shell.escaped(f"{listed} {run} compiled on batches of {regions.batch}.")
         + f" The first step compiles them, which took {format_seconds(regions.compile_s)} where they were "
         "measured, and less where that is kept; the log tells of each. What is learnt is the same but for rounding."
     )

@@ -21,8 +21,10 @@ from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import Store, open_store
 from hybridlab.ui import predictions, shell
 from hybridlab.ui.design import keeping
+from hybridlab.ui.memory import buckets, caches, fit, look, timeline
 from hybridlab.ui.state import Design
 from tests.app.held import in_session
+from tests.app.stepped import BATCH, PRESET, TRAINING
 
 PATIENCE_S = 120.0
 
@@ -202,4 +204,24 @@ def opened(visitor):
         at = visitor.at if label == "Task" else visitor.open("2_Train")
         (box,) = [box for box in at.selectbox if box.label == label]
         visitor.give(box, wanted)
+    return visitor
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for answers where a page would draw again and again until they are there."""
+    for module in (look, timeline, fit, caches, buckets):
+        monkeypatch.setattr(module, "_PATIENCE_S", 60.0)
+
+
+@pytest.fixture
+def planned(visitor: Any, patience: None) -> Any:
+    """The page with a small step of a preset on it, traced and solved."""
+    visitor.open()
+    state = visitor.at.session_state["hybridlab"]
+    state["train_source"], state["train_task"] = f"preset {PRESET}", "parity"
+    state["settings.parity"] = {"batch": BATCH}
+    state["task_params.parity"] = TRAINING["task_params"]
+    visitor.open("5_Memory")
+    visitor.until(lambda at: len(at.get("plotly_chart")) == 2)
     return visitor

@@ -7,68 +7,21 @@ from typing import Any
 
 import pytest
 
-from hybridlab.architecture import library
-from hybridlab.architecture.complete import complete
-from hybridlab.architecture.document import loads
 from hybridlab.planning.fusion.record import Fusion
-from hybridlab.planning.precision.record import Measures, Precisions
 from hybridlab.planning.record import Figures, Plan
-from hybridlab.runs.home import home_id, run_folder
-from hybridlab.runs.leases import Lease
+from hybridlab.runs.home import home_id
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.slots import accelerators
 from hybridlab.ui import predictions
-from hybridlab.ui.memory import caches, fit, look, timeline
-from hybridlab.ui.memory.regions import CHOICE
-from hybridlab.ui.memory.tuning import border_table, tuning_table
-from hybridlab.views.regions import regions_info
+from hybridlab.ui.worker_pool import Answer
 from tests.app.held import in_session
+from tests.app.stepped import BATCH, PRESET, TEXT, TRAINING, left_behind, sorted_batches
 
-PRESET = "lstm_attention_mini"
-TEXT = library.find(PRESET).read_text(encoding="utf-8")
-BATCH = 64
-TRAINING = {"task_params": {"length": 48, "longer": 48}, "batch": BATCH, "device": "cpu"}
+pytestmark = pytest.mark.usefixtures("patience")
 
 
 def titles(at: Any) -> list[str]:
     return [json.loads(c.proto.spec)["layout"]["title"]["text"] for c in at.get("plotly_chart")]
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for answers where a page would draw again and again until they are there."""
-    for module in (look, timeline, fit, caches):
-        monkeypatch.setattr(module, "_PATIENCE_S", 60.0)
-
-
-@pytest.fixture
-def planned(visitor: Any) -> Any:
-    """The page with a small step of a preset on it, traced and solved."""
-    visitor.open()
-    state = visitor.at.session_state["hybridlab"]
-    state["train_source"], state["train_task"] = f"preset {PRESET}", "parity"
-    state["settings.parity"] = {"batch": BATCH}
-    state["task_params.parity"] = TRAINING["task_params"]
-    visitor.open("5_Memory")
-    visitor.until(lambda at: len(at.get("plotly_chart")) == 2)
-    return visitor
-
-
-def fingerprint() -> str:
-    """Return that of the preset as it is trained on the task."""
-    task = predictions.task("parity")
-    assert task is not None
-    kinds = {entry["name"]: str(entry["kind"]) for entry in predictions.components()}
-    whole = complete(loads(TEXT), task["input_node"], task["head_node"], kinds.get)
-    return whole.fingerprint
-
-
-def left_behind(runs: Any, run: Run, name: str, content: Any) -> None:
-    """End a run as its worker would have, with a file of figures."""
-    run_folder(run.id).mkdir(parents=True, exist_ok=True)
-    (run_folder(run.id) / name).write_text(json.dumps(content))
-    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
-    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
 
 
 def typed(visitor: Any, text: str) -> Any:
@@ -82,20 +35,19 @@ def measured(runs: Any, plan: Plan) -> Run:
     training = {"task": "parity", **TRAINING}
     spec = {"architecture": TEXT, "training": training, "preset": PRESET, "plan": plan.as_dict()}
     run: Run = runs.store.create("plan", "measured", spec, home=home_id())
-    run_folder(run.id).mkdir(parents=True)
-    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
     figures = Figures(peak_bytes=plan.predicted.peak_bytes, step_ms=9.0)
     plain = Figures(peak_bytes=plan.plain.peak_bytes, step_ms=8.0)
     content = {
         "plan": plan.model_copy(update={"measured": figures}).as_dict(),
         "plain_measured": plain.model_dump(),
     }
-    (run_folder(run.id) / "plan.json").write_text(json.dumps(content))
-    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
+    left_behind(runs, run, "plan.json", content)
     return run
 
 
-def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: Any) -> None:
+def test_a_budget_is_set_planned_applied_and_trained_with(
+    planned: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at = planned.at
     assert "None yet. Set a budget below" in planned.words()
     said = "memory: not measured: no accelerator: on a CPU" in planned.words()
@@ -167,12 +119,30 @@ def test_a_budget_is_set_planned_applied_and_trained_with(planned: Any, runs: An
     assert "Making room moves" in planned.words()
     assert lstm["256 predicted (bytes)"] == lstm["256 measured (bytes)"] > 0
 
+    planned.press(f"memory.{done.id}.sort.start")
+    planned.until(lambda at: at.error)
+    assert "all samples of parity are 48 long" in planned.at.error[0].value
+
     planned.press(f"memory.{done.id}.train")
     assert in_session(planned.at, "settings.parity")["plan"]["recompute"]
     assert "Memory plan" in planned.words() and "bit for bit" in planned.words()
     assert not [error.value for error in planned.at.error]
     planned.press("train.plan.remove")
     assert "plan" not in in_session(planned.at, "settings.parity")
+
+    monkeypatch.setattr(predictions, "buckets", lambda *asked: Answer(sorted_batches(asked[2])))
+    planned.open("5_Memory", run=done.id)
+    planned.give(planned.at.button_group(key=f"memory.{done.id}.sort.most"), 2)
+    planned.press(f"memory.{done.id}.sort.start")
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 3)
+    assert "(measured)" in titles(at)[2]
+    (table,) = [frame.value for frame in at.dataframe if "sorted together" in frame.value]
+    assert list(table["sorted together"]) == ["none", "1", "2"] and (table["step (ms)"] > 0).all()
+    planned.give(planned.at.button_group(key=f"memory.{done.id}.sort.chosen"), 1)
+    planned.press(f"memory.{done.id}.sort.train")
+    assert in_session(planned.at, "settings.parity")["buckets"] == 1
+    (told,) = [error.value for error in planned.at.error]
+    assert "all samples of parity are 48 long" in told
 
 
 def test_what_is_not_planned_is_told(visitor: Any) -> None:
@@ -226,268 +196,6 @@ def test_a_measurement_that_failed_says_why(visitor: Any, runs: Any) -> None:
     visitor.open("3_Runs")
     visitor.press("run.open")
     assert "no memory is left" in [error.value for error in visitor.at.error]
-
-
-def test_what_fuses_is_measured_and_shown(planned: Any, runs: Any) -> None:
-    planned.press("memory.fusion.start")
-    (run,) = runs.store.list(kind="fuse")
-    assert run.spec["for"] == "inference" and run.spec["training"]["batch"] == BATCH
-    assert any("Queued" in bar.proto.text for bar in planned.at.get("progress"))
-    middle = {"low": 0.8, "high": 0.9, "n": 21, "confidence": 0.97}
-    work = {"operators": 200, "moved_bytes": 2**20, "peak_bytes": 2**19}
-    row = {"places": 2, "error": 1e-7}
-    kept = {"name": "a + b as one product", "kept": True, "why": "is faster"}
-    slow = {"name": "c as one product", "kept": False, "why": "is not measured faster"}
-    content = {
-        "fusion": {"fingerprint": "x", "training": False, "products": [["a", "b"]], "folds": []},
-        "judged": [{**row, **kept, "ratio": {"value": 0.85, **middle}}, {**row, **slow, "ratio": None}],
-        "refused": [{"path": "root.moe.norm", "why": "is read by view, not by linear maps alone"}],
-        "plain": work, "fused": {**work, "operators": 150}, "why": "is faster",
-        "plain_ms": {"value": 2.0, **middle}, "fused_ms": {"value": 1.7, **middle},
-        "ratio": {"value": 0.85, **middle}, "error": 2e-7, "tolerance": 1e-4,
-        "applied": True, "busy": True, "others_cores": 1.5, "beside": 0,
-    }  # fmt: skip
-    run_folder(run.id).mkdir(parents=True, exist_ok=True)
-    (run_folder(run.id) / "fusion.json").write_text(json.dumps(content))
-    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
-    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
-    planned.open("5_Memory")
-    at = planned.until(lambda at: any(metric.label == "Operators" for metric in at.metric))
-    shown = {metric.label: (metric.value, metric.delta) for metric in at.metric}
-    assert shown["Operators"] == ("150", "200 as it is")
-    assert any("15.0 % less time" in box.value for box in at.success)
-    assert any("no timings" in box.value for box in at.warning)
-    (table,) = [frame.value for frame in at.dataframe if "verdict" in frame.value]
-    assert list(table["verdict"]) == ["kept", "is not measured faster"]
-    assert "is read by view" in planned.words()
-
-    content |= {"applied": False, "why": "nothing that can be fused is measured faster"}
-    (run_folder(run.id) / "fusion.json").write_text(json.dumps(content))
-    planned.open("5_Memory", run=run.id)
-    planned.until(lambda at: any("Nothing is fused" in box.value for box in at.info))
-
-
-def test_ways_are_measured_shown_and_trained_with(planned: Any, runs: Any) -> None:
-    planned.press("memory.tuning.start")
-    (run,) = runs.store.list(kind="tune")
-    assert run.spec["for"] == "inference"
-    middle = {"low": 0.8, "high": 0.9, "n": 21, "confidence": 0.97}
-    work = {"operators": 200, "moved_bytes": 2**20, "peak_bytes": 2**19}
-    ratio = {"value": 0.85, **middle}
-    tried = [
-        {"value": 16, "error": 1e-7, "why": "", "ratio": {"value": 1.3, "low": 1.2, "high": 1.4}},
-        {"value": 32, "error": 1e-7, "why": "", "ratio": ratio},
-    ]
-    one = {"component": "mamba2 of 4 x 48 x 64", "places": ["a", "b"], "kept": True, "ratio": ratio}
-    chunk = {"knob": "chunk", "designed": 64, "value": 32, "why": "is faster", "tried": tried}
-    before = {"knob": "convolution", "designed": "image", "value": "shifts", "tried": []}
-    border = {"writer": "a", "reader": "a", "copied_bytes": 2**20, "cast_bytes": 0, "ms": 0.5}
-    content = {
-        "tuning": {"fingerprint": "x", "training": True, "chunk": {"a": 32, "b": 32},
-                   "convolution": {"a": "shifts"}},
-        "judged": [one | chunk, one | before | {"why": "was measured faster before"}],
-        "plain": work, "tuned": {**work, "operators": 250}, "why": "is faster",
-        "plain_borders": [border], "tuned_borders": [{**border, "ms": 0.25}],
-        "plain_ms": {"value": 2.0, **middle}, "tuned_ms": {"value": 1.7, **middle},
-        "ratio": ratio, "error": 2e-7, "tolerance": 1e-4,
-        "applied": True, "busy": False, "others_cores": 0.0, "beside": 0,
-    }  # fmt: skip
-    run_folder(run.id).mkdir(parents=True, exist_ok=True)
-    (run_folder(run.id) / "tuning.json").write_text(json.dumps(content))
-    runs.store.leases.claim(run.id, "token", pid=1, birth="then", granted="cpu")
-    runs.store.leases.finish(Lease(run.id, "token"), RunState.DONE, result={})
-    planned.open("5_Memory", run=run.id)
-    at = planned.until(lambda at: any(metric.label == "Operators" for metric in at.metric))
-    shown = {metric.label: (metric.value, metric.delta) for metric in at.metric}
-    assert shown["Operators"] == ("250", "200 as designed")
-    assert any("Tuned, it takes 15.0 % less time" in box.value for box in at.success)
-    (table,) = [frame.value for frame in at.dataframe if "designed" in frame.value]
-    assert list(table["verdict"]) == [
-        "is not measured faster",
-        "fastest: 0.850 once more",
-        "was measured faster before",
-    ]
-    (table,) = [frame.value for frame in at.dataframe if "time, tuned" in frame.value]
-    assert list(table["time, tuned"]) == ["250 µs"] and list(table["copied, tuned"]) == ["1 MiB"]
-    planned.press(f"memory.{run.id}.tuning.train")
-    assert in_session(planned.at, "settings.parity")["tuning"]["chunk"] == {"a": 32, "b": 32}
-    assert "A in chunks of 32, b in chunks of 32" in planned.words()
-    assert any("another architecture" in error.value for error in planned.at.error)
-    planned.press("train.tuning.remove")
-    assert "tuning" not in in_session(planned.at, "settings.parity")
-
-
-def test_formats_are_measured_shown_and_trained_with(planned: Any, runs: Any) -> None:
-    (purpose,) = [one for one in planned.at.button_group if str(one.key).endswith("precisions.for")]
-    planned.give(purpose, "memory")
-    planned.give(planned.at.selectbox(key="memory.precisions.format"), "bfloat16")
-    planned.press("memory.precisions.start")
-    (run,) = runs.store.list(kind="precision")
-    assert run.spec["for"] == "memory" and run.spec["options"] == {"format": "bfloat16"}
-    assert any("Queued" in bar.proto.text for bar in planned.at.get("progress"))
-    middle = {"low": 1.1, "high": 1.3, "n": 21, "confidence": 0.97}
-    work = {"operators": 200, "moved_bytes": 2**20, "peak_bytes": 2**19}
-    ratio = {"value": 1.2, **middle}
-    row = {"format": "bfloat16", "output_error": 4e-3, "loss_error": 1e-5, "error": 6e-4}
-    row |= {"plain_saved_bytes": 2**20, "saved_bytes": 2**19, "ratio": ratio, "use": "attention"}
-    kept = {"component": "a", "kept": True, "why": "keeps fewer bytes"}
-    lost = {"component": "b", "kept": False, "why": "overflows in bfloat16"}
-    unknown = dict.fromkeys(("output_error", "loss_error", "error", "saved_bytes", "ratio"))
-    precisions = Precisions(
-        fingerprint=fingerprint(), device="cpu", training=True, formats={"a": "bfloat16"},
-        measured=Measures(loss_error=1e-5, error=6e-4, time=1.2, saved_bytes=9, plain_saved_bytes=10),
-    )  # fmt: skip
-    content = {
-        "precisions": precisions.as_dict(), "judged": [row | kept, row | lost | unknown],
-        "plain": work, "mixed": {**work, "operators": 250}, "why": "keeps fewer bytes",
-        "plain_ms": {"value": 2.0, **middle}, "mixed_ms": {"value": 2.4, **middle}, "ratio": ratio,
-        "error": 6e-4, "tolerance": 5e-2, "loss_error": 1e-5, "loss_tolerance": 1e-2,
-        "plain_saved_bytes": 2**21, "saved_bytes": 2**20, "memory": True,
-        "applied": True, "busy": False, "others_cores": 0.0, "beside": 0,
-    }  # fmt: skip
-    left_behind(runs, run, "precisions.json", content)
-    planned.open("5_Memory", run=run.id)
-    at = planned.until(lambda at: any(metric.label == "Operators" for metric in at.metric))
-    assert at.selectbox(key=f"memory.{run.id}.precisions.format").value == "bfloat16"
-    (told,) = [box.value for box in at.success]
-    assert "keeps 1 MiB for backward instead of 2 MiB" in told and "1.200 of the time" in told
-    assert "gradients by 6.0e-04" in told
-    (table,) = [frame.value for frame in at.dataframe if "output error" in frame.value]
-    assert list(table["verdict"]) == ["kept: keeps fewer bytes", "overflows in bfloat16"]
-    assert list(table["kept in the format"]) == ["512 KiB", ""] and table["time"].isna()[1]
-    labels = [button.proto.label for button in at.get("download_button")]
-    assert "Precisions (JSON)" in labels
-    planned.press(f"memory.{run.id}.precisions.train")
-    taken = in_session(planned.at, "settings.parity")["precisions"]
-    assert Precisions.read(taken) == precisions
-    assert "A in bfloat16; all else in float32." in planned.words()
-    assert not any("another architecture" in error.value for error in planned.at.error)
-    settings = planned.at.session_state["hybridlab"]["settings.parity"]
-    settings["precision"] = "bfloat16"
-    planned.open("2_Train")
-    assert any("this one is in bfloat16" in error.value for error in planned.at.error)
-    planned.press("train.precisions.remove")
-    assert "precisions" not in in_session(planned.at, "settings.parity")
-
-    content |= {"applied": False, "why": "no component is measured faster in it"}
-    (run_folder(run.id) / "precisions.json").write_text(json.dumps(content))
-    planned.open("5_Memory", run=run.id)
-    planned.until(
-        lambda at: any("All stays as it is: no component" in box.value for box in at.info)
-    )
-
-
-def test_what_has_no_ways_has_no_table() -> None:
-    found = {"judged": [], "plain_borders": [], "tuned_borders": [], "applied": False}
-    assert tuning_table(found).empty and border_table(found).empty
-
-
-def test_what_is_fused_for_training_goes_into_its_settings(planned: Any, runs: Any) -> None:
-    work = {"operators": 9, "moved_bytes": 9, "peak_bytes": 9}
-    middle = {"value": 0.8, "low": 0.7, "high": 0.9}
-    content = {
-        "fusion": {"fingerprint": fingerprint(), "training": True, "products": [["a", "b"]]},
-        "judged": [], "refused": [], "why": "", "applied": True, "busy": False, "others_cores": 0.0,
-        "plain": work, "fused": work, "plain_ms": middle, "fused_ms": middle, "ratio": middle,
-        "error": 1e-7, "tolerance": 1e-4,
-    }  # fmt: skip
-    spec = {"architecture": TEXT, "training": {"task": "parity", **TRAINING}, "for": "training"}
-    run = runs.store.create("fuse", "fused", spec, home=home_id())
-    left_behind(runs, run, "fusion.json", content)
-    planned.open("5_Memory", run=run.id)
-    planned.until(lambda at: any("less time" in box.value for box in at.success))
-    planned.press(f"memory.{run.id}.fusion.train")
-    kept = in_session(planned.at, "settings.parity")["fusion"]
-    assert Fusion.read(kept).products == (("a", "b"),) and kept["training"]
-    assert "2 linear maps run as 1 product." in planned.words()
-    assert not any("another architecture" in error.value for error in planned.at.error)
-
-
-def test_regions_are_measured_cancelled_shown_and_trained_with(planned: Any, runs: Any) -> None:
-    planned.press("memory.regions.start")
-    (run,) = runs.store.list(kind="regions")
-    assert run.spec["for"] == "inference" and run.spec["training"]["batch"] == BATCH
-    planned.press("memory.regions.cancel")
-    planned.until(lambda at: any("It was cancelled" in error.value for error in at.error))
-
-    middle = {"low": 0.8, "high": 0.9, "n": 21, "confidence": 0.97}
-    ratio = {"value": 0.85, **middle}
-    work = {"operators": 200, "moved_bytes": 2**20, "peak_bytes": 2**19}
-    one = {
-        "name": "swiglu",
-        "paths": ["root.a", "root.b"],
-        "kept": True,
-        "why": "is faster",
-        "plain": {"kernels": 40, "moved_bytes": 4000},
-        "chained_bytes": 1000,
-        "saved_bytes": 500,
-        "compiled": {"kernels": 9, "moved_bytes": 2000},
-        "graphs": 2,
-        "compile_s": 20.0,
-        "breaks": [{"why": "a value is asked for", "times": 3}],
-        "error": 1e-7,
-        "ratio": ratio,
-    }
-    not_tried = {"compiled": None, "graphs": 0, "compile_s": None, "breaks": [], "error": None}
-    failed = (
-        one
-        | not_tried
-        | {
-            "name": "moe <b>",
-            "paths": ["root.c"],
-            "kept": False,
-            "ratio": None,
-            "why": "cannot be compiled: no such instruction",
-        }
-    )
-    content = {
-        "regions": {"fingerprint": "x", "device": "cpu", "training": True, "compile_s": 20.0,
-                    "paths": ["root.a", "root.b"], "broken": ["root.a", "root.b"]},
-        "judged": [one, failed], "why": "is faster", "bytes_are": "bytes after are a lower bound",
-        "refused": [{"name": "lstm", "paths": ["root.lstm"], "why": "has no compiler"}],
-        "plain": work, "compiled": {**work, "operators": 120}, "applied": True, "busy": False,
-        "plain_ms": {"value": 2.0, **middle}, "compiled_ms": {"value": 1.7, **middle},
-        "ratio": ratio, "error": 2e-7, "tolerance": 1e-4, "others_cores": 0.0, "beside": 0,
-    }  # fmt: skip
-    done = runs.store.create("regions", "again", run.spec, home=home_id())
-    left_behind(runs, done, "regions.json", content)
-    planned.open("5_Memory", run=done.id)
-    at = planned.until(lambda at: any(metric.label == "Kernels" for metric in at.metric))
-    shown = {metric.label: (metric.value, metric.delta) for metric in at.metric}
-    assert shown["Kernels"] == ("120", "200 as it is")
-    assert any("Compiled, it takes 15.0 % less time" in box.value for box in at.success)
-    assert any("1 of 1 regions are kept compiled" in title for title in titles(at))
-    (table,) = [frame.value for frame in at.dataframe if "compiled_kernels" in frame.value]
-    assert table["compiled_kernels"].iloc[0] == 9 and list(table["places"]) == [2, 1]
-    assert list(table["verdict"]) == ["kept: is faster", "cannot be compiled: no such instruction"]
-    words = planned.words().replace("\\", "")
-    assert "a lower bound" in words and "swiglu runs in 2 graphs: a value is asked for" in words
-    assert "lstm: has no compiler" in words
-    planned.press(f"memory.{done.id}.regions.train")
-    assert in_session(planned.at, "settings.parity")["regions"]["paths"] == ["root.a", "root.b"]
-    assert "a, b run compiled" in planned.words().replace("\\", "")
-    assert any("another architecture" in error.value for error in planned.at.error)
-    planned.press("train.regions.remove")
-    assert "regions" not in in_session(planned.at, "settings.parity")
-
-
-def test_where_nothing_was_compiled_there_is_a_table_and_no_figure() -> None:
-    info = regions_info({"judged": []})
-    assert not info.regions and "No region" in info.title
-
-
-@pytest.mark.parametrize(
-    ("at", "said"),
-    [
-        ((0, 1), "Looking for"),
-        ((1, 5), "region 2 of 2"),
-        ((2, 5), "in the whole step"),
-        ((3, 5), "once more"),
-        ((5, 5), "Counting kernels"),
-    ],
-)
-def test_how_far_regions_are_is_told_by_region(at: tuple[int, int], said: str) -> None:
-    assert CHOICE.told is not None and said in CHOICE.told(*at)
 
 
 def test_pytorchs_budget_is_measured_cancelled_and_shown(planned: Any, runs: Any) -> None:

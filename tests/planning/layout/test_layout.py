@@ -13,6 +13,7 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.components.channel_major import LAYOUTS
 from hybridlab.errors import RunError
 from hybridlab.planning import turns
+from hybridlab.planning.inside import copied_inside
 from hybridlab.planning.layout.choose import cheapest_layouts
 from hybridlab.planning.layout.hand_over import HandedOver
 from hybridlab.planning.layout.solve import Table, cheapest
@@ -144,3 +145,16 @@ def test_what_hands_over_no_sequence_is_refused() -> None:
         Tuned(model, Tuning.read(content))
     with pytest.raises(RunError, match="tuning"):
         Tuning.read({**content, "hand_over": {"last": "sideways"}})
+
+
+def test_what_an_operator_copies_within_itself_is_seen() -> None:
+    found = {one.writer: one for one in copied_inside(step_of()) if one.inside == "_fft_r2c"}
+    assert {"block.0.near", "block.1.far"} <= set(found)
+    read = found["block.0.near"].copied_bytes
+    assert read >= 2 * 12 * 8 * 4 and found["block.0.near"].ms > 0
+    step = step_of()
+    for one in step.model.modules():
+        if "layout" in one.__dict__:
+            one.layout = "channels"
+    turned = {one.writer: one for one in copied_inside(step) if one.inside == "_fft_r2c"}
+    assert "block.0.near" not in turned or turned["block.0.near"].copied_bytes < read

@@ -282,6 +282,15 @@ def test_torchs_pools_are_made_on_the_device_and_told_by_their_snapshots(
         backend.make()
 
 
+@pytest.mark.gpu
+def test_pools_of_the_accelerator_here_change_nothing_and_are_given_back() -> None:
+    device = torch.accelerator.current_accelerator()
+    assert device is not None
+    found = check_pools(device)
+    assert found.ok is not False, found
+    assert found.ok or lacking(device)
+
+
 class Counting(FakePools):
     """A stand-in that takes each entry for a kilobyte, where no watch counts real ones."""
 

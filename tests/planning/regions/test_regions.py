@@ -22,11 +22,11 @@ from hybridlab.errors import Problem, RunError
 from hybridlab.planning import turns
 from hybridlab.planning.regions import apply, measure
 from hybridlab.planning.regions.apply import Compiled, Region, compile_regions, made
-from hybridlab.planning.regions.counts import Counting, least
+from hybridlab.planning.regions.counts import Counting
 from hybridlab.planning.regions.find import alone, find
 from hybridlab.planning.regions.measure import choose_regions
 from hybridlab.planning.regions.record import Regions
-from hybridlab.planning.regions.report import Kernels, RegionsReport
+from hybridlab.planning.regions.report import RegionsReport
 from hybridlab.trace.step import TrainingStep, default_optimiser
 
 CPU = torch.device("cpu")
@@ -68,7 +68,16 @@ def record_of(step: TrainingStep, *paths: str, **more: Any) -> Regions:
     assert isinstance(step.model, GraphModel)
     mark = step.model.architecture.fingerprint
     training = step.loss is not None
-    return Regions(fingerprint=mark, device="cpu", training=training, paths=paths, **more)
+    shapes = more.pop("shapes", (((2, 12, 16),),) * len(paths))
+    return Regions(
+        fingerprint=mark,
+        device="cpu",
+        training=training,
+        batch=2,
+        paths=paths,
+        shapes=shapes,
+        **more,
+    )
 
 
 def clocks(monkeypatch: pytest.MonkeyPatch, compiled_ms: float) -> None:
@@ -227,6 +236,8 @@ def test_a_region_runs_compiled_only_as_it_was_measured() -> None:
     counting = Counting(nothing_compiled)
     compiled = made(step.model, record_of(step, "root.g.0.swiglu"), backend=counting)  # type: ignore[arg-type]
     compiled.on()
+    step.model(step.inputs[0][:1])  # a training begins so, to see what memory it takes
+    assert not counting.graphs
     for name, one in gradients(step):
         assert one.grad is not None and plain[name] is not None
         assert turns.gap(plain[name], one.grad) < 1e-5  # type: ignore[arg-type]
@@ -243,7 +254,7 @@ def test_a_region_runs_compiled_only_as_it_was_measured() -> None:
     region._compiled = counted
     (x,) = step.inputs
     step.model(x)
-    assert len(calls) == 1
+    assert len(calls) == 1 and region.ready
     step.model(x[:1])  # another batch
     with torch.no_grad():
         step.model(x)
@@ -299,9 +310,21 @@ def test_a_training_goes_on_where_a_region_cannot_be_compiled(
     compiled.off()
     monkeypatch.setattr(apply, "missing_compiler", lambda device: "there is no C++ compiler")
     said.clear()
-    compile_regions(step.model, record, CPU, said.append)  # type: ignore[arg-type]
+    compile_regions(step.model, record, CPU, 2, said.append)  # type: ignore[arg-type]
     assert said == ["regions stay as they are: there is no C++ compiler"]
     assert all("forward" not in one.__dict__ for one in step.model.modules())
+
+
+def test_a_region_that_reads_other_sizes_is_told_once() -> None:
+    step, said = step_of(), []
+    record = record_of(step, "root.g.0.swiglu", shapes=(((2, 9, 16),),))
+    made(step.model, record, backend=Counting(broken), say=said.append).on()  # type: ignore[arg-type]
+    for _ in range(2):
+        step.model(*step.inputs)
+    told = (
+        "region root.g.0.swiglu runs as it is: it reads ((2, 12, 16),), and was measured on others"
+    )
+    assert said == [told]
 
 
 def test_a_missing_compiler_is_told_before_anything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,9 +346,11 @@ def test_records_that_do_not_fit_are_refused_with_all_that_is_wrong(tmp_path: Pa
         ({"training": False}, "measured for inference"),
         ({"device": "cuda"}, "another kind of device"),
         ({"fingerprint": "x"}, "another architecture"),
+        ({"batch": 3}, "another batch"),
+        ({"shapes": ()}, "not those of each"),
     ):
         with pytest.raises(RunError, match=said):
-            compile_regions(model, good.model_copy(update=change), CPU, print)
+            compile_regions(model, good.model_copy(update=change), CPU, 2, print)
     paths = ("root.g", "root.g.0.swiglu", "root.g.0.swiglu", "root.nowhere", "")
     with pytest.raises(RunError) as raised:
         made(model, record_of(step, *paths, broken=("root.lstm",)))
@@ -336,55 +361,9 @@ def test_records_that_do_not_fit_are_refused_with_all_that_is_wrong(tmp_path: Pa
     assert ("regions.broken[0]", "is none of the paths") in told
     assert all(isinstance(one, Problem) for one in raised.value.problems)
     with pytest.raises(RunError, match=r"regions\.paths"):
-        Regions.read({"fingerprint": "x", "device": "cpu", "paths": 3})
+        Regions.read({"fingerprint": "x", "device": "cpu", "batch": 1, "paths": 3})
     with pytest.raises(RunError, match="not of compiled regions"):
         RegionsReport.read({"version": 2})
-
-
-def naive(graph: fx.Graph, fused: set[str]) -> int:
-    """Count a small graph's bytes by hand: library calls' own, and each value that enters or leaves what is fused."""
-    size = {node.name: 4 * node.meta["val"].numel() for node in graph.nodes if "val" in node.meta}
-    moved, seen = 0, set()
-    for node in graph.nodes:
-        for source in node.all_input_nodes:
-            made, reads = source.name in fused, node.name in fused
-            if node.op == "output" and not made:
-                continue
-            if not made and not reads:
-                moved += size[source.name]
-            elif made != reads and (source.name, reads) not in seen:
-                seen.add((source.name, reads))
-                moved += size[source.name]  # it enters or leaves what is fused
-            if made and not reads and node.op != "output":
-                moved += size[source.name]  # and the library call reads it
-        if node.op == "call_function" and node.name not in fused:
-            moved += size[node.name]
-    return moved
-
-
-def test_the_least_bytes_are_those_that_cross_what_is_fused() -> None:
-    graphs: list[fx.Graph] = []
-
-    def keep(graph: fx.GraphModule, inputs: Any, **settings: Any) -> Any:
-        graphs.append(graph.graph)
-        return nothing_compiled(graph, inputs)
-
-    counting = Counting(keep)
-
-    def gate(x: Tensor, w: Tensor) -> Tensor:
-        y = (x.sigmoid() * x + 1.0) @ w
-        return (y.tanh() * y).sum(-1) + y.mean(-1)
-
-    x, w = torch.randn(6, 5), torch.randn(5, 7)
-    assert torch.allclose(torch.compile(gate, backend=counting)(x, w), gate(x, w))
-    (graph,) = graphs
-    calls = {node.name for node in graph.nodes if node.op == "call_function"}
-    assert least(graph) == (1, naive(graph, calls - {"mm"}))
-    assert counting.counted == Kernels(kernels=1, moved_bytes=least(graph)[1])
-    own = 4 * (6 * 5 + 6 * 5) + 4 * (6 * 5 + 5 * 7 + 6 * 7) + 4 * (6 * 7 + 6)
-    assert (
-        counting.moved_bytes == own
-    )  # x, what is multiplied; the product; what it is read for, the sum
 
 
 def test_a_region_alone_has_the_gradients_that_it_has_in_the_model() -> None:
