@@ -53,7 +53,12 @@ def _arranged(spec: TrainSpec, model: nn.Module) -> None:
 
 
 def told(spec: TrainSpec) -> tuple[str, ...]:
-    """Say what of a profile does not take a plan, a fusion or a tuning into account; nothing where there is none."""
+    """Say what of a profile does not take a plan, a fusion, a tuning or buckets into account; nothing without any."""
+    if spec.buckets:  # which none of the others stands beside
+        return (
+            "the training sorts its batches by length; the step here is of one that is padded to the longest sample, "
+            "and reads its padding",
+        )
     given = {"plan": spec.plan, "fusion": spec.fusion, "tuning": spec.tuning}
     names = [name for name, there in given.items() if there]
     if not names:
