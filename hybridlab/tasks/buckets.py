@@ -104,9 +104,12 @@ class _Sorting:
 
     def train_batch(self, step: int, batch: int, seed: int) -> PaddedBatch:
         first = step - step % self.count
+        end = first + self.count
+        if first < self.steps < end:  # the training ends in between
+            first, end = (first, self.steps) if step < self.steps else (self.steps, end)
         asked = (first, batch, seed)
         if self._known is None or self._known[0] != asked:
-            self._known = asked, self._sorted(*asked)
+            self._known = asked, self._sorted(first, end, batch, seed)
         return self._known[1][step - first]
 
     def evaluation(self, split: str) -> Iterator[Batch]:
@@ -116,15 +119,14 @@ class _Sorting:
                 if len(rows):
                     yield whole.chosen(rows)
 
-    def _sorted(self, first: int, batch: int, seed: int) -> list[PaddedBatch]:
-        """Return the batches of the steps from ``first`` on, in an order of chance: short ones do not come first.
+    def _sorted(self, first: int, end: int, batch: int, seed: int) -> list[PaddedBatch]:
+        """Return the batches of the steps from ``first`` to ``end``, in an order of chance: not short ones first.
 
         The last steps of a training are sorted among themselves, so that it sees what it would have seen.
         """
-        count = min(self.count, self.steps - first) if first < self.steps else self.count
-        drawn = [self.task.train_batch(first + i, batch, seed) for i in range(count)]
+        drawn = [self.task.train_batch(step, batch, seed) for step in range(first, end)]
         inputs = torch.cat([one.inputs for one in drawn])
         whole = padded(self.task, Batch(inputs, torch.cat([one.targets for one in drawn])))
         by_length = whole.ends.argsort(stable=True)
-        order = stream(self.task.name, "buckets", seed, first).permutation(count)
-        return [whole.chosen(rows) for rows in by_length.view(count, batch)[order]]
+        order = stream(self.task.name, "buckets", seed, first).permutation(len(drawn))
+        return [whole.chosen(rows) for rows in by_length.view(len(drawn), batch)[order]]

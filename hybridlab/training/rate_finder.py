@@ -16,6 +16,7 @@ from torch import nn
 from hybridlab.errors import Problem, RunError, SpecError
 from hybridlab.tasks.base import Task
 from hybridlab.training import memory, random_state
+from hybridlab.training.buckets import sorted_task
 from hybridlab.training.groups import clip_all, optimiser, set_rates
 from hybridlab.training.optimiser import gradient_norm
 from hybridlab.training.precision import Numerics, numerics
@@ -58,6 +59,8 @@ def find_rate(
     where = numerics(spec)
     model.to(where.device)
     memory.foresee(model, task, spec, where)
+    if spec.buckets:
+        task = sorted_task(model, task, spec)
     ratio = (highest / lowest) ** (1 / (steps - 1))
     rates = [lowest * ratio**place for place in range(steps)]
     with _untouched(model, where):

@@ -88,9 +88,14 @@ def arranged(spec: TrainSpec) -> Callable[[nn.Module], object] | None:
 
 
 def told(spec: TrainSpec) -> tuple[str, ...]:
-    """Say what of a profile does not take a plan, a fusion, regions or the allocator's settings into account."""
+    """Say what of a profile does not take a plan, buckets, regions or the allocator's settings into account."""
     names = _given(spec)
     notes: tuple[str, ...] = (said,) if (said := allocator_said(spec)) else ()
+    if spec.buckets:
+        notes += (
+            "the training sorts its batches by length; the step here is of one that is padded to the longest sample, "
+            "and reads its padding",
+        )
     if spec.regions is not None:
         notes += (
             "the step runs with the regions of its settings compiled; all that is predicted, and operators where they "

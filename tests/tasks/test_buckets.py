@@ -57,6 +57,9 @@ def test_every_sample_is_seen_as_often_as_before(name: str, count: int) -> None:
 def test_a_batch_depends_on_seed_and_step_alone(name: str) -> None:
     wanted = [bucketed(made(name), 3, STEPS).train_batch(step, BATCH, 5) for step in range(STEPS)]
     once = bucketed(made(name), 3, STEPS)
+    assert len(once.train_batch(STEPS, BATCH, 5).inputs) == BATCH, (
+        "there are steps behind the last too"
+    )
     for step in (6, 0, 5, 1, 4, 2, 3):
         found = once.train_batch(step, BATCH, 5)
         assert torch.equal(found.inputs, wanted[step].inputs)

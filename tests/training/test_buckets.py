@@ -17,7 +17,9 @@ from hybridlab.tasks.registry import task
 from hybridlab.training.evaluation import evaluate
 from hybridlab.training.loop import train
 from hybridlab.training.precision import numerics
+from hybridlab.training.rate_finder import find_rate
 from hybridlab.training.spec import TrainSpec, make
+from hybridlab.workflows.as_trained import told
 from hybridlab.workflows.launch import prepared
 from tests.tasks.conftest import WITH_SERIES
 from tests.training.conftest import Tiny, after
@@ -92,6 +94,16 @@ def test_what_is_learnt_is_the_same_step_without_sorting(tiny: Tiny, varied: Tas
             (varied.loss(model(*piece.given), piece) * share).backward()
         grads.append([p.grad for p in model.parameters()])
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-6)
+
+
+def test_rates_are_looked_for_on_sorted_batches(tiny: Tiny, varied: Task) -> None:
+    lengths: set[int] = set()
+    model = tiny(varied, "use: mlp")
+    model.register_forward_pre_hook(lambda _, given: lengths.add(given[0].shape[1]))
+    find_rate(model, varied, settings(), steps=20)
+    assert len(lengths) > 2, "all batches are padded to the longest"
+    (note,) = told(settings())
+    assert "sorts its batches by length" in note and told(settings(buckets=0)) == ()
 
 
 def test_nothing_to_sort_is_told_before_a_run() -> None:
