@@ -21,6 +21,7 @@ class RegionRow:
 
     name: str
     places: int
+    verdict: str
     in_rows: float
     plain_kernels: int
     compiled_kernels: int | None
@@ -33,7 +34,6 @@ class RegionRow:
     low: float | None
     high: float | None
     kept: bool
-    verdict: str
 
     @property
     def words(self) -> str:
@@ -146,5 +146,6 @@ def regions_plot(info: RegionsInfo) -> go.Figure:
         ticktext=[style.plain(f"{one.name} ×{one.places}") for one in rows],
         autorange="reversed",
         showgrid=False,
+        zeroline=False,
     )
     return figure

@@ -80,6 +80,8 @@ def _details(work: Work, run: Run, found: Mapping[str, Any]) -> None:
             info.table(),
             columns={
                 "in_rows": st.column_config.NumberColumn("element-wise, in rows", format="percent"),
+                "plain_kernels": st.column_config.NumberColumn("kernels as it is"),
+                "compiled_kernels": st.column_config.NumberColumn("kernels compiled"),
                 "plain_bytes": st.column_config.NumberColumn("bytes as it is", format="localized"),
                 "compiled_bytes": st.column_config.NumberColumn(
                     "bytes compiled, at least", format="localized"
