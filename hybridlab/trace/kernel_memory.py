@@ -1,8 +1,9 @@
 """Memory that a kernel takes for itself, or gives out without saying so on fake tensors, learned by running it once.
 
 Only for kernels that are known for it: convolutions and Fourier transforms lay their tensors out anew, attention works
-in blocks, norms and scans first copy what does not lie in one piece, sorting has a second buffer, counting widens, and
-oneDNN's LSTM packs its weights at every call and gives a workspace that its fake form leaves empty. One call on zeros
+in blocks, norms and scans first copy what does not lie in one piece, sorting has a second buffer, counting widens,
+oneDNN's products of 16-bit numbers lay matrices out anew where that pays, and its LSTM packs its weights at every call
+and gives a workspace that its fake form leaves empty. One call on zeros
 of the same shapes tells; it is kept for the process.
 """
 
@@ -55,6 +56,9 @@ _SAME = (
     "train",
 )
 """What the LSTM's backward is told as its forward is."""
+_PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
+_SHORT = (torch.bfloat16, torch.float16)
+"""Formats whose products oneDNN computes, where the processor has instructions for them."""
 _WIDENS = {"aten::sum", "aten::cumsum", "aten::prod"}
 """Kernels that first widen what they add up, where these are not floating-point numbers."""
 
@@ -83,7 +87,8 @@ def kernel_memory(
         return None
     name = func._schema.name
     widens = name in _WIDENS and not (first.is_floating_point() or first.is_complex())
-    if name not in _KNOWN and not widens:
+    packs = name in _PRODUCTS and first.dtype in _SHORT
+    if name not in _KNOWN and not widens and not packs:
         return None
     named = tuple((key, _described(given)) for key, given in (kwargs or {}).items())
     return _learned(func, tuple(map(_described, args)), named)
@@ -111,7 +116,9 @@ def _described(leaf: Any) -> Any:
 
 def _real(leaf: Any) -> Any:
     if isinstance(leaf, _Described):
-        return torch.empty_strided(leaf.shape, leaf.strides, dtype=leaf.dtype).zero_()
+        reach = sum((n - 1) * step for n, step in zip(leaf.shape, leaf.strides, strict=True))
+        count = reach + 1 if 0 not in leaf.shape else 0
+        return torch.zeros(count, dtype=leaf.dtype).as_strided(leaf.shape, leaf.strides)
     return list(leaf) if isinstance(leaf, tuple) else leaf
 
 

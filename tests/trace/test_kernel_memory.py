@@ -67,6 +67,11 @@ CALLS: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]] = {
     "log sigmoid": (aten.log_sigmoid_forward.default, (torch.randn(3, 33, 144)[..., :48],), {}),
     "sort": (aten.sort.stable, (torch.randint(9, (198,)),), {"stable": True}),
     "count": (aten.sum.dim_IntList, (torch.rand(4, 198) > 0.5, [1]), {}),
+    "product of 16-bit numbers": (
+        aten.mm.default,
+        (_turned(64, 128).bfloat16(), torch.randn(1, 16).bfloat16().expand(128, 16)),
+        {},
+    ),
     "complex scan": (
         diagonal_scan._forward._opoverload,
         (
@@ -109,7 +114,8 @@ def test_a_kernels_scratch_on_fake_tensors_is_what_the_profiler_sees_of_it(name:
     assert learned is not None
     assert sum(learned.output_bytes) == given
     assert learned.scratch_bytes == most - given
-    assert (learned.scratch_bytes == 0) == (name == "norm of rows")
+    if name != "product of 16-bit numbers":  # what oneDNN lays out anew is the processor's to decide
+        assert (learned.scratch_bytes == 0) == (name == "norm of rows")
 
 
 def test_kernels_that_take_nothing_are_not_run() -> None:
