@@ -51,6 +51,8 @@ class Decided:
         self._varied = {one.name: one.values for one in choices if one.name in DECISIONS}
         problems = [*self._unpredicted(objectives), *self._unfit(training)]
         self._by_precision = self._trainings(training, problems)
+        alone = not (training.tasks or training.stages or training.teacher)
+        self._narrow = alone and numerics(training).dtype is not None
         if PLAN in self._varied:
             problems += self._unplanned()
         if problems:
@@ -65,8 +67,8 @@ class Decided:
         }
 
     def __bool__(self) -> bool:
-        """Whether anything is decided beside the architecture."""
-        return bool(self._varied)
+        """Whether peaks are not those of the plain step: something is decided, or all train in a 16-bit format."""
+        return bool(self._varied) or self._narrow
 
     @property
     def plans(self) -> bool:

@@ -94,6 +94,21 @@ def test_peaks_are_those_of_real_steps(landscape: TrainedLandscape) -> None:
     assert values[2, 1] < values[0, 1], "half of the bytes"
 
 
+def test_a_training_in_16_bits_is_priced_so_where_nothing_is_decided(
+    landscape: TrainedLandscape, text: str
+) -> None:
+    fixed = opened(
+        text.replace("device: cpu", "device: cpu, precision: bfloat16")
+        .replace("  precision: [float32, bfloat16]\n", "")
+        .replace("  fusion: [none, all]\n", "")
+    )
+    (row,) = fixed.space.codes([{"mix.ratio": 2}])
+    beside: Design = {"precision": "bfloat16", "fusion": "none", "mix.ratio": 2}
+    (same,) = landscape.space.codes([beside])
+    assert not fixed.decided(row)
+    assert list(fixed.prices(row[None])[0, 1:]) == list(landscape.prices(same[None])[0, 1:])
+
+
 def test_what_is_fused_is_what_real_tensors_show(landscape: TrainedLandscape) -> None:
     (row,) = landscape.space.codes(designs_of(WAYS[1:2], ratio=4))
     fitted = fit(landscape.architecture(landscape.space.design(row)), landscape.task)

@@ -114,7 +114,9 @@ def test_a_kernels_scratch_on_fake_tensors_is_what_the_profiler_sees_of_it(name:
     assert learned is not None
     assert sum(learned.output_bytes) == given
     assert learned.scratch_bytes == most - given
-    if name != "product of 16-bit numbers":  # what oneDNN lays out anew is the processor's to decide
+    if (
+        name != "product of 16-bit numbers"
+    ):  # what oneDNN lays out anew is the processor's to decide
         assert (learned.scratch_bytes == 0) == (name == "norm of rows")
 
 
