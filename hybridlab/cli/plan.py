@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hybridlab.cli.output import File, Json, facts, give, say, table
+from hybridlab.cli.training import read_pairs
 
 if TYPE_CHECKING:
     from hybridlab.architecture.spec import Architecture
@@ -37,7 +38,12 @@ class Size(StrEnum):
 
 def plan(
     file: File,
-    task: Annotated[str, typer.Option(help="What it trains on; `hybridlab tasks` lists them.")],
+    task: Annotated[
+        str | None, typer.Option(help="What it trains on; `hybridlab tasks` lists them.")
+    ] = None,
+    training: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Settings in a YAML file.")
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(help="Most memory of a step: 40MiB, or 50% of the plain step's peak."),
@@ -69,8 +75,12 @@ def plan(
     batch: Annotated[
         int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides weights and batch.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")] = "auto",
+    seed: Annotated[int | None, typer.Option(min=0, help="Decides weights and batch.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda:0 …")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the plan here, as JSON.")] = None,
     json: Json = False,
 ) -> None:
@@ -81,6 +91,7 @@ def plan(
     from hybridlab.architecture.library import open_architecture
     from hybridlab.errors import Problem, SpecError
     from hybridlab.planning.record import Budget
+    from hybridlab.training.spec import read_settings
     from hybridlab.workflows.plan import fit_training, memory_of, plan_training
 
     if (budget is None) == (fit is None):
@@ -96,8 +107,13 @@ def plan(
         raise SpecError(
             Problem("fit", "makes no plan to apply or to write", fix="plan with --budget for that")
         )
-    asked = {"batch": batch} if batch is not None else {}
-    settings = {"task": task, "seed": seed, "device": device, **asked}
+    named = {"task": task, "batch": batch, "seed": seed, "device": device}
+    settings = {
+        **(read_settings(training) if training else {}),
+        **read_pairs(setting or []),
+        **{key: value for key, value in named.items() if value is not None},
+    }
+    settings.pop("plan", None)
     if fit is not None:
         limit_bytes = memory_of(fit)
         architecture = open_architecture(file)

@@ -39,6 +39,25 @@ def test_a_preset_is_planned_and_measured(cli: Cli, tmp_path: Path) -> None:
     assert plan.task == "mqar" and str(plan.budget) == "85%"
 
 
+def test_a_training_of_a_file_is_planned_as_it_runs(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "training.yaml"
+    file.write_text(
+        "task: mqar\nbatch: 8\nprecision: bfloat16\ndevice: cpu\n"
+        "stages: [{name: a, until: 5, freeze: block.0}, {name: b}]\n"
+    )
+    more = ("--training", str(file), "--set", "accumulation=2", "--budget", "90%")
+    said = cli("plan", "transformer_mini", *more, "--apply", "--json")
+    assert said.code == 0
+    chosen, measured = said.json["chosen"], said.json["measured"]
+    assert measured["peak_bytes"] == pytest.approx(chosen["peak_bytes"], rel=0.02)
+    assert "a stage that freezes parts takes less" in said.json["plan"]["note"]
+    plain = cli(
+        "plan", "transformer_mini", "--task", "mqar", "--batch", "8", "--budget", "100%", "--json"
+    )
+    assert said.json["plain_predicted"]["peak_bytes"] < plain.json["plain_predicted"]["peak_bytes"]
+    assert cli("plan", "transformer_mini", "--budget", "90%").code == 2
+
+
 def test_a_table_says_what_json_says(cli: Cli) -> None:
     said = cli(
         "plan", "mamba2_mini", "--task", "mqar", "--batch", "4", "--budget", "100%",

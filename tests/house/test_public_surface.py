@@ -146,6 +146,8 @@ VERBS = {
     },
     "plan": {
         "--task",
+        "--training",
+        "--set",
         "--budget",
         "--fit",
         "--of",
