@@ -77,8 +77,7 @@ def test_a_measurement_stops_between_its_parts(plan: Plan, tmp_path: Path) -> No
         ({"fingerprint": "another"}, {}, "another architecture"),
         ({"batch": 3}, {}, "another size"),
         ({"recompute": [["nowhere"]]}, {}, "no run of components"),
-        ({}, {"stages": [{"name": "a", "until": 3}, {"name": "b"}]}, "from stage to stage"),
-        ({}, {"accumulation": 2}, "accumulation"),
+        ({}, {"stages": [{"name": "a", "until": 3}, {"name": "b", "grow": {"n": 1}}]}, "grow"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -76,10 +76,11 @@ class Region:
         """Whether it has been compiled."""
         return self._sizes is not None and not self.failed
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """Compute what the module does."""
-        if self.failed or not self._runs_compiled():
-            return self.plain(*inputs)  # type: ignore[no-any-return]
+    def __call__(self, *inputs: Tensor, **beside: Any) -> Tensor:
+        """Compute what the module does; with anything ``beside`` its inputs, such as where padding begins, plainly."""
+        given = {name: value for name, value in beside.items() if value is not None}
+        if given or self.failed or not self._runs_compiled():
+            return self.plain(*inputs, **given)  # type: ignore[no-any-return]
         shapes = tuple(tuple(x.shape) for x in inputs)
         if shapes != self._shapes:
             if shapes[0][:1] == self._shapes[0][:1]:

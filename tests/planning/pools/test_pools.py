@@ -313,8 +313,8 @@ def test_the_doctors_check_sees_equal_gradients_and_tells_what_is_wrong(
     slots = Slot.forward
     broken = Counting()
 
-    def forward(slot: Slot, *inputs: Tensor) -> Tensor:
-        return slots(slot, *inputs) * (1 + 1e-3 * bool(broken.active))
+    def forward(slot: Slot, *inputs: Tensor, **more: Any) -> Tensor:
+        return slots(slot, *inputs, **more) * (1 + 1e-3 * bool(broken.active))
 
     monkeypatch.setattr(Slot, "forward", forward)
     wrong = check_pools(cpu, broken)
