@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parent.parent / "artifacts" / "benchmarks"
 TASKS = ("digits_sequence", "digits_image", "mqar")
 LEAST_GAIN = 0.10
 CHOICE = ("striped_hyena_mini", "lfm2_mini")
-SIZES = ("8x64", "64x64", "8x256", "8x1024")
+SIZES = ("8x64", "64x64", "64x128", "8x1024")
 LAYS = [knob for knob in KNOBS if knob.lays]
 
 
