@@ -37,6 +37,8 @@ class Session:
     widgets: dict[str, WidgetState] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     """The newest id of each widget, by its key."""
+    options: dict[str, list[str]] = field(default_factory=dict)
+    """What may be chosen in each select box, by its key."""
     timers: dict[str, float] = field(default_factory=dict)
     """Seconds between reruns of fragments, by fragment."""
     page: str = ""
@@ -147,6 +149,8 @@ class Session:
         key = identity.split("-", 2)[-1]
         self.ids[key] = identity
         self._seen.add(identity)
+        if hasattr(widget, "options"):
+            self.options[key] = [str(one) for one in widget.options]
         if not getattr(widget, "set_value", False):
             return
         state = WidgetState(id=identity)
