@@ -130,6 +130,8 @@ class StudyReader:
         self._about = description_of(self._study)
         self._leases = Leases(where, name)
         self._rows: dict[int, TrialRow] = {}
+        self._first: list[TrialRow] = []
+        """Rows of the trials before the first one that still runs: they stay as they are."""
 
     def read(self) -> StudyRecord:
         """Return the study as it stands; rows of trials that have ended are those of before.
@@ -137,7 +139,7 @@ class StudyReader:
         Raises:
             StoreError: its storage cannot be read.
         """
-        trials = self._study.get_trials(deepcopy=False)
+        trials = self._study.get_trials(deepcopy=False)[len(self._first) :]
         holding = {
             str(one.user_attrs.get(HOLDER, "")) for one in trials if one.state is TrialState.RUNNING
         }
@@ -151,11 +153,14 @@ class StudyReader:
                 if one.state.is_finished():
                     self._rows[one.number] = row
             rows.append(row)
+        every = (*self._first, *rows)
+        running = (place for place, one in enumerate(trials) if not one.state.is_finished())
+        self._first += rows[: next(running, len(rows))]
         return StudyRecord(
             self._study.study_name,
             self._about,
             int(self._study.user_attrs.get(TRIALS, self._about.file.get("trials", 0))),
-            tuple(rows),
+            every,
             tuple(workers.values()),
             frozenset(set(workers) - gone),
         )

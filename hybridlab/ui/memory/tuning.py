@@ -145,6 +145,10 @@ def _verdict(one: Mapping[str, Any], tried: Mapping[str, Any]) -> str:
     if tried["why"]:
         return str(tried["why"])
     if tried["value"] != one["value"]:
-        return "is not the fastest" if tried["ratio"]["high"] < 1 else "is not measured faster"
+        if tried["ratio"]["high"] >= 1:
+            return "is not measured faster"
+        best = min(other["ratio"]["value"] for other in one["tried"] if other["ratio"])
+        again = not one["kept"] and tried["ratio"]["value"] == best
+        return "was not faster once more" if again else "is not the fastest"
     ratio = one["ratio"]
     return f"fastest: {ratio['value']:.3f} once more" if ratio else "fastest"

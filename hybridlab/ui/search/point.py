@@ -11,6 +11,7 @@ import streamlit as st
 
 from hybridlab.architecture.compare import compare
 from hybridlab.architecture.document import dump
+from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import HybridLabError
 from hybridlab.runs.home import home_id
 from hybridlab.runs.slots import core_count
@@ -67,7 +68,7 @@ def point(study: StudyState) -> None:
         st.caption(f"Its step, as it was trained: {shell.escaped('; '.join(said))}.")
     _ways(study, row, text)
     curves(study, [row, *_beside(study, row)])
-    architecture = state.parsed(text)[0] if text else None
+    architecture = _architecture(study, row, text)
     if architecture is not None and sum(1 for _ in architecture.walk()) <= MOST_BOXES:
         info = diagram_info(architecture, catalogue=predictions.components())
         diagram(f"search.diagram.{study.name}", info, height_px=360)
@@ -102,10 +103,23 @@ def text_of(study: StudyState, row: TrialRow) -> str:
 
 
 @functools.lru_cache(maxsize=64)  # a study that has not changed is the same object
-def _written(study: StudyState, number: int) -> str:
-    """Return the architecture of a trial whose landscape knows it by its design alone, as YAML."""
+def _built(study: StudyState, number: int) -> Architecture:
+    """Return the architecture of a trial whose landscape knows it by its design alone."""
     design = next(row.design for row in study.rows if row.number == number)
-    return dump(known_landscape(study.about.spec).architecture(design))
+    return known_landscape(study.about.spec).architecture(design)
+
+
+@functools.lru_cache(maxsize=64)
+def _written(study: StudyState, number: int) -> str:
+    """Return it as YAML."""
+    return dump(_built(study, number))
+
+
+def _architecture(study: StudyState, row: TrialRow, text: str) -> Architecture | None:
+    """Return the architecture that a trial's text says; None where it has none that can be read."""
+    if text and not row.architecture:
+        return _built(study, row.number)
+    return state.parsed(text)[0] if text else None
 
 
 def _selected(study: StudyState) -> TrialRow | None:
@@ -262,7 +276,7 @@ def _hand_over(
 def _differences(study: StudyState, row: TrialRow, text: str) -> None:
     """Show what differs from the seed, and from the neighbours on the front."""
     seed = state.parsed(study.about.architecture)[0] if study.about.architecture else None
-    mine = state.parsed(text)[0] if text else None
+    mine = _architecture(study, row, text)
     if seed is not None and mine is not None:
         st.markdown("**Against the design that was searched around**")
         found = compare(seed, mine)
