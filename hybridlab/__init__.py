@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from hybridlab.architecture.spec import Architecture
     from hybridlab.errors import HybridLabError, Problem, SpecError
     from hybridlab.notebook import compare, list_runs, load, predict, presets, profile, show, train
+    from hybridlab.notebook_choices import buckets, caches, fuse, precision, tune
+    from hybridlab.notebook_plan import fits, plan
     from hybridlab.notebook_search import run_search
 
 __version__ = "0.1.0"
@@ -22,16 +24,23 @@ _ROOMS = {
     "HybridLabError": "errors",
     "Problem": "errors",
     "SpecError": "errors",
+    "buckets": "notebook_choices",
     "build": "architecture.model",
+    "caches": "notebook_choices",
     "compare": "notebook",
+    "fits": "notebook_plan",
+    "fuse": "notebook_choices",
     "list_runs": "notebook",
     "load": "notebook",
+    "plan": "notebook_plan",
+    "precision": "notebook_choices",
     "predict": "notebook",
     "presets": "notebook",
     "profile": "notebook",
     "run_search": "notebook_search",
     "show": "notebook",
     "train": "notebook",
+    "tune": "notebook_choices",
 }
 __all__ = [
     "Architecture",
@@ -39,16 +48,23 @@ __all__ = [
     "Problem",
     "SpecError",
     "__version__",
+    "buckets",
     "build",
+    "caches",
     "compare",
+    "fits",
+    "fuse",
     "list_runs",
     "load",
+    "plan",
+    "precision",
     "predict",
     "presets",
     "profile",
     "run_search",
     "show",
     "train",
+    "tune",
 ]
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import os
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from hybridlab.architecture import document, library
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, RunError
+from hybridlab.notebook_progress import progress_of_run, running_shell
+from hybridlab.notebook_settings import plain_settings
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
     from hybridlab.profiling.record import Profile
     from hybridlab.trace.predict import Prediction
-    from hybridlab.workflows.follow import Progress
-
-_RENEW_SECONDS = 0.4
 
 
 def load(source: str | os.PathLike[str]) -> Architecture:
@@ -38,9 +34,7 @@ def load(source: str | os.PathLike[str]) -> Architecture:
     Raises:
         SpecError: it is not there, or does not describe an architecture; the error holds every problem.
     """
-    if isinstance(source, str) and "\n" in source.strip():
-        return document.loads(source)
-    return library.open_architecture(source)
+    return library.architecture_of(source)
 
 
 def presets() -> pd.DataFrame:
@@ -73,7 +67,7 @@ def predict(
     from hybridlab.trace.machine import speed_of
     from hybridlab.trace.predict import predict as predicted
 
-    design = _architecture(architecture)
+    design = library.architecture_of(architecture)
     _, roofline = speed_of(device)
     if task is None:
         return predicted(design, batch=batch, length=length or 64, roofline=roofline)
@@ -226,7 +220,9 @@ def train(
     """Train an architecture on a task in a process of its own, with live progress, and return the run.
 
     ``settings`` are those of ``TrainSpec``, such as ``steps``, ``batch``, ``learning_rate`` and ``seed``; what is left
-    out comes from the task. Stopping the cell asks the run to stop, which writes a checkpoint.
+    out comes from the task. What ``hl.plan``, ``hl.fuse``, ``hl.tune`` and ``hl.precision`` found may be given
+    as ``plan``, ``fusion``, ``tuning``, ``precisions`` and ``regions``. Stopping the cell asks the run to stop, which
+    writes a checkpoint.
 
     Raises:
         SpecError: the architecture or a setting is wrong.
@@ -236,16 +232,16 @@ def train(
     from hybridlab.workflows.follow import follow
     from hybridlab.workflows.launch import start_training
 
-    design = _architecture(architecture)
-    run = start_training(
-        document.dump(design), {**settings, "task": task}, name=name, threads=threads
-    )
-    shown = _shown()
+    design = library.architecture_of(architecture)
+    asked = plain_settings({**settings, "task": task})
+    run = start_training(document.dump(design), asked, name=name, threads=threads)
+    shown = progress_of_run()
     ended = follow(run, shown.update, shown.stopping)
-    shown.end(ended)
+    trained = TrainedRun(ended)
+    shown.end(ended, repr(trained))
     if ended.state is RunState.FAILED:
         raise RunError(Problem(f"run {ended.id}", ended.error or "the run failed"))
-    return TrainedRun(ended)
+    return trained
 
 
 def compare(runs: Sequence[TrainedRun], metric: str = "loss") -> go.Figure:
@@ -279,79 +275,6 @@ def list_runs(limit: int = 50) -> pd.DataFrame:
             {"id": run.id, "name": run.name, "state": str(run.state), "step": run.step} | tests
         )
     return pd.DataFrame(rows, columns=None if rows else ["id", "name", "state", "step"])
-
-
-def _architecture(given: Architecture | str) -> Architecture:
-    return given if isinstance(given, Architecture) else load(given)
-
-
-class _Shown(Protocol):
-    """Where progress is shown."""
-
-    def update(self, progress: Progress) -> None: ...
-    def stopping(self) -> None: ...
-    def end(self, run: Run) -> None: ...
-
-
-class _Cell:
-    """Progress as a bar and a line of text under a notebook's cell, renewed in place."""
-
-    def __init__(self, display: Any) -> None:
-        self.handle = display({"text/plain": "starting"}, raw=True, display_id=True)
-        self.told = 0.0
-        self.text = ""
-
-    def update(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if progress.text != self.text and (
-            now - self.told >= _RENEW_SECONDS or not progress.run.state.active
-        ):
-            self.told, self.text = now, progress.text
-            self._show(progress.run, progress.text)
-
-    def stopping(self) -> None:
-        self.text = "stopping; the run writes a checkpoint first"
-        self.handle.update({"text/plain": self.text}, raw=True)
-
-    def end(self, run: Run) -> None:
-        self._show(run, repr(TrainedRun(run)))
-
-    def _show(self, run: Run, text: str) -> None:
-        bar = f'<progress value="{run.step}" max="{max(run.steps, run.step, 1)}"></progress>'
-        content = {"text/plain": text, "text/html": f"{bar} {html.escape(text)}"}
-        self.handle.update(content, raw=True)
-
-
-class _Terminal:
-    """Progress as a line on stderr that renews itself where that is a terminal."""
-
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-
-    def update(self, progress: Progress) -> None:
-        if self.live:
-            print(f"\r\x1b[K{progress.text}", end="", file=sys.stderr, flush=True)
-
-    def stopping(self) -> None:
-        print("\nstopping; the run writes a checkpoint first", file=sys.stderr)
-
-    def end(self, run: Run) -> None:
-        print(f"{chr(10) if self.live else ''}{TrainedRun(run)!r}", file=sys.stderr)
-
-
-def _shown() -> _Shown:
-    shell = _shell()
-    if shell is None or not hasattr(shell, "kernel"):
-        return _Terminal()
-    from IPython.display import display
-
-    return _Cell(display)
-
-
-def _shell() -> Any:
-    """Return the running IPython, or None; IPython is not imported for that."""
-    ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython is not None else None
 
 
 def _drawn(architecture: Architecture) -> str:
@@ -388,7 +311,7 @@ def outline(architecture: Architecture) -> str:
 
 def _register() -> None:
     """Let IPython draw architectures."""
-    shell = _shell()
+    shell = running_shell()
     if shell is not None:
         formatters = shell.display_formatter.formatters
         formatters["text/html"].for_type(Architecture, _drawn)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, RunError
+from hybridlab.notebook_progress import Bar
 from hybridlab.places import sample_configs
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from hybridlab.search.front import ParetoFront
     from hybridlab.search.spec import SearchSpec
-
-_RENEW_SECONDS = 0.4
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ def run_search(
     from hybridlab.workflows import search
     from hybridlab.workflows.work import stopped_by_signals
 
-    told = _Progress()
+    told = Bar("trials")
     given = search_of(file) if isinstance(file, str) and "\n" in file.strip() else _sample(file)
     with stopped_by_signals() as should_stop:
         front = search.run_search(
@@ -134,7 +131,7 @@ def run_search(
             seed=seed,
             study=study,
             storage=storage,
-            on_trial=told.trial,
+            on_trial=told.part,
             on_words=told.say,
             should_stop=should_stop,
         )
@@ -150,36 +147,3 @@ def _sample(file: str | os.PathLike[str] | SearchSpec) -> str | os.PathLike[str]
         if sample.parent == sample.resolve().parent and sample.exists():
             return sample
     return file
-
-
-class _Progress:
-    """How many trials have ended, as a bar under a notebook's cell, or as a line on stderr."""
-
-    def __init__(self) -> None:
-        ipython = sys.modules.get("IPython")
-        shell = ipython.get_ipython() if ipython is not None else None
-        self._handle: Any = None
-        self._told = 0.0
-        if shell is not None and hasattr(shell, "kernel"):
-            from IPython.display import display
-
-            shows: Any = display
-            self._handle = shows({"text/plain": "starting"}, raw=True, display_id=True)
-
-    def trial(self, done: int, of: int) -> None:
-        now = time.monotonic()
-        if done < of and now - self._told < _RENEW_SECONDS:
-            return
-        self._told = now
-        words = f"{done:,} of {of:,} trials"
-        self._show(words, f'<progress value="{done}" max="{of}"></progress> {words}')
-
-    def say(self, words: str) -> None:
-        self._show(words, "")
-
-    def _show(self, words: str, html: str) -> None:
-        if self._handle is None:
-            print(words, file=sys.stderr)
-        else:
-            content = {"text/plain": words} | ({"text/html": html} if html else {})
-            self._handle.update(content, raw=True)

@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybridlab.architecture.document import load, parse
+from hybridlab.architecture.document import load, loads, parse
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, SpecError
 from hybridlab.places import sample_configs
@@ -91,6 +91,19 @@ def open_architecture(name: str | os.PathLike[str]) -> Architecture:
         SpecError: it is not there or does not describe an architecture.
     """
     return load(find(os.fspath(name)))
+
+
+def architecture_of(source: Architecture | str | os.PathLike[str]) -> Architecture:
+    """Return an architecture as it is, or read it: a file, the name of a preset or design, or several lines of YAML.
+
+    Raises:
+        SpecError: it is not there, or does not describe an architecture; the error holds every problem.
+    """
+    if isinstance(source, Architecture):
+        return source
+    if isinstance(source, str) and "\n" in source.strip():
+        return loads(source)
+    return open_architecture(source)
 
 
 def save_design(

@@ -31,6 +31,8 @@ class Planned:
 
     chosen: Plan
     points: tuple[Plan, ...]
+    made: Planner
+    """What traced and solved the step."""
     plain_measured: Figures | None = None
     compared: Compared | None = None
     """What PyTorch's own budget takes, where it was measured beside."""
@@ -106,12 +108,12 @@ def plan_training(
     )
     points = tuple(made.points())
     if not apply:
-        return Planned(chosen, points)
+        return Planned(chosen, points, made)
     model = build(completed, task.input_type(), seed=spec.seed)
     as_trained(model, spec.model_copy(update={"plan": None}))
     step = training_step(model, task, spec)
     measured, plain = measure_plan(step, chosen)
-    return Planned(chosen.model_copy(update={"measured": measured}), points, plain)
+    return Planned(chosen.model_copy(update={"measured": measured}), points, made, plain)
 
 
 def planner_of(

@@ -53,7 +53,7 @@ def test_an_architecture_draws_itself_in_a_shell(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shell = InteractiveShell()
-    monkeypatch.setattr(notebook, "_shell", lambda: shell)
+    monkeypatch.setattr(notebook, "running_shell", lambda: shell)
     notebook._register()
     drawn, _ = shell.display_formatter.format(hl.load(TEXT))
     assert drawn["text/html"].startswith("<svg")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pandas as pd
 import streamlit as st
 
 from hybridlab.architecture.complete import complete
@@ -20,7 +19,8 @@ from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import file_name, show_table
 from hybridlab.units import format_bytes
 from hybridlab.views.diagram import DiagramInfo, diagram_info
-from hybridlab.views.plan_diagram import plan_diagram, told_apart
+from hybridlab.views.plan_diagram import plan_diagram
+from hybridlab.views.plan_table import plan_table
 
 MIB = 2**20
 
@@ -68,23 +68,6 @@ def plan_section(work: Work, plan: Plan, found: TradeOff) -> None:
             height=440,
             title="What the plan does with each component, predicted",
         )
-
-
-def plan_table(found: TradeOff, plan: Plan) -> pd.DataFrame:
-    """Return a row for each component in running order: what is done with it, and what it takes, predicted."""
-    does = told_apart(plan)
-    return pd.DataFrame(
-        {
-            "component": [part.name for part in found.parts],
-            "plan": [does.get(part.name, "kept") for part in found.parts],
-            "kept_bytes": [part.saved_bytes for part in found.parts],
-            "forward_ms": [part.forward_ms for part in found.parts],
-            "again_ms": [part.again_ms for part in found.parts],
-            "peak_forward_bytes": [part.forward_peak_bytes for part in found.parts],
-            "peak_backward_bytes": [part.backward_peak_bytes for part in found.parts],
-            "why": [part.kept_because for part in found.parts],
-        }
-    )
 
 
 def _told(plan: Plan) -> str:
