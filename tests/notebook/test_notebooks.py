@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,25 @@ def test_a_search_and_its_front(
     assert drawn.startswith("<svg")
     (priced,) = shown(by_source['hl.show(chosen, task="mqar", batch=32)'], "text/html")
     assert "total" in priced
+
+
+@pytest.mark.slow
+def test_less_memory_for_a_step(tmp_path: Path, supervisor_ender: Callable[[Path], None]) -> None:
+    by_source = ran("04_less_memory.ipynb", tmp_path, supervisor_ender)
+    (drawn,) = shown(by_source["found"], "text/html")
+    assert "<svg" in drawn and "computed again" in drawn
+    (said,) = shown(by_source["found"], "text/plain")
+    off = re.search(r"predicted peak is ([+-][\d.]+) % off", said)
+    assert off is not None and abs(float(off[1])) <= 2
+    for line in ("found.plot()", "found.timeline()", 'found.timeline("peak")'):
+        (figure,) = shown(by_source[line], "application/vnd.plotly.v1+json")
+        assert len(figure["data"]) > 0
+    (fits,) = shown(by_source["fits"], "text/plain")
+    assert "with plans, predicted" in fits
+    (kinds,) = shown(
+        by_source['len({run.run.result["weights_sha256"] for run in runs})'], "text/plain"
+    )
+    assert kinds == "1"
 
 
 def test_every_notebook_is_run() -> None:
