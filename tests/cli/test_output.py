@@ -1,0 +1,72 @@
+"""Files that verbs write: told before the work where they cannot be, whole or not at all, options never passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import hybridlab.writing
+from tests.cli.conftest import Said
+
+Cli = Callable[..., Said]
+MEASURED = (
+    ("fuse", "hybridlab.workflows.fusion.fuse_training"),
+    ("fuse --regions", "hybridlab.workflows.regions.regions_training"),
+    ("tune", "hybridlab.workflows.tuning.tune_training"),
+    ("layout", "hybridlab.workflows.tuning.tune_training"),
+    ("precision", "hybridlab.workflows.precision.measure_precisions"),
+    ("plan --budget 50%", "hybridlab.workflows.plan.plan_training"),
+    ("profile", "hybridlab.workflows.profile.profile_training"),
+)
+
+
+@pytest.mark.parametrize(("verb", "measures"), MEASURED)
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, measures: str
+) -> None:
+    def measured(*given: object, **more: object) -> object:
+        raise AssertionError("nothing should be measured")
+
+    monkeypatch.setattr(measures, measured)
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    name, *options = verb.split()
+    said = cli(
+        name, "attention_mini", *options, "--task", "mqar",
+        "--output", str(tmp_path / "file" / "out.json"), "--json",
+    )  # fmt: skip
+    assert said.code == 2
+    (problem,) = said.json["errors"]
+    assert str(tmp_path / "file") in problem["path"]
+    assert "cannot be written" in problem["message"]
+
+
+def test_a_folder_is_no_file_to_write(cli: Cli, tmp_path: Path) -> None:
+    said = cli(
+        "plan", "attention_mini", "--task", "mqar", "--budget", "50%",
+        "--output", str(tmp_path), "--json",
+    )  # fmt: skip
+    assert said.code == 2 and "is a directory" in said.json["errors"][0]["message"]
+
+
+def test_the_file_before_stays_where_writing_fails(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "small.yaml"
+    assert cli("shrink", "lstm_mini", "--output", str(file)).code == 0
+    before = file.read_text(encoding="utf-8")
+
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hybridlab.writing.os, "fsync", full)
+    said = cli("shrink", "lstm_mini", "--output", str(file), "--width", "32", "--json")
+    assert said.code == 2 and "no space left" in said.json["errors"][0]["message"]
+    assert file.read_text(encoding="utf-8") == before
+    assert [path.name for path in tmp_path.glob("*small*")] == ["small.yaml"]
+
+
+def test_an_option_that_would_be_passed_over_is_refused(cli: Cli) -> None:
+    said = cli("fuse", "attention_mini", "--task", "mqar", "--most", "3", "--json")
+    assert said.code == 2 and said.json["errors"][0]["path"] == "--most"
