@@ -95,13 +95,10 @@ def run(arguments: Sequence[str]) -> int:
         return _STOPPED
     except BrokenPipeError:
         return _OK
-    except MemoryError:
-        say_errors([Problem("", "there is not enough memory for this")], as_json)
-        return _FAILED
     except Exception as error:
         if isinstance(error, _WRONG_COMMAND_LINE):
             return _wrong_command_line(error, as_json)
-        say_errors([_unexpected(error)], as_json)
+        say_errors([_of_the_machine(error) or _unexpected(error)], as_json)
         return _FAILED
 
 
@@ -114,6 +111,18 @@ def _wrong_command_line(error: Exception, as_json: bool) -> int:
         [Problem("command line", text, fix=f"`{where} --help` lists what there is")], as_json
     )
     return _BAD_INPUT
+
+
+def _of_the_machine(error: Exception) -> Problem | None:
+    """Return the sentence where memory or the disk has no more room, which is no defect; else None."""
+    from hybridlab.runs.verdict import is_disk_full, is_out_of_memory
+
+    if is_out_of_memory(error):
+        return Problem("", "there is not enough memory for this")
+    if is_disk_full(error):
+        where = str(getattr(error, "filename", None) or "")
+        return Problem(where, "the disk is full", fix="free some space and do it again")
+    return None
 
 
 def _unexpected(error: Exception) -> Problem:

@@ -82,6 +82,11 @@ def caches(
         say(f"note: {row.path} has no step form: {row.no_step}")
     if found.left_out:
         say(f"note: {found.left_out} was left out of the measurement")
+    if requests and found.prefix is None:
+        why = (
+            "the whole design has to be measured on tokens for that" if measure else "--no-measure"
+        )
+        say(f"note: no prefix cache was tried: {why}")
     if found.ended:
         say(f"note: reading ended early: {found.ended}")
 

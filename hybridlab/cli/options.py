@@ -69,7 +69,7 @@ def read_pairs(pairs: Sequence[str]) -> dict[str, Any]:
     """Read settings as ``name=value`` pairs; a value is read as in YAML, and a dot reaches into a mapping.
 
     Raises:
-        SpecError: one of them has no name or no value.
+        SpecError: one of them has no name or no value, or reaches into what is no mapping.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -85,7 +85,13 @@ def read_pairs(pairs: Sequence[str]) -> dict[str, Any]:
         if not (equals and outer) or (dot and not inner):
             raise SpecError(Problem("--set", "is not a setting", "NAME=VALUE", repr(pair[:60])))
         if dot:
-            settings.setdefault(outer, {})[inner] = value
+            within = settings.setdefault(outer, {})
+            if not isinstance(within, dict):
+                said = f"has a value already, which holds no {inner[:40]}"
+                raise SpecError(
+                    Problem(f"--set {outer[:40]}", said, "a mapping", repr(within)[:60])
+                )
+            within[inner] = value
         else:
             settings[outer] = value
     return settings
