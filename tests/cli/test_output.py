@@ -139,3 +139,14 @@ def test_a_zip_that_fails_leaves_the_one_before(
     assert said.code == 2 and "no space left" in said.json["errors"][0]["message"]
     assert target.read_bytes() == before
     assert [path.name for path in tmp_path.glob("*out.zip*")] == ["out.zip"]
+
+
+def test_what_is_stopped_says_so_in_json_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(*given: object, **more: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hybridlab.trace.predict.predict", stops)
+    said = cli("show", "lstm_mini", "--json")
+    assert said.code == 130 and said.json["errors"][0]["message"] == "stopped"
+    said = cli("show", "lstm_mini")
+    assert said.code == 130 and said.out == "" and said.err == "stopped\n"
