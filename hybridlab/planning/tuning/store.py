@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hybridlab.hardware.ceilings import fingerprint
 from hybridlab.hardware.kept import entries, put
+from hybridlab.runs.lock import locked
 
 FILE = "tuning.json"
 
@@ -40,10 +42,16 @@ def kept(folder: Path, device: str, threads: int) -> dict[str, Known]:
 
 
 def keep(folder: Path, device: str, threads: int, measured: Mapping[str, Known]) -> None:
-    """Add measurements to those of this machine; a folder that cannot be written only costs the next start time."""
-    known = {**kept(folder, device, threads), **measured}
-    plain = {name: asdict(one) for name, one in known.items()}
-    put(folder / FILE, fingerprint(device, threads), plain)
+    """Add measurements to those of this machine, and to what others add meanwhile.
+
+    A folder that cannot be written only costs the next start time.
+    """
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked((folder / FILE).with_suffix(".lock")):
+            known = {**kept(folder, device, threads), **measured}
+            plain = {name: asdict(one) for name, one in known.items()}
+            put(folder / FILE, fingerprint(device, threads), plain)
 
 
 def _entry(content: Mapping[str, object]) -> Known:
