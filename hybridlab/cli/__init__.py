@@ -6,8 +6,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from hybridlab.cli import (
     buckets,
@@ -27,14 +29,31 @@ from hybridlab.cli import (
     training,
     tune,
 )
-from hybridlab.cli.output import say, say_errors
+from hybridlab.cli.output import give, say, say_errors
 from hybridlab.errors import HybridLabError, Problem, StoreError
 
 _WRONG_COMMAND_LINE = typer.BadParameter.__bases__[0]
 _OK, _FAILED, _BAD_INPUT, _STOPPED = 0, 1, 2, 130
 
+
+class _InterruptedError(Exception):
+    """Ctrl-C came while a verb ran; typer would end that without a word."""
+
+
+class _Verbs(TyperGroup):
+    """Lets an interrupt through to ``run``."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb that the command line names."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _InterruptedError from None
+
+
 app = typer.Typer(
     name="hybridlab",
+    cls=_Verbs,
     help="Design, predict, train, measure, optimise and search hybrid neural architectures.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -90,18 +109,17 @@ def run(arguments: Sequence[str]) -> int:
             if isinstance(error, StoreError) or type(error) is HybridLabError
             else _BAD_INPUT
         )
-    except (KeyboardInterrupt, typer.Abort):
+    except (_InterruptedError, KeyboardInterrupt, typer.Abort):
         say("stopped")
+        if as_json:
+            give({"errors": [Problem("", "stopped").as_dict()]})
         return _STOPPED
     except BrokenPipeError:
         return _OK
-    except MemoryError:
-        say_errors([Problem("", "there is not enough memory for this")], as_json)
-        return _FAILED
     except Exception as error:
         if isinstance(error, _WRONG_COMMAND_LINE):
             return _wrong_command_line(error, as_json)
-        say_errors([_unexpected(error)], as_json)
+        say_errors([_of_the_machine(error) or _unexpected(error)], as_json)
         return _FAILED
 
 
@@ -114,6 +132,18 @@ def _wrong_command_line(error: Exception, as_json: bool) -> int:
         [Problem("command line", text, fix=f"`{where} --help` lists what there is")], as_json
     )
     return _BAD_INPUT
+
+
+def _of_the_machine(error: Exception) -> Problem | None:
+    """Return the sentence where memory or the disk has no more room, which is no defect; else None."""
+    from hybridlab.runs.verdict import is_disk_full, is_out_of_memory
+
+    if is_out_of_memory(error):
+        return Problem("", "there is not enough memory for this")
+    if is_disk_full(error):
+        where = str(getattr(error, "filename", None) or "")
+        return Problem(where, "the disk is full", fix="free some space and do it again")
+    return None
 
 
 def _unexpected(error: Exception) -> Problem:

@@ -7,24 +7,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hybridlab.cli.choices import say_busy
+from hybridlab.cli.options import (
+    TrainBatch,
+    TrainDevice,
+    TrainFile,
+    TrainSeed,
+    TrainSet,
+    TrainTask,
+    read_numbers,
+    training_settings,
+)
 from hybridlab.cli.output import File, Json, facts, give, say, table
-from hybridlab.cli.training import read_pairs
 
 if TYPE_CHECKING:
     from hybridlab.planning.buckets.record import BucketReport, BucketRow
 
+_COUNTS = "1,2,4,8"
+
 
 def buckets(
     file: File,
-    task: Annotated[
-        str | None, typer.Option(help="What it trains on; `hybridlab tasks` lists them.")
-    ] = None,
-    training: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Settings in a YAML file.")
-    ] = None,
+    task: TrainTask = None,
+    training: TrainFile = None,
     counts: Annotated[
         str, typer.Option("--buckets", help="Batches that are sorted together, with commas.")
-    ] = "1,2,4,8",
+    ] = _COUNTS,
     steps: Annotated[
         int | None, typer.Option(help="Steps that are compared; the most buckets by itself.")
     ] = None,
@@ -35,32 +43,25 @@ def buckets(
     seconds: Annotated[
         float, typer.Option(min=0.0, max=86_400.0, help="Begin no turn after so long.")
     ] = 60.0,
-    batch: Annotated[int | None, typer.Option(help="Samples per update; the task's own.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides weights and samples.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda:0 …")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
-    ] = None,
+    batch: TrainBatch = None,
+    seed: TrainSeed = None,
+    device: TrainDevice = None,
+    setting: TrainSet = None,
     json: Json = False,
 ) -> None:
     """Show what sorting samples by length saves: padding, bytes and time, against padding to the longest sample."""
     from hybridlab.architecture.library import open_architecture
-    from hybridlab.training.spec import read_settings
     from hybridlab.workflows.buckets import compare_buckets
 
-    named = {"task": task, "batch": batch, "seed": seed, "device": device}
-    settings = {
-        **(read_settings(training) if training else {}),
-        **read_pairs(setting or []),
-        **{key: value for key, value in named.items() if value is not None},
-    }
+    settings = training_settings(
+        training, setting, task=task, batch=batch, seed=seed, device=device
+    )
     architecture = open_architecture(file)
     say("makes batches of the same samples in several ways, then looks at their steps in turn")
     found = compare_buckets(
         architecture,
         settings,
-        counts=_numbers(counts),
+        counts=read_numbers("buckets", counts, _COUNTS),
         steps=steps,
         measure=measure,
         rounds=rounds,
@@ -72,26 +73,7 @@ def buckets(
         _print(found)
     for note in found.notes:
         say(f"note: {note}")
-    if found.busy:
-        say(
-            f"note: others used {found.others_cores:.1f} cores meanwhile: milliseconds are no timings"
-        )
-
-
-def _numbers(text: str) -> list[int]:
-    """Read numbers with commas between them.
-
-    Raises:
-        SpecError: there is something else.
-    """
-    from hybridlab.errors import Problem, SpecError
-
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise SpecError(
-            Problem("buckets", "are not whole numbers", "numbers with commas", text[:80], "1,2,4,8")
-        ) from None
+    say_busy(found)
 
 
 def _print(found: BucketReport) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hybridlab.cli.designs import TaskOption
+from hybridlab.cli.options import Device, read_bytes, read_numbers
 from hybridlab.cli.output import File, Json, facts, give, say, table
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def caches(
     ] = 32,
     keep: Annotated[str, typer.Option(help="What the prefix cache may hold.")] = "64 MiB",
     seed: Annotated[int, typer.Option(min=0, help="Decides weights and what is read.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")] = "cpu",
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Show what every component keeps between two positions: caches that grow, that fill, that stay as they are."""
@@ -61,7 +62,7 @@ def caches(
     found = caches_of(
         architecture,
         task,
-        positions=_numbers(positions),
+        positions=read_numbers("positions", positions, _POSITIONS),
         batch=batch,
         growth=growth,
         measure=measure,
@@ -71,7 +72,7 @@ def caches(
         requests=requests,
         shared=shared,
         own=own,
-        most_bytes=_bytes(keep),
+        most_bytes=read_bytes("keep", keep, "64 MiB"),
     )
     if json:
         give(found.as_dict())
@@ -81,43 +82,13 @@ def caches(
         say(f"note: {row.path} has no step form: {row.no_step}")
     if found.left_out:
         say(f"note: {found.left_out} was left out of the measurement")
+    if requests and found.prefix is None:
+        why = (
+            "the whole design has to be measured on tokens for that" if measure else "--no-measure"
+        )
+        say(f"note: no prefix cache was tried: {why}")
     if found.ended:
         say(f"note: reading ended early: {found.ended}")
-
-
-def _numbers(text: str) -> list[int]:
-    """Read numbers with commas between them.
-
-    Raises:
-        SpecError: there is something else.
-    """
-    from hybridlab.errors import Problem, SpecError
-
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise SpecError(
-            Problem(
-                "positions", "are not whole numbers", "numbers with commas", text[:80], _POSITIONS
-            )
-        ) from None
-
-
-def _bytes(text: str) -> int:
-    """Read an amount of memory.
-
-    Raises:
-        SpecError: there is something else.
-    """
-    from hybridlab.errors import Problem, SpecError
-    from hybridlab.units import parse_bytes
-
-    try:
-        return parse_bytes(text)
-    except ValueError:
-        raise SpecError(
-            Problem("keep", "is not an amount of memory", "bytes with a unit", text[:80], "64 MiB")
-        ) from None
 
 
 def _print(found: CacheReport) -> None:

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hybridlab.cli.output import File, Json, facts, give, say, table
+from hybridlab.cli.choices import For, answer, candidates, outcome, share
+from hybridlab.cli.options import Batch, ChoiceFile, Device, Rounds, Seed, Task, given
+from hybridlab.cli.output import File, Json, say
+from hybridlab.errors import Problem, SpecError
 
 if TYPE_CHECKING:
     from hybridlab.planning.fusion.measure import FusionReport
-    from hybridlab.planning.turns import Work
-    from hybridlab.profiling.medians import Median
 
-
-class For(StrEnum):
-    """What is to be faster."""
-
-    inference = "inference"
-    training = "training"
+_MOST = 12
 
 
 def fuse(
     file: File,
-    task: Annotated[
-        str, typer.Option(help="Whose batch it runs on; `hybridlab tasks` lists them.")
-    ],
+    task: Task,
     what: Annotated[
         For, typer.Option("--for", help="What is to be faster: passes forward, or training steps.")
     ] = For.inference,
-    batch: Annotated[
-        int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
-    ] = None,
-    rounds: Annotated[
-        int, typer.Option(min=7, max=1000, help="Turns that are timed; fewer where they take long.")
-    ] = 21,
+    batch: Batch = None,
+    rounds: Rounds = 21,
     regions: Annotated[
         bool,
         typer.Option(
@@ -45,11 +33,12 @@ def fuse(
         ),
     ] = False,
     most: Annotated[
-        int, typer.Option(min=1, max=1000, help="Regions that are compiled, at most.")
-    ] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Decides weights and batch.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")] = "auto",
-    output: Annotated[Path | None, typer.Option(help="Write what is fused here, as JSON.")] = None,
+        int | None,
+        typer.Option(min=1, max=1000, help="Regions that are compiled, at most; 12 by itself."),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    output: ChoiceFile = None,
     json: Json = False,
 ) -> None:
     """Fuse linear maps that read one tensor, and for inference norms into the maps behind them, where that is faster.
@@ -61,8 +50,13 @@ def fuse(
     from hybridlab.architecture.library import open_architecture
     from hybridlab.workflows.fusion import fuse_training
 
-    asked = {"batch": batch} if batch is not None else {}
-    settings = {"task": task, "seed": seed, "device": device, **asked}
+    if most is not None and not regions:
+        raise SpecError(
+            Problem(
+                "--most", "is about compiled regions", fix="give --regions too, or leave it out"
+            )
+        )
+    settings = given(task=task, seed=seed, device=device, batch=batch)
     architecture = open_architecture(file)
     if regions:
         from hybridlab.cli.regions import measured
@@ -71,73 +65,36 @@ def fuse(
             *(architecture, settings),
             training=what is For.training,
             rounds=rounds,
-            most=most,
+            most=most or _MOST,
             output=output,
             json=json,
         )
         return
     say("looks for what can be fused, then times it and the model as it is in turn")
-    found = fuse_training(architecture, settings, training=what is For.training, rounds=rounds)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        found.fusion.save(output)
-    if json:
-        give(found.as_dict())
-    else:
-        _print(found)
-    if found.busy:
-        say(
-            f"note: others used {found.others_cores:.1f} cores meanwhile: milliseconds are no timings"
-        )
+    training = what is For.training
+    answer(
+        lambda: fuse_training(architecture, settings, training=training, rounds=rounds),
+        lambda found: found.fusion,
+        _print,
+        output,
+        json,
+    )
 
 
 def _print(found: FusionReport) -> None:
     """Print what was tried, what came of it, and what cannot be fused."""
     numbers = ("places", "time", "difference")
-    table(
+    candidates(
         "What can be fused (time over that of the model as it is)",
-        ("what", *numbers, "verdict"),
-        [
-            (
-                one.name,
-                f"{one.places}",
-                share(one.ratio) if one.ratio else "",
-                f"{one.error:.0e}",
-                "kept: " + one.why if one.kept else one.why,
-            )
-            for one in found.judged
-        ],
-        numbers=numbers,
+        ("what", *numbers),
+        found.judged,
+        lambda one: (one.name, f"{one.places}", share(one.ratio), f"{one.error:.0e}"),
+        numbers,
     )
-    facts(
-        [
-            ("as it is", told(found.plain, found.plain_ms)),
-            ("fused", told(found.fused, found.fused_ms) if found.applied else "nothing"),
-            (
-                "time",
-                f"{share(found.ratio)} of that of the model as it is" if found.applied else "",
-            ),
-            ("verdict", found.why),
-        ]
-    )
+    after = (found.fused, found.fused_ms)
+    outcome(found, "as it is", "fused", after, whole="that of the model as it is")
     for one in found.refused:
         say(f"note: {one.path} {one.why}")
-
-
-def share(ratio: Median) -> str:
-    """Return a ratio with its interval."""
-    return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
-
-
-def told(work: Work, ms: Median) -> str:
-    """Return what a step takes, in words."""
-    from hybridlab.units import format_bytes, format_seconds
-
-    moved, peak = format_bytes(work.moved_bytes), format_bytes(work.peak_bytes)
-    return (
-        f"{work.operators} operators, {moved} read and written, {peak} at the peak, "
-        f"{format_seconds(ms.value / 1e3)}"
-    )
 
 
 VERBS: dict[str, Callable[..., Any]] = {"fuse": fuse}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hybridlab.cli.designs import TaskOption, fitted
-from hybridlab.cli.output import File, Json, give, say, table
-from hybridlab.errors import HybridLabError, Problem, SpecError
+from hybridlab.cli.output import File, Json, give, say, table, write_text
+from hybridlab.errors import HybridLabError
 from hybridlab.units import format_bytes
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def export_pytorch(file: File, output: Output, task: TaskOption = None, json: Js
     from hybridlab.architecture.library import open_architecture
 
     text = source_of(*fitted(open_architecture(file), task))
-    _write_text(output, text)
+    write_text(output, text)
     if json:
         give({"path": str(output), "lines": text.count("\n")})
     else:
@@ -296,7 +296,7 @@ def _write(architecture: Architecture, output: Path, notes: Sequence[str], json:
     from hybridlab.architecture.document import dump
 
     params = count_parameters(architecture)
-    _write_text(output, dump(architecture))
+    write_text(output, dump(architecture))
     for note in notes:
         say(f"note: {note}")
     if json:
@@ -311,14 +311,6 @@ def _write(architecture: Architecture, output: Path, notes: Sequence[str], json:
         )
     else:
         print(f"wrote {output}: {architecture.name}, {params:,} parameters")
-
-
-def _write_text(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SpecError(Problem(str(path), f"cannot be written: {reason}")) from None
 
 
 VERBS: dict[str, Callable[..., Any]] = {"shrink": shrink}

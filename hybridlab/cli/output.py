@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hybridlab.errors import Problem
+from hybridlab.errors import Problem, SpecError
+from hybridlab.writing import write_whole
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON value as the last line of stdout.")
@@ -42,6 +47,45 @@ def say_errors(problems: Iterable[Problem], as_json: bool) -> None:
         say(f"{problem.severity}: {problem.sentence()}")
     if as_json:
         give({"errors": [problem.as_dict() for problem in problems]})
+
+
+def make_room(path: Path | None) -> None:
+    """Make the folder of a file to be written, before the work that it is for; None asks for no file.
+
+    Raises:
+        SpecError: the file cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; a device or a pipe is written as it is.
+
+    Raises:
+        SpecError: it cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+        else:
+            write_whole(path, text)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, error: OSError) -> SpecError:
+    """Return the error that says why a file cannot be written."""
+    reason = (error.strerror or str(error)).lower()
+    return SpecError(Problem(str(path), f"cannot be written: {reason}"))
 
 
 def table(

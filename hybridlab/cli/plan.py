@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hybridlab.cli.output import File, Json, facts, give, say, table
-from hybridlab.cli.training import read_pairs
+from hybridlab.cli.options import (
+    TrainBatch,
+    TrainDevice,
+    TrainFile,
+    TrainSeed,
+    TrainSet,
+    TrainTask,
+    training_settings,
+)
+from hybridlab.cli.output import File, Json, facts, give, make_room, say, table
 
 if TYPE_CHECKING:
     from hybridlab.architecture.spec import Architecture
@@ -38,12 +46,8 @@ class Size(StrEnum):
 
 def plan(
     file: File,
-    task: Annotated[
-        str | None, typer.Option(help="What it trains on; `hybridlab tasks` lists them.")
-    ] = None,
-    training: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Settings in a YAML file.")
-    ] = None,
+    task: TrainTask = None,
+    training: TrainFile = None,
     budget: Annotated[
         str | None,
         typer.Option(help="Most memory of a step: 40MiB, or 50% of the plain step's peak."),
@@ -72,15 +76,10 @@ def plan(
             help="Also measure the step compiled, with PyTorch's own memory budget; compiling takes minutes.",
         ),
     ] = False,
-    batch: Annotated[
-        int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Decides weights and batch.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda:0 …")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
-    ] = None,
+    batch: TrainBatch = None,
+    seed: TrainSeed = None,
+    device: TrainDevice = None,
+    setting: TrainSet = None,
     output: Annotated[Path | None, typer.Option(help="Write the plan here, as JSON.")] = None,
     json: Json = False,
 ) -> None:
@@ -91,7 +90,6 @@ def plan(
     from hybridlab.architecture.library import open_architecture
     from hybridlab.errors import Problem, SpecError
     from hybridlab.planning.record import Budget
-    from hybridlab.training.spec import read_settings
     from hybridlab.workflows.plan import fit_training, memory_of, plan_training
 
     if (budget is None) == (fit is None):
@@ -107,12 +105,9 @@ def plan(
         raise SpecError(
             Problem("fit", "makes no plan to apply or to write", fix="plan with --budget for that")
         )
-    named = {"task": task, "batch": batch, "seed": seed, "device": device}
-    settings = {
-        **(read_settings(training) if training else {}),
-        **read_pairs(setting or []),
-        **{key: value for key, value in named.items() if value is not None},
-    }
+    settings = training_settings(
+        training, setting, task=task, batch=batch, seed=seed, device=device
+    )
     settings.pop("plan", None)
     if fit is not None:
         limit_bytes = memory_of(fit)
@@ -125,6 +120,7 @@ def plan(
             _print_sizes(sizes)
         return
     wanted = Budget.parse(str(budget))
+    make_room(output)
     architecture = open_architecture(file)
     say("traces one step and solves it for every budget" + (", then measures" if apply else ""))
     found = plan_training(
@@ -133,7 +129,6 @@ def plan(
     if compare_compiled:
         found = _beside_compiled(found, architecture, settings)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
         found.chosen.save(output)
     if json:
         give(found.as_dict())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hybridlab.cli.fusion import share, told
-from hybridlab.cli.output import File, Json, facts, give, say, table
+from hybridlab.cli.choices import answer, candidates, outcome, share
+from hybridlab.cli.options import Batch, ChoiceFile, Device, Rounds, Seed, Task, given
+from hybridlab.cli.output import File, Json, say
 
 if TYPE_CHECKING:
     from hybridlab.planning.precision.cases import Judged
@@ -35,9 +35,7 @@ class Format(StrEnum):
 
 def precision(
     file: File,
-    task: Annotated[
-        str, typer.Option(help="Whose batch it runs on; `hybridlab tasks` lists them.")
-    ],
+    task: Task,
     what: Annotated[
         For,
         typer.Option(
@@ -61,17 +59,11 @@ def precision(
     loss_tolerance: Annotated[
         float, typer.Option(help="Largest relative difference of the loss.")
     ] = 1e-2,
-    batch: Annotated[
-        int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
-    ] = None,
-    rounds: Annotated[
-        int, typer.Option(min=7, max=1000, help="Turns that are timed; fewer where they take long.")
-    ] = 21,
-    seed: Annotated[int, typer.Option(min=0, help="Decides weights and batch.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")] = "auto",
-    output: Annotated[
-        Path | None, typer.Option(help="Write the components and their formats here, as JSON.")
-    ] = None,
+    batch: Batch = None,
+    rounds: Rounds = 21,
+    seed: Seed = 0,
+    device: Device = "auto",
+    output: ChoiceFile = None,
     json: Json = False,
 ) -> None:
     """Choose components that compute in another number format, where that is right enough and measured better.
@@ -82,34 +74,27 @@ def precision(
     from hybridlab.architecture.library import open_architecture
     from hybridlab.workflows.precision import measure_precisions
 
-    asked = {"batch": batch, "precision": precision}
-    settings = {"task": task, "seed": seed, "device": device}
-    settings |= {name: value for name, value in asked.items() if value is not None}
+    settings = given(task=task, seed=seed, device=device, batch=batch, precision=precision)
     architecture = open_architecture(file)
     say(
         "compares each component with float32, then times it and sets of them with the step as it is"
     )
-    found = measure_precisions(
-        architecture,
-        settings,
-        training=what is not For.inference,
-        memory=what is For.memory,
-        format=None if dtype is None else str(dtype),
-        tolerance=tolerance,
-        loss_tolerance=loss_tolerance,
-        rounds=rounds,
+    answer(
+        lambda: measure_precisions(
+            architecture,
+            settings,
+            training=what is not For.inference,
+            memory=what is For.memory,
+            format=None if dtype is None else str(dtype),
+            tolerance=tolerance,
+            loss_tolerance=loss_tolerance,
+            rounds=rounds,
+        ),
+        lambda found: found.precisions,
+        _print,
+        output,
+        json,
     )
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        found.precisions.save(output)
-    if json:
-        give(found.as_dict())
-    else:
-        _print(found)
-    if found.busy:
-        say(
-            f"note: others used {found.others_cores:.1f} cores meanwhile: milliseconds are no timings"
-        )
 
 
 def _print(found: PrecisionReport) -> None:
@@ -117,24 +102,25 @@ def _print(found: PrecisionReport) -> None:
     from hybridlab.units import format_bytes
 
     numbers = ("output error", "error of the whole", "time", "kept before", "kept after")
-    table(
+    candidates(
         "Components in another format (errors against float32; time over that as it is, each component alone)",
-        ("component", "format", *numbers, "verdict"),
-        [_row(one) for one in found.judged],
-        numbers=numbers,
+        ("component", "format", *numbers),
+        found.judged,
+        _row,
+        numbers,
     )
     before, after = format_bytes(found.plain_saved_bytes), format_bytes(found.saved_bytes)
     trains = found.precisions.training
-    mixed = told(found.mixed, found.mixed_ms) if found.applied else "nothing"
-    said = [("as it is", told(found.plain, found.plain_ms)), ("mixed", mixed)]
+    said = []
     if trains:
         kept = f"{after} instead of {before}" if found.applied else before
         said.append(("kept for backward", kept))
     if found.applied:
         what = "gradients" if trains else "the output"
         errors = f"{found.loss_error:.1e} of the loss, {found.error:.1e} of {what}"
-        said += [("errors", errors), ("time", f"{share(found.ratio)} of that as it is")]
-    facts([*said, ("verdict", found.why)])
+        said.append(("errors", errors))
+    step = (found.mixed, found.mixed_ms)
+    outcome(found, "as it is", "mixed", step, whole="that as it is", more=said)
 
 
 def _row(one: Judged) -> tuple[str, ...]:
@@ -147,9 +133,7 @@ def _row(one: Judged) -> tuple[str, ...]:
         format_bytes(value) if value is not None else ""
         for value in (one.plain_saved_bytes, one.saved_bytes)
     ]
-    time = share(one.ratio) if one.ratio else ""
-    verdict = "kept: " + one.why if one.kept else one.why
-    return (one.component, one.format, *errors, time, *kept, verdict)
+    return (one.component, one.format, *errors, share(one.ratio), *kept)
 
 
 VERBS: dict[str, Callable[..., Any]] = {"precision": precision}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hybridlab.cli.output import File, Json, facts, give, say, table
+from hybridlab.cli.options import Batch, Device, Seed, Task, given
+from hybridlab.cli.output import File, Json, facts, give, make_room, say, table, unwritable
 from hybridlab.errors import Problem, RunError
 from hybridlab.runs.slots import accelerators
 
@@ -21,13 +22,11 @@ if TYPE_CHECKING:
 
 def profile(
     file: File,
-    task: Annotated[str, typer.Option(help="What it trains on; `hybridlab tasks` lists them.")],
+    task: Task,
     steps: Annotated[int, typer.Option(help="Steps that are timed, and as many profiled.")] = 10,
-    batch: Annotated[
-        int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides weights and batch.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")] = "auto",
+    batch: Batch = None,
+    seed: Seed = 0,
+    device: Device = "auto",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -65,15 +64,19 @@ def profile(
 
     sizes = {"lengths": _numbers("--lengths", lengths), "batches": _numbers("--batches", batches)}
     architecture = open_architecture(file)
+    if output is not None:
+        make_room(output / "profile.json")
     say(f"measures {steps} steps three times over: plain, under the profiler, and one by operator")
     found = profile_training(
         architecture, task, steps=steps, batch=batch, seed=seed, device=device, folder=output
     )
-    asked = {"batch": batch} if batch is not None else {}
-    settings = {"task": task, "seed": seed, "device": device, **asked}
+    settings = given(task=task, seed=seed, device=device, batch=batch)
     found = with_inputs(found, architecture, settings, by_input=by_input, by_size=by_size, **sizes)
     if output is not None:
-        found.save(output)
+        try:
+            found.save(output)
+        except OSError as error:
+            raise unwritable(output, error) from None
     findings = found.report().findings
     if json:
         give(found.as_dict() | {"findings": [item.as_dict() for item in findings]})

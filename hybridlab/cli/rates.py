@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hybridlab.cli.options import (
+    TrainBatch,
+    TrainDevice,
+    TrainFile,
+    TrainSeed,
+    TrainSet,
+    TrainTask,
+    training_settings,
+)
 from hybridlab.cli.output import File, Json, give, say, table
-from hybridlab.cli.training import read_pairs
 
 if TYPE_CHECKING:
     from hybridlab.training.rate_curve import RateCurve
@@ -18,40 +26,27 @@ _ROWS = 15
 
 def lr_find(
     file: File,
-    task: Annotated[
-        str | None, typer.Option(help="What it trains on; `hybridlab tasks` lists them.")
-    ] = None,
-    training: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Settings in a YAML file, groups among them.")
-    ] = None,
+    task: TrainTask = None,
+    training: TrainFile = None,
     group: Annotated[
         str, typer.Option(help="A group of the settings; without it, the rate of all.")
     ] = "",
     steps: Annotated[int, typer.Option(help="Rates that are tried.")] = 100,
     lowest: Annotated[float, typer.Option(help="The first rate.")] = 1e-6,
     highest: Annotated[float, typer.Option(help="The last rate, unless the loss runs away.")] = 10,
-    batch: Annotated[int | None, typer.Option(help="Samples per update; the task's own.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Decides the first weights and the batches.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda:0 …")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
-    ] = None,
+    batch: TrainBatch = None,
+    seed: TrainSeed = None,
+    device: TrainDevice = None,
+    setting: TrainSet = None,
     json: Json = False,
 ) -> None:
     """Find a learning rate: let it grow from step to step until the loss runs away, and see where the loss falls."""
     from hybridlab.architecture.library import open_architecture
-    from hybridlab.training.spec import read_settings
     from hybridlab.workflows.rates import find_rates
 
-    named = {"task": task, "batch": batch, "seed": seed, "device": device}
-    settings = {
-        **(read_settings(training) if training else {}),
-        **read_pairs(setting or []),
-        **{key: value for key, value in named.items() if value is not None},
-    }
+    settings = training_settings(
+        training, setting, task=task, batch=batch, seed=seed, device=device
+    )
     architecture = open_architecture(file)
     say(f"tries {steps} rates from {lowest:g} to {highest:g}, then the same batches with rate 0")
     found = find_rates(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hybridlab.cli.output import Json, facts, give, say, table
+from hybridlab.cli.output import Json, facts, give, say, table, unwritable
 from hybridlab.errors import Problem, RunError
 from hybridlab.units import format_seconds
+from hybridlab.writing import whole
 
 if TYPE_CHECKING:
     from hybridlab.training.flow_finding import FlowFinding
@@ -207,10 +208,10 @@ def export(
 
     found = whole_id(run)
     try:
-        archive(found, output)
+        with whole(output) as draft:
+            archive(found, draft)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise RunError(Problem(str(output), f"cannot be written: {reason}")) from None
+        raise unwritable(output, error) from None
     if json:
         give({"run": found, "path": str(output), "bytes": output.stat().st_size})
     else:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hybridlab.search.front import ParetoFront
 
 _EVERY_S = 5.0
+_STOPPED = 130
 
 
 def search(
@@ -53,7 +54,7 @@ def search(
         ),
     ] = None,
     json: Json = False,
-) -> None:
+) -> int:
     """Search the designs that a file allows; give the front of its trade-offs, each point an architecture."""
     from hybridlab.workflows.search import run_search
     from hybridlab.workflows.work import stopped_by_signals
@@ -75,7 +76,7 @@ def search(
             from hybridlab.workflows.cluster import search_on_ray
 
             front = search_on_ray(file, ray, workers=workers, **more)
-        _end(front, json, stopped=should_stop())
+        return _end(front, json, stopped=should_stop())
 
 
 def worker(
@@ -88,7 +89,7 @@ def worker(
         int, typer.Option(min=1, max=256, help="Trials at once; those that train are runs.")
     ] = 1,
     json: Json = False,
-) -> None:
+) -> int:
     """Work on a study beside whoever else does, on any machine that reaches its storage, until it is done."""
     from hybridlab.workflows.search import work_on
     from hybridlab.workflows.work import stopped_by_signals
@@ -102,7 +103,7 @@ def worker(
             on_words=say,
             should_stop=should_stop,
         )
-        _end(front, json, stopped=should_stop())
+        return _end(front, json, stopped=should_stop())
 
 
 def front(
@@ -145,13 +146,15 @@ def _teller() -> Callable[[int, int], None]:
     return tell
 
 
-def _end(front: ParetoFront, json: bool, *, stopped: bool) -> None:
+def _end(front: ParetoFront, json: bool, *, stopped: bool) -> int:
+    """Give the front and return the exit code, which is not 0 where somebody stopped the search."""
     if stopped:
         say(f"stopped; `hybridlab worker --study {front.study}` goes on")
     if json:
         give(front.as_dict())
     else:
         _print(front)
+    return _STOPPED if stopped else 0
 
 
 def _print(front: ParetoFront) -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
 
+from hybridlab.cli.options import (
+    TrainBatch,
+    TrainDevice,
+    TrainFile,
+    TrainSeed,
+    TrainSet,
+    TrainTask,
+    training_settings,
+)
 from hybridlab.cli.output import File, Json, give, say, table
 from hybridlab.errors import Problem, SpecError
 from hybridlab.units import format_seconds
@@ -14,24 +23,15 @@ from hybridlab.units import format_seconds
 
 def train(
     file: File,
-    task: Annotated[
-        str | None, typer.Option(help="What to train on; `hybridlab tasks` lists them.")
-    ] = None,
-    training: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Settings in a YAML file.")
-    ] = None,
+    task: TrainTask = None,
+    training: TrainFile = None,
     steps: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Samples per update.")] = None,
+    batch: TrainBatch = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak step size of AdamW.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Decides everything that chance decides.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda:0 …")] = None,
+    seed: TrainSeed = None,
+    device: TrainDevice = None,
     threads: Annotated[int | None, typer.Option(help="Cores that the run holds.")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
-    ] = None,
+    setting: TrainSet = None,
     name: Annotated[str, typer.Option(help="What to call the run.")] = "",
     also_alone: Annotated[
         bool, typer.Option("--also-alone", help="Train a student without its teacher too.")
@@ -44,25 +44,21 @@ def train(
     from hybridlab.cli.follow import finish, follow
     from hybridlab.runs.launcher import cancel
     from hybridlab.runs.record import RunState
-    from hybridlab.training.spec import read_settings
     from hybridlab.workflows.alone import start_alone
     from hybridlab.workflows.launch import start_training
 
     path = find(file)
     check_file(path)
-    named = {
-        "task": task,
-        "steps": steps,
-        "batch": batch,
-        "learning_rate": learning_rate,
-        "seed": seed,
-        "device": device,
-    }
-    settings = {
-        **(read_settings(training) if training else {}),
-        **read_pairs(setting or []),
-        **{key: value for key, value in named.items() if value is not None},
-    }
+    settings = training_settings(
+        training,
+        setting,
+        task=task,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+        device=device,
+    )
     if not settings.get("task"):
         raise SpecError(
             Problem(
@@ -125,32 +121,6 @@ def demo(
             f"Why hybrids, seed {seed}, {format_seconds(found['seconds'])}", ("task", *models), rows
         )
     return 0 if found["done"] else 1
-
-
-def read_pairs(given: Sequence[str]) -> dict[str, Any]:
-    """Read settings as ``name=value`` pairs; a value is read as in YAML, and a dot reaches into a mapping.
-
-    Raises:
-        SpecError: one of them has no name or no value.
-    """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    settings: dict[str, Any] = {}
-    for pair in given:
-        key, equals, text = pair.partition("=")
-        try:
-            value = YAML(typ="safe", pure=True).load(text)
-        except (YAMLError, ValueError):
-            value = text
-        outer, dot, inner = key.strip().partition(".")
-        if not (equals and outer) or (dot and not inner):
-            raise SpecError(Problem("--set", "is not a setting", "NAME=VALUE", repr(pair[:60])))
-        if dot:
-            settings.setdefault(outer, {})[inner] = value
-        else:
-            settings[outer] = value
-    return settings
 
 
 VERBS: dict[str, Callable[..., Any]] = {"train": train, "demo": demo}

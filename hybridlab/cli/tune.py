@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hybridlab.cli.fusion import For, share, told
-from hybridlab.cli.output import File, Json, facts, give, say, table
+from hybridlab.cli.choices import For, answer, candidates, outcome, share
+from hybridlab.cli.options import Batch, ChoiceFile, Device, Rounds, Seed, Task, given
+from hybridlab.cli.output import File, Json, say, table
 
 if TYPE_CHECKING:
     from hybridlab.planning.borders import Border
@@ -19,22 +20,12 @@ if TYPE_CHECKING:
 _BORDERS = 8
 
 
-Task = Annotated[str, typer.Option(help="Whose batch it runs on; `hybridlab tasks` lists them.")]
 What = Annotated[
     For, typer.Option("--for", help="What is to be faster: passes forward, or training steps.")
-]
-Batch = Annotated[
-    int | None, typer.Option(min=1, max=1 << 20, help="Samples in a batch; the task's own.")
-]
-Rounds = Annotated[
-    int, typer.Option(min=7, max=1000, help="Turns that are timed; fewer where they take long.")
 ]
 Again = Annotated[
     bool, typer.Option("--again", help="Measure also what was measured on this machine before.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Decides weights and batch.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda:0 …")]
-Output = Annotated[Path | None, typer.Option(help="Write what is tuned here, as JSON.")]
 
 
 def tune(
@@ -46,7 +37,7 @@ def tune(
     again: Again = False,
     seed: Seed = 0,
     device: Device = "auto",
-    output: Output = None,
+    output: ChoiceFile = None,
     json: Json = False,
 ) -> None:
     """Choose the chunks of scans and the layouts within components that are fastest on this machine.
@@ -54,9 +45,9 @@ def tune(
     Each component is timed alone in each way and in its design's, in turn; what is found is kept for the next time.
     Then the whole runs with it and without, in turn; what is not faster is left as designed.
     """
-    settings = _settings(task, seed, device, batch)
+    settings = given(task=task, seed=seed, device=device, batch=batch)
     say("times each component alone in its ways, then the whole, in turn with it as designed")
-    _give(file, settings, what, output, json, rounds=rounds, again=again)
+    _answer(file, settings, what, output, json, rounds=rounds, again=again)
 
 
 def layout(
@@ -68,7 +59,7 @@ def layout(
     again: Again = False,
     seed: Seed = 0,
     device: Device = "auto",
-    output: Output = None,
+    output: ChoiceFile = None,
     json: Json = False,
 ) -> None:
     """Choose over the whole graph how sequences lie in memory: by tokens or by channels, handed over and within.
@@ -76,18 +67,13 @@ def layout(
     Each component is timed alone for each way in which what it reads and gives may lie; the cheapest sum over the graph
     is found exactly. Then the whole runs with it and without, in turn; what is not faster is left as designed.
     """
-    settings = _settings(task, seed, device, batch)
+    settings = given(task=task, seed=seed, device=device, batch=batch)
     say("times each component alone for each layout around and within it, then the whole, in turn")
     options = {"rounds": rounds, "again": again, "chunks": False, "hand_overs": True}
-    _give(file, settings, what, output, json, **options)
+    _answer(file, settings, what, output, json, **options)
 
 
-def _settings(task: str, seed: int, device: str, batch: int | None) -> dict[str, Any]:
-    asked = {"batch": batch} if batch is not None else {}
-    return {"task": task, "seed": seed, "device": device, **asked}
-
-
-def _give(
+def _answer(
     file: str, settings: dict[str, Any], what: For, output: Path | None, json: bool, **options: Any
 ) -> None:
     """Measure, and write and print what was found."""
@@ -95,55 +81,42 @@ def _give(
     from hybridlab.workflows.tuning import tune_training
 
     architecture = open_architecture(file)
-    found = tune_training(architecture, settings, training=what is For.training, **options)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        found.tuning.save(output)
-    if json:
-        give(found.as_dict())
-    else:
-        _print(found)
-    if found.busy:
-        say(
-            f"note: others used {found.others_cores:.1f} cores meanwhile: milliseconds are no timings, and nothing is "
-            "kept for the next time"
-        )
+    training = what is For.training
+    answer(
+        lambda: tune_training(architecture, settings, training=training, **options),
+        lambda found: found.tuning,
+        _print,
+        output,
+        json,
+        busy=", and nothing is kept for the next time",
+    )
 
 
 def _print(found: TuningReport) -> None:
     """Print what was tried of each component and what came of it, what is only copied, and the whole."""
     numbers = ("places", "designed", "fastest", "time")
-    table(
+    candidates(
         "Ways of components (time over that of the design's way, each component alone)",
-        ("component", "what", *numbers, "tried", "verdict"),
-        [
-            (
-                one.component,
-                one.knob,
-                f"{len(one.places)}",
-                f"{one.designed}",
-                f"{one.value}",
-                share(one.ratio) if one.ratio else "",
-                _tried(one),
-                "kept: " + one.why if one.kept else one.why,
-            )
-            for one in found.judged
-        ],
-        numbers=numbers,
+        ("component", "what", *numbers, "tried"),
+        found.judged,
+        lambda one: (
+            one.component,
+            one.knob,
+            f"{len(one.places)}",
+            f"{one.designed}",
+            f"{one.value}",
+            share(one.ratio),
+            _tried(one),
+        ),
+        numbers,
     )
     if found.hand_overs:
         _hand_overs(found.hand_overs)
     _borders("Copied as designed", found.plain_borders)
     if found.applied:
         _borders("Copied when tuned", found.tuned_borders)
-    facts(
-        [
-            ("as designed", told(found.plain, found.plain_ms)),
-            ("tuned", told(found.tuned, found.tuned_ms) if found.applied else "nothing"),
-            ("time", f"{share(found.ratio)} of that as designed" if found.applied else ""),
-            ("verdict", found.why),
-        ]
-    )
+    after = (found.tuned, found.tuned_ms)
+    outcome(found, "as designed", "tuned", after, whole="that as designed")
 
 
 def _hand_overs(found: Sequence[HandOver]) -> None:

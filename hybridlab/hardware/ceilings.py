@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridlab.hardware.caches import working_sets
 from hybridlab.hardware.devices import choose, devices
+from hybridlab.hardware.kept import entries, put
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +85,8 @@ def load(folder: Path, device: str = "auto", threads: int | None = None) -> Ceil
     import torch
 
     name = str(choose(device))
-    return _read(folder / _FILE).get(fingerprint(name, threads or torch.get_num_threads()))
+    key = fingerprint(name, threads or torch.get_num_threads())
+    return _entry(entries(folder / _FILE).get(key))
 
 
 def ceilings(folder: Path, device: str = "auto", *, again: bool = False) -> Ceilings:
@@ -105,7 +104,8 @@ def ceilings(folder: Path, device: str = "auto", *, again: bool = False) -> Ceil
 
 def keep(folder: Path, measured: Ceilings) -> None:
     """Keep a measurement in a folder for ``load``; a folder that cannot be written only costs the next start time."""
-    _keep(folder / _FILE, fingerprint(measured.device, measured.threads), measured)
+    key = fingerprint(measured.device, measured.threads)
+    put(folder / _FILE, key, measured.as_dict())
 
 
 def measure(device: str = "auto", *, seconds_each: float = _SECONDS_EACH) -> Ceilings:
@@ -224,33 +224,10 @@ def _best(work: Callable[[], object], device: torch.device, seconds_each: float)
     return best
 
 
-def _read(file: Path) -> dict[str, Ceilings]:
-    """Return what a file holds; one that is missing, damaged or of another version holds nothing."""
+def _entry(content: Any) -> Ceilings | None:
+    """Return what was kept; None where it is damaged or of another version."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return {
-            key: Ceilings(
-                **{**entry, "bandwidths": tuple(Bandwidth(**b) for b in entry["bandwidths"])}
-            )
-            for key, entry in content.items()
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
-
-
-def _keep(file: Path, key: str, measured: Ceilings) -> None:
-    """Add a measurement to the file, replaced whole; a folder that cannot be written only costs the next start time."""
-    content = {name: item.as_dict() for name, item in _read(file).items()} | {
-        key: measured.as_dict()
-    }
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=file.parent, delete=False
-        ) as draft:
-            json.dump(content, draft)
-            draft.flush()
-            os.fsync(draft.fileno())
-        Path(draft.name).replace(file)
-    except OSError:
-        return
+        bandwidths = tuple(Bandwidth(**one) for one in content["bandwidths"])
+        return Ceilings(**{**content, "bandwidths": bandwidths})
+    except (TypeError, KeyError):
+        return None

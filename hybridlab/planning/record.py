@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hybridlab.errors import Problem, RunError, SpecError
+from hybridlab.planning.saved import Saved
 from hybridlab.units import format_bytes, parse_bytes
 
 _SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*")
@@ -68,7 +67,7 @@ class Figures(_Frozen):
     step_ms: float
 
 
-class Plan(_Frozen):
+class Plan(Saved, allow_inf_nan=False):
     """Which runs of components are computed again in backward, for one architecture and one size of batch.
 
     ``recompute`` holds runs of consecutive components by name; of each only what it reads is kept. ``offload`` names
@@ -77,6 +76,8 @@ class Plan(_Frozen):
     ``plain`` are of the step with the plan and without it; ``measured`` is there once it was applied and measured.
     """
 
+    called: ClassVar = "plan"
+    verb: ClassVar = "plan"
     version: Literal[1] = 1
     fingerprint: str
     components: tuple[str, ...]
@@ -91,7 +92,7 @@ class Plan(_Frozen):
     predicted: Figures
     plain: Figures
     measured: Figures | None = None
-    kept_because: dict[str, str] = {}
+    kept_because: dict[str, str] = Field(default_factory=dict)
     """Components that cannot be computed again, and why."""
     note: str = ""
     """What the figures are of, in a sentence, where the steps of the training are not all this one."""
@@ -194,48 +195,3 @@ class Plan(_Frozen):
         if problems:
             raise RunError(problems)
         return tuple(spans)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
-        return self.model_dump(mode="json")
-
-    def save(self, file: Path) -> None:
-        """Write it as JSON, whole or not at all."""
-        draft = file.with_name(f".{file.name}.tmp")
-        draft.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
-        draft.replace(file)
-
-    @classmethod
-    def read(cls, content: Mapping[str, Any]) -> Self:
-        """Read what ``as_dict`` returned, in a setting for example.
-
-        Raises:
-            RunError: it is no plan; it says what is wrong with it.
-        """
-        try:
-            return cls.model_validate_json(json.dumps(content))
-        except (ValueError, TypeError) as error:
-            raise RunError(_problems(error, "plan")) from None
-
-    @classmethod
-    def load(cls, file: Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Raises:
-            RunError: the file is not there or is no plan; it says what is wrong with it.
-        """
-        try:
-            return cls.model_validate_json(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RunError(Problem(str(file), f"cannot be read: {error.strerror}")) from None
-        except ValueError as error:
-            raise RunError(_problems(error, str(file))) from None
-
-
-def _problems(error: Exception, path: str) -> list[Problem]:
-    if not isinstance(error, ValidationError):
-        return [Problem(path, "is not a plan", "what `hybridlab plan --output` writes")]
-    return [
-        Problem(".".join((path, *map(str, one["loc"]))), one["msg"].lower())
-        for one in error.errors()
-    ]

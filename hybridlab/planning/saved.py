@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hybridlab.errors import Problem, RunError
+from hybridlab.writing import write_whole
 
 
 class Saved(BaseModel):
@@ -26,10 +27,16 @@ class Saved(BaseModel):
         return self.model_dump(mode="json")
 
     def save(self, file: Path) -> None:
-        """Write it as JSON, whole or not at all."""
-        draft = file.with_name(f".{file.name}.tmp")
-        draft.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
-        draft.replace(file)
+        """Write it as JSON, whole or not at all.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        try:
+            write_whole(file, json.dumps(self.as_dict(), indent=2) + "\n")
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise RunError(Problem(str(file), f"cannot be written: {reason}")) from None
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Self:
@@ -53,7 +60,9 @@ class Saved(BaseModel):
         try:
             return cls.model_validate_json(file.read_text(encoding="utf-8"))
         except OSError as error:
-            raise RunError(Problem(str(file), f"cannot be read: {error.strerror}")) from None
+            raise RunError(
+                Problem(str(file), f"cannot be read: {(error.strerror or str(error)).lower()}")
+            ) from None
         except ValueError as error:
             raise RunError(cls._problems(error, str(file))) from None
 

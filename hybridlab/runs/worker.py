@@ -29,6 +29,7 @@ from hybridlab.runs.reserve import spend_reserve
 from hybridlab.runs.slots import worker_environment
 from hybridlab.runs.store import Store, open_store
 from hybridlab.runs.verdict import EXIT_DISK_FULL, is_disk_full, verdict
+from hybridlab.writing import write_whole
 
 Verb = Callable[[RunContext], Mapping[str, Any] | None]
 Verbs = Mapping[str, "Verb | str"]
@@ -110,7 +111,8 @@ def _attempt(store: Store, run: Run, folder: Path, verbs: Verbs) -> int:
         _heed_signals(context)
         context.start()
         result = json_ready(verb(context) or {})
-        _write_json(folder / "result.json", result)
+        text = json.dumps(result, ensure_ascii=False, indent=1)
+        write_whole(folder / "result.json", text)
         ending = RunState.DONE, "", result
     except BaseException as error:
         if not isinstance(error, Stopped):
@@ -176,15 +178,6 @@ def _end(
     if state is RunState.INTERRUPTED:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if state is RunState.FAILED else 0
-
-
-def _write_json(path: Path, value: Any) -> None:
-    draft = path.with_name(f".{path.name}.new")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def _redirect_output(path: Path) -> None:

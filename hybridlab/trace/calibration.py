@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import math
-import os
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from hybridlab.architecture.infer import SlotPlan
 from hybridlab.hardware.ceilings import fingerprint
+from hybridlab.hardware.kept import entries, put
 from hybridlab.hardware.roofline import Roofline
 from hybridlab.runs.home import home
 from hybridlab.trace.component_cost import Traced
@@ -144,25 +141,13 @@ def kept(threads: int) -> Calibration:
 
 def keep(calibration: Calibration, threads: int) -> None:
     """Keep a calibration; a folder that cannot be written only costs the next measuring."""
-    file = home() / "cache" / _FILE
-    content = _content(file) | {fingerprint("cpu", threads): asdict(calibration)}
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=file.parent, delete=False
-        ) as draft:
-            json.dump(content, draft)
-            draft.flush()
-            os.fsync(draft.fileno())
-        Path(draft.name).replace(file)
-    except OSError:
-        return
+    put(home() / "cache" / _FILE, fingerprint("cpu", threads), asdict(calibration))
 
 
 @functools.lru_cache(maxsize=8)
 def _load(file: Path, stamp: int, threads: int) -> Calibration:
     try:
-        entry = _content(file)[fingerprint("cpu", threads)]
+        entry = entries(file)[fingerprint("cpu", threads)]
         update, loss = entry["update_s"], entry["loss_s"]
         return Calibration(
             {key: Factors(**value) for key, value in entry["components"].items()},
@@ -174,11 +159,3 @@ def _load(file: Path, stamp: int, threads: int) -> Calibration:
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return Calibration()
-
-
-def _content(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

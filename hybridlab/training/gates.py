@@ -10,8 +10,8 @@ from torch import nn
 from hybridlab.architecture.graph import Ref
 from hybridlab.architecture.model import GraphModel, GroupModule, ScopeModule, Slot
 from hybridlab.errors import Problem
-from hybridlab.training.group_spec import fits
 from hybridlab.training.groups import members
+from hybridlab.training.part_spec import fits
 from hybridlab.training.stage_spec import StageSpec, frozen
 
 

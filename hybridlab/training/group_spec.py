@@ -2,56 +2,30 @@
 
 from __future__ import annotations
 
-import re
-from fnmatch import fnmatchcase
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from hybridlab.training.part_spec import PartSpec, fits_name
 from hybridlab.training.setting import setting
 
 OPTIMISERS = ("adamw", "sgd", "muon", "lion", "adafactor", "schedule_free")
 OTHERS = "others"
 """The name of what no group takes."""
-_REPEAT = re.compile(r"\.\d+(?=\.|$)")
 
 
-class GroupSpec(BaseModel):
+class GroupSpec(PartSpec):
     """Some weights and how they are optimised; what is left empty is as for all others.
 
     A weight belongs to the first group that takes it. A group takes what fits all of ``match``, ``use``, ``kind``,
     ``weights`` and ``depth``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    name: str = Field(
-        description="What the group is called in curves and messages.",
-        min_length=1,
-        max_length=40,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_ -]*$",
-    )
-    match: str = setting(
-        "Paths of components, with * for any text and | between several: stage.*.mamba2; a path without the numbers of "
-        "repeats fits all repeats.",
-        "*",
-        min_length=1,
-        max_length=200,
-    )
-    use: str | None = setting("Components of this name only, such as mamba2.", None, max_length=100)
-    kind: str | None = setting(
-        "Components of this family only, such as token_mixer.", None, max_length=40
-    )
     weights: str = setting(
         "Names of weights within a component, with * for any text and | between several: *bias|log_rate|norm.*",
         "*",
         min_length=1,
         max_length=200,
-    )
-    depth: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (
-        setting(
-            "From where to where in the network, 0 the first component and 1 the last.", (0.0, 1.0)
-        )
     )
     optimiser: Literal["adamw", "sgd", "muon", "lion", "adafactor", "schedule_free"] = setting(
         "What updates them. Muon is for matrices; other weights of its group go to AdamW at the same rate. Lion wants "
@@ -91,8 +65,6 @@ class GroupSpec(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.depth[0] > self.depth[1]:
-            raise ValueError(f"depth goes from {self.depth[0]} down to {self.depth[1]}")
         if self.name == OTHERS:
             raise ValueError(f"the name {OTHERS!r} is kept for what no group takes")
         if self.optimiser == "schedule_free" and self.schedule == "cosine":
@@ -105,22 +77,7 @@ class GroupSpec(BaseModel):
 
     def takes(self, path: str, use: str, kind: str, weight: str, depth: float) -> bool:
         """Say whether a weight belongs here, by its component's path, name, family, its own name and the depth."""
-        return (
-            fits(path, self.match)
-            and self.use in (None, use)
-            and self.kind in (None, kind)
-            and _fits(weight, self.weights)
-            and self.depth[0] <= depth <= self.depth[1]
-        )
-
-
-def fits(path: str, patterns: str) -> bool:
-    """Say whether a component's path fits one of several patterns, with or without the numbers of its repeats."""
-    return any(_fits(each, patterns) for each in (path, _REPEAT.sub("", path)))
-
-
-def _fits(text: str, patterns: str) -> bool:
-    return any(fnmatchcase(text, pattern.strip()) for pattern in patterns.split("|"))
+        return self.takes_component(path, use, kind, depth) and fits_name(weight, self.weights)
 
 
 class Suggestion(NamedTuple):

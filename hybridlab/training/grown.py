@@ -9,7 +9,7 @@ from hybridlab.architecture import edit
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.spec import Architecture, Node
 from hybridlab.errors import HybridLabError
-from hybridlab.training.group_spec import fits
+from hybridlab.training.part_spec import fits
 from hybridlab.training.stage_spec import StageSpec
 
 

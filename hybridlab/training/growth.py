@@ -19,8 +19,8 @@ from hybridlab.architecture.graph import Ref
 from hybridlab.architecture.model import GraphModel, GroupModule, ScopeModule, Slot, build
 from hybridlab.architecture.spec import INPUT, Residual
 from hybridlab.errors import Problem, RunError
-from hybridlab.training.group_spec import fits
 from hybridlab.training.grown import added, grown
+from hybridlab.training.part_spec import fits
 from hybridlab.training.stage_spec import StageSpec
 
 TOLERANCE = 1e-6

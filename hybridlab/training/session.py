@@ -48,6 +48,7 @@ from hybridlab.training.weights import (
     weights_sha256,
     write_weights,
 )
+from hybridlab.writing import write_whole
 
 ShouldStop = Callable[[], str | None]
 _STATES: dict[str, State] = {"cancel": "cancelled", "interrupt": "interrupted"}
@@ -384,9 +385,7 @@ class Session:
 
 
 def _write_json(path: Path, result: TrainResult) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, json.dumps(result.as_dict(), indent=2) + "\n")
     except OSError as error:
         raise RunError(cannot_write(path, error)) from None

@@ -15,9 +15,9 @@ from hybridlab.errors import Problem, SpecError, TaskError
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import task as make_task
 from hybridlab.training.gates import gate_problems
-from hybridlab.training.group_spec import fits
 from hybridlab.training.grown import grown
 from hybridlab.training.growth import growth_problems
+from hybridlab.training.part_spec import fits
 from hybridlab.training.spec import TrainSpec
 from hybridlab.training.stage_spec import StageSpec
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hybridlab.training.group_spec import fits
+from hybridlab.training.part_spec import fits
 from hybridlab.training.setting import setting
 
 MOST_REPEATS = 256

@@ -14,7 +14,7 @@ from torch import nn
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.errors import Problem, SpecError
-from hybridlab.training.group_spec import fits
+from hybridlab.training.part_spec import fits
 from hybridlab.training.spec import TrainSpec
 
 

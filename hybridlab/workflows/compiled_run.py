@@ -11,7 +11,7 @@ from hybridlab.planning.compared import SHARES
 from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.workflows.compiled import compare_compiled
 from hybridlab.workflows.profile_run import others
-from hybridlab.workflows.train import write_whole
+from hybridlab.writing import write_whole
 
 FILE = "compiled.json"
 """What a run of kind ``compile`` leaves in its folder: ``Compared.as_dict()`` and ``beside``.

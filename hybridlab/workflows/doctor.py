@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from hybridlab.components.types import TensorKind, TensorType
 from hybridlab.hardware.caches import device_caches
 from hybridlab.hardware.ceilings import Ceilings, ceilings, fingerprint
 from hybridlab.hardware.devices import choose, devices
+from hybridlab.hardware.kept import entries, put
 from hybridlab.hardware.meters.here import instruments
 from hybridlab.hardware.published import LABEL, published, table
 from hybridlab.runs.condition import facts as runs_facts
@@ -192,19 +192,12 @@ def _kept_checks(place: Path, device: str, again: bool) -> list[ComponentCheck]:
     file = place / "checks.json"
     key = f"{hybridlab.__version__} {fingerprint(device, torch.get_num_threads())} {','.join(palette())}"
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        found = [ComponentCheck(**entry) for entry in kept[key]]
-    except (OSError, ValueError, KeyError, TypeError):
-        kept, found = {}, []
+        found = [ComponentCheck(**entry) for entry in entries(file).get(key, ())]
+    except TypeError:
+        found = []
     if found and not again:
         return found
     made = check_components(torch.device(device))
     if all(check.ok for check in made):
-        content = {
-            **(kept if isinstance(kept, dict) else {}),
-            key: [asdict(check) for check in made],
-        }
-        draft = file.with_suffix(".new")
-        draft.write_text(json.dumps(content), encoding="utf-8")
-        draft.replace(file)
+        put(file, key, [asdict(check) for check in made])
     return made

@@ -13,7 +13,7 @@ from hybridlab.runs.context import RunContext, Stopped
 from hybridlab.runs.record import json_ready
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.workflows.profile_run import others
-from hybridlab.workflows.train import write_whole
+from hybridlab.writing import write_whole
 
 PURPOSES: dict[str, dict[str, bool]] = {
     "inference": {"training": False},

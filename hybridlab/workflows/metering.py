@@ -16,6 +16,7 @@ from hybridlab.hardware.meters.here import Instruments
 from hybridlab.hardware.meters.meter import Meter, NotMeasured
 from hybridlab.hardware.meters.sampling import Sampling
 from hybridlab.training.spec import TrainSpec
+from hybridlab.writing import write_whole
 
 if TYPE_CHECKING:
     from hybridlab.runs.context import RunContext
@@ -174,9 +175,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:
     """Replace a small file whole; one that cannot be written is not worth the run."""
-    draft = file.with_name(f".{file.name}.tmp")
     try:
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        draft.replace(file)
+        write_whole(file, json.dumps(content, indent=1) + "\n")
     except OSError as error:
         print(f"{file.name} cannot be written: {error}", flush=True)

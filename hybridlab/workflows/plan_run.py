@@ -21,7 +21,7 @@ from hybridlab.units import format_bytes
 from hybridlab.workflows.as_trained import as_trained
 from hybridlab.workflows.profile import training_step
 from hybridlab.workflows.profile_run import others
-from hybridlab.workflows.train import write_whole
+from hybridlab.writing import write_whole
 
 FILE = "plan.json"
 """What a run of kind ``plan`` leaves in its folder: ``plan`` (with ``measured``), ``plain_measured`` and ``beside``.

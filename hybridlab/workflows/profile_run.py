@@ -15,8 +15,8 @@ from hybridlab.runs.record import RunState
 from hybridlab.runs.store import open_store
 from hybridlab.workflows.profile import profile_settings
 from hybridlab.workflows.profile_inputs import profile_classes, profile_sizes
-from hybridlab.workflows.train import write_whole
 from hybridlab.workflows.weighted import final_weights
+from hybridlab.writing import write_whole
 
 _TABLES = ("components", "by_input", "by_size")
 """What of the figures stays in the folder, and out of the run's record."""

@@ -15,7 +15,7 @@ from hybridlab.tasks.registry import fit
 from hybridlab.training.defaults import prepare
 from hybridlab.training.rate_curve import RateCurve
 from hybridlab.training.rate_finder import HIGHEST, LOWEST, STEPS, find_rate
-from hybridlab.workflows.train import write_whole
+from hybridlab.writing import write_whole
 
 FILE = "rates.json"
 """What a run of kind ``lr_find`` leaves in its folder: ``RateCurve.as_dict``."""

@@ -22,6 +22,7 @@ from hybridlab.profiling.reading.limits import Limits
 from hybridlab.runs.lock import locked
 from hybridlab.runs.trace_reading import ERROR, PROGRESS, REQUEST, RESULT
 from hybridlab.runs.traces import REPORT, SOURCE, SUMMARY, Source, trace_folder
+from hybridlab.writing import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,9 +174,7 @@ def _tell(folder: Path, stage: str) -> None:
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:
-    draft = file.with_name(f".{file.name}.new")
-    draft.write_text(json.dumps(content), encoding="utf-8")
-    draft.replace(file)
+    write_whole(file, json.dumps(content))
 
 
 if __name__ == "__main__":

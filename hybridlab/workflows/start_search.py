@@ -18,6 +18,7 @@ from hybridlab.search.leases import Leases, machine
 from hybridlab.search.places import check_name, opened, place_of, searches_folder
 from hybridlab.search.spec import search_of
 from hybridlab.search.study import close
+from hybridlab.writing import write_whole
 
 _LAST_BYTES = 2_000
 
@@ -35,11 +36,10 @@ def start_search(text: str, *, study: str = "", trials: int | None = None, worke
     stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     name = check_name(study or f"{spec.name}-{stamp}")
     folder = searches_folder()
-    file, draft = folder / f"{name}.yaml", folder / f".{name}.{os.getpid()}.yaml"
+    file = folder / f"{name}.yaml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(file)
+        write_whole(file, text)
     except OSError as error:
         raise unwritable(folder, error) from None
     _spawn(name, "--file", str(file), "--trials", str(trials or spec.trials), workers=workers)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hybridlab.architecture.document import loads
@@ -27,6 +25,7 @@ from hybridlab.training.step_profile import StepProfiler
 from hybridlab.workflows.as_trained import allocator_in_effect, as_trained
 from hybridlab.workflows.distill import outcome
 from hybridlab.workflows.metering import RunEnergy, metered
+from hybridlab.writing import write_whole
 
 _SMALL = "name: warm\nwidth: 8\nnodes:\n  - {use: lstm}\n  - {use: attention, heads: 2}\n"
 
@@ -150,13 +149,3 @@ def run(
 
 def _count(model: GraphModel) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file whole, so that nobody ever reads half of it."""
-    draft = path.with_name(f".{path.name}.tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,22 @@ def test_a_front_is_written_as_files_that_validate(cli: Cli, file: str, tmp_path
     said = cli("front", "mine", "--output", str(tmp_path / "other"), "--json")
     assert said.code == 2 and "holds something else" in said.json["errors"][0]["message"]
     assert cli("front", "mine", "--output", file, "--json").code == 1
+
+
+def test_a_search_that_is_stopped_says_so_by_its_exit_code(
+    cli: Cli, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def stopped() -> Iterator[Callable[[], bool]]:
+        yield lambda: True
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hybridlab.workflows.work.stopped_by_signals", stopped)
+        said = cli("search", file, "--study", "mine", "--json")
+        assert said.code == 130 and said.json["trials"] < 12 and "goes on" in said.err
+        assert cli("worker", "--study", "mine", "--json").code == 130
+    done = cli("worker", "--study", "mine", "--json")
+    assert done.code == 0 and done.json["trials"] == 12
 
 
 def test_bad_input_is_told(cli: Cli, file: str, tmp_path: Path) -> None:

@@ -292,6 +292,18 @@ def test_every_verb_takes_json_and_explains_itself(capsys: pytest.CaptureFixture
         assert verb.split()[-1] in capsys.readouterr().out
 
 
+def test_the_guide_has_a_line_for_every_verb() -> None:
+    guide = (TOP / "docs" / "guide.md").read_text(encoding="utf-8")
+    section = guide.split("\n## Every verb\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    named = [word for verbs_of, _ in rows for word in re.findall(r"`([^`]+)`", verbs_of)]
+    words = [re.match(r"[a-z -]*", name.removeprefix("hybridlab "))[0].strip() for name in named]
+    found = [re.sub(r" --?[a-z].*", "", word) for word in words]
+    assert sorted(found) == sorted(VERBS)
+    told = {option for _, what in rows for option in re.findall(r"`(--[a-z-]+)", what)}
+    assert told and told <= set().union(*VERBS.values())
+
+
 def test_readme_commands_are_there() -> None:
     readme = (TOP / "README.md").read_text(encoding="utf-8")
     makefile = (TOP / "Makefile").read_text(encoding="utf-8")

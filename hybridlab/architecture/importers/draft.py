@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from hybridlab.architecture.document import implied_id
 from hybridlab.architecture.importers.weights import Take, Weights
 from hybridlab.architecture.spec import Architecture, Node, Residual
+from hybridlab.errors import SpecError
+from hybridlab.validation import problems_from
 
 
 @dataclass(frozen=True)
@@ -54,22 +58,29 @@ class Draft:
     """Patterns of published names that stand for nothing here."""
 
     def finish(self, name: str, source: str, description: str) -> tuple[Architecture, Weights]:
-        """Return the architecture and where its weights come from."""
+        """Return the architecture and where its weights come from.
+
+        Raises:
+            SpecError: the name, the width or what describes it is out of range.
+        """
         weights: dict[str, dict[str, Take]] = {}
         taken: set[str] = set()
         nodes = _placed(self.before, taken, "", weights)
         for block in blocks(self.layers):
             nodes += _placed_block(block, taken, weights)
         nodes += _placed(self.after, taken, "", weights)
-        architecture = Architecture(
-            name=name,
-            source=source,
-            description=description,
-            width=self.width,
-            norm=self.norm,
-            norm_eps=self.norm_eps,
-            nodes=tuple(nodes),
-        )
+        try:
+            architecture = Architecture(
+                name=name,
+                source=source,
+                description=description,
+                width=self.width,
+                norm=self.norm,
+                norm_eps=self.norm_eps,
+                nodes=tuple(nodes),
+            )
+        except ValidationError as error:
+            raise SpecError(problems_from(error)) from None
         return architecture, weights
 
 

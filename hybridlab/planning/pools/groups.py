@@ -32,7 +32,7 @@ def grouped(model: GraphModel, pools: Sequence[PoolSpec]) -> dict[str, tuple[str
     ]
     found: dict[str, list[str]] = {pool.name: [] for pool in pools}
     for one in every:
-        mine = next((pool for pool in pools if pool.takes(*one)), None)
+        mine = next((pool for pool in pools if pool.takes_component(*one)), None)
         if mine is not None:
             found[mine.name].append(one[0])
     if not problems:
@@ -50,7 +50,7 @@ def _takes_nothing(
     place: int, pool: PoolSpec, every: Sequence[tuple[str, str, str, float]]
 ) -> Problem:
     """Say why: nothing fits it, or earlier pools have taken what does."""
-    if any(pool.takes(*one) for one in every):
+    if any(pool.takes_component(*one) for one in every):
         return Problem(
             f"pools[{place}]",
             f"{pool.name!r} is left with no components, as earlier pools take them",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hybridlab.hardware.ceilings import fingerprint
+from hybridlab.hardware.kept import entries, put
+from hybridlab.runs.lock import locked
 
 FILE = "tuning.json"
 
@@ -30,42 +30,28 @@ class Known:
 
 
 def kept(folder: Path, device: str, threads: int) -> dict[str, Known]:
-    """Return what was measured on this machine with a device and a number of threads, by the key of its size."""
-    return _read(folder / FILE).get(fingerprint(device, threads), {})
+    """Return what was measured on this machine with a device and a number of threads, by the key of its size.
+
+    An entry that is damaged or of another version is measured anew, and with it all of this machine.
+    """
+    found = entries(folder / FILE).get(fingerprint(device, threads))
+    try:
+        return {name: _entry(one) for name, one in (found or {}).items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
 
 
 def keep(folder: Path, device: str, threads: int, measured: Mapping[str, Known]) -> None:
-    """Add measurements to those of this machine; a folder that cannot be written only costs the next start time."""
-    file, key = folder / FILE, fingerprint(device, threads)
-    content = _read(file)
-    content[key] = {**content.get(key, {}), **measured}
-    plain = {
-        machine: {name: asdict(one) for name, one in entries.items()}
-        for machine, entries in content.items()
-    }
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=file.parent, delete=False
-        ) as draft:
-            json.dump(plain, draft)
-            draft.flush()
-            os.fsync(draft.fileno())
-        Path(draft.name).replace(file)
-    except OSError:
-        return
+    """Add measurements to those of this machine, and to what others add meanwhile.
 
-
-def _read(file: Path) -> dict[str, dict[str, Known]]:
-    """Return what a file holds; one that is missing, damaged or of another version holds nothing."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return {
-            machine: {name: _entry(one) for name, one in entries.items()}
-            for machine, entries in content.items()
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
+    A folder that cannot be written only costs the next start time.
+    """
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked((folder / FILE).with_suffix(".lock")):
+            known = {**kept(folder, device, threads), **measured}
+            plain = {name: asdict(one) for name, one in known.items()}
+            put(folder / FILE, fingerprint(device, threads), plain)
 
 
 def _entry(content: Mapping[str, object]) -> Known:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from hybridlab.ui import predictions, shell, state
-from hybridlab.ui.again import page_again
+from hybridlab.ui import predictions, state
+from hybridlab.ui.memory.answered import on_demand
 from hybridlab.ui.memory.train import train_with_buckets
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import figure, show_table
 from hybridlab.ui.worker_pool import Answer
 from hybridlab.views.buckets import buckets_info, buckets_plot, buckets_table
 
-_PATIENCE_S = 0.1
-_EVERY_S = 0.5
 _MOST = (2, 4, 8, 16)
 
 
@@ -39,34 +38,25 @@ def buckets_section(work: Work) -> None:
             )
             or 8
         )
-        name = f"{work.key}.sort.asked"
-        if st.button("Compare and measure", icon=":material/timer:", key=f"{work.key}.sort.start"):
-            state.put(name, most)
-        if state.keep(name, 0) != most:
-            st.caption(
-                f"Makes the batches of {most} steps in each way and runs them in turn, with weights that are not "
-                "trained; takes a minute or two."
-            )
-            return
-        answer = _ask(work, most, _PATIENCE_S)
-        if answer is None:
-            st.fragment(_wait, run_every=_EVERY_S)(work, most)
-        elif answer.problems:
-            shell.problems(answer.problems)
-        else:
-            _found(work, answer.value)
+        found = on_demand(
+            work,
+            "sort",
+            "Compare and measure",
+            ":material/timer:",
+            most,
+            f"Makes the batches of {most} steps in each way and runs them in turn, with weights that are not "
+            "trained; takes a minute or two.",
+            "Making batches in each way, and running them in turn",
+            partial(_ask, work, most),
+        )
+        if found is not None:
+            _found(work, found)
 
 
 def _ask(work: Work, most: int, wait_s: float) -> Answer | None:
     owner = f"{state.session_name()}.memory.sort"
     counts = [1, *(count for count in _MOST if count <= most)]
     return predictions.buckets(work.text, work.settings, counts, owner, wait_s)
-
-
-def _wait(work: Work, most: int) -> None:
-    if _ask(work, most, 0.0) is not None:
-        page_again()
-    st.progress(0.0, text="Making batches in each way, and running them in turn …")
 
 
 def _found(work: Work, found: Mapping[str, Any]) -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from hybridlab.ui import predictions, shell, state
-from hybridlab.ui.again import page_again
+from hybridlab.ui.memory.answered import on_demand
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import figure, show_table
 from hybridlab.ui.worker_pool import Answer
 from hybridlab.units import format_bytes, format_seconds
 from hybridlab.views.caches import caches_info, caches_plot, caches_table
 
-_PATIENCE_S = 0.1
-_EVERY_S = 0.5
 _LONGEST = (64, 256, 1024, 4096, 16_384)
 _GROWTH = {"exact": "at each position", "doubling": "twice as much", "reserved": "all at once"}
 
@@ -29,23 +28,18 @@ def caches_section(work: Work) -> None:
             "component in between: keys and values, the state of a recurrence, the last inputs of a convolution."
         )
         now = _asked_for(work)
-        name = f"{work.key}.caches.asked"
-        if st.button(
-            "Predict and measure", icon=":material/timer:", key=f"{work.key}.caches.start"
-        ):
-            state.put(name, now)
-        if state.keep(name, (0, 0, "")) != now:
-            st.caption(
-                "Reads so many positions with weights that are not trained; takes a minute at most."
-            )
-            return
-        answer = _ask(work, *now, _PATIENCE_S)
-        if answer is None:
-            st.fragment(_wait, run_every=_EVERY_S)(work, *now)
-        elif answer.problems:
-            shell.problems(answer.problems)
-        else:
-            _found(work, answer.value)
+        found = on_demand(
+            work,
+            "caches",
+            "Predict and measure",
+            ":material/timer:",
+            now,
+            "Reads so many positions with weights that are not trained; takes a minute at most.",
+            "Reading position after position",
+            partial(_ask, work, *now),
+        )
+        if found is not None:
+            _found(work, found)
 
 
 def _asked_for(work: Work) -> tuple[int, int, str]:
@@ -78,12 +72,6 @@ def _ask(work: Work, longest: int, batch: int, growth: str, wait_s: float) -> An
     owner = f"{state.session_name()}.memory.caches"
     places = [count for count in (1, 4, 16, *_LONGEST) if count <= longest]
     return predictions.caches(work.text, work.settings, places, batch, growth, owner, wait_s)
-
-
-def _wait(work: Work, longest: int, batch: int, growth: str) -> None:
-    if _ask(work, longest, batch, growth, 0.0) is not None:
-        page_again()
-    st.progress(0.0, text="Reading position after position …")
 
 
 def _found(work: Work, found: Mapping[str, Any]) -> None:

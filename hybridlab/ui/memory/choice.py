@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,22 +9,16 @@ from typing import Any
 
 import streamlit as st
 
-from hybridlab.errors import HybridLabError
 from hybridlab.runs.home import run_folder
-from hybridlab.runs.launcher import cancel, submit
-from hybridlab.runs.record import Run, RunState
-from hybridlab.runs.store import open_store
-from hybridlab.ui import predictions, shell
-from hybridlab.ui.again import page_again
-from hybridlab.ui.live.reader import reader
+from hybridlab.runs.record import Run
+from hybridlab.ui import shell
+from hybridlab.ui.memory.measuring import ended_well, newest, queue
 from hybridlab.ui.memory.train import train_with_choice
-from hybridlab.ui.memory.work import Work, without_plan
+from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import file_name
 from hybridlab.ui.profile.opened import figures
 from hybridlab.units import format_bytes, format_seconds
 
-_EVERY_S = 0.5
-_MOST = 40
 PURPOSES = {"inference": "passes forward", "training": "training steps"}
 
 
@@ -106,93 +99,29 @@ def choice_section(choice: Choice, work: Work, details: Details) -> None:
                 key, work.run.spec.get("options") or {} if opened and work.run else {}
             )
             start = st.button(choice.button, icon=":material/timer:", key=f"{key}.start")
+        spec: dict[str, Any] = {"for": str(purpose), "options": asked}
         with shell.told():
             if start:
-                _submit(choice, work, str(purpose), asked)
-            run = _newest(choice, work, str(purpose), asked)
+                words = f"{choice.done} for {purpose}"
+                queue(work, choice.kind, words, **spec)
+            run = newest(work, choice.kind, **spec)
             if run is not None:
                 _shown(choice, work, run, details)
 
 
-def _submit(choice: Choice, work: Work, purpose: str, options: Mapping[str, Any]) -> None:
-    with st.spinner("Checking the architecture against the task …"):
-        answer = predictions.prepare(work.text, work.settings)
-    if answer.problems:
-        shell.problems(answer.problems)
-        return
-    made = answer.value
-    spec = {
-        "architecture": work.text,
-        "training": made["training"],
-        "preset": work.preset,
-        "asked": dict(work.settings),
-        "for": purpose,
-    }
-    if options:
-        spec["options"] = dict(options)
-    title = f"{made['name']}, {choice.done} for {purpose}"
-    submit(choice.kind, title, spec, threads=1, device=made["training"]["device"])
-
-
-def _newest(choice: Choice, work: Work, purpose: str, options: Mapping[str, Any]) -> Run | None:
-    """Return the newest run that measured this, or is about to; None where there is none."""
-
-    def same(run: Run) -> bool:
-        spec = run.spec
-        mine = spec.get("architecture") == work.text and spec.get("for") == purpose
-        mine = mine and (spec.get("options") or {}) == options
-        asked = (spec.get("asked"), without_plan(spec.get("training") or {}))
-        return mine and dict(work.settings) in asked
-
-    runs: list[Run] = open_store().list(kind=choice.kind, limit=_MOST)
-    return next((run for run in runs if same(run)), None)
-
-
 def _shown(choice: Choice, work: Work, run: Run, details: Details) -> None:
-    if run.state.active:
-        st.fragment(_progress, run_every=_EVERY_S)(choice, run.id, run.state)
-        st.button(
-            "Cancel",
-            icon=":material/stop:",
-            key=f"{work.key}.{choice.name}.cancel",
-            on_click=lambda: _cancel(run.id),
-            disabled=run.cancel_requested,
-            help="Ends the measurement; nothing of it is kept.",
-        )
-    elif run.state is not RunState.DONE:
-        said = run.error.partition("\n")[0] if run.error else f"It was {run.state.lower()}."
-        st.error(shell.escaped(said), icon=":material/error:")
-    else:
-        try:
-            found = figures(run_folder(run.id) / choice.file)
-        except HybridLabError as error:
-            shell.problems(error.problems)
-            return
-        _headline(choice, found)
-        details(work, run, found)
-        if found["applied"]:
-            _taken(choice, work, found[choice.name])
+    def doing(done: int, parts: int) -> str:
+        at = min(done, len(choice.doing) - 1)
+        return choice.telling(done, parts) if choice.telling else choice.doing[at]
 
-
-def _cancel(run_id: str) -> None:
-    """Ask a run to stop, as a callback; one that is gone meanwhile needs nothing more."""
-    with contextlib.suppress(HybridLabError):
-        cancel(run_id)
-
-
-def _progress(choice: Choice, run_id: str, drawn: RunState) -> None:
-    """Say what the worker is at; the page is drawn again when that has changed."""
-    with shell.told():
-        run = reader(run_id).look()
-        if run.state is not drawn:
-            page_again()
-        if run.state is RunState.QUEUED:
-            st.progress(0.0, text="Queued; it starts as soon as a core is free …")
-            return
-        share = run.step / run.steps if run.steps else 0.0
-        at = min(run.step, len(choice.doing) - 1)
-        doing = choice.telling(run.step, run.steps) if choice.telling else choice.doing[at]
-        st.progress(min(1.0, share), text=f"{doing} …")
+    key = f"{work.key}.{choice.name}"
+    if not ended_well(run, key, doing, "Ends the measurement; nothing of it is kept."):
+        return
+    found = figures(run_folder(run.id) / choice.file)
+    _headline(choice, found)
+    details(work, run, found)
+    if found["applied"]:
+        _taken(choice, work, found[choice.name])
 
 
 def _taken(choice: Choice, work: Work, chosen: Mapping[str, Any]) -> None:

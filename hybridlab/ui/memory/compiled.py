@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pandas as pd
 import streamlit as st
 
 from hybridlab.errors import HybridLabError
 from hybridlab.planning.compared import SHARES, Compared
 from hybridlab.runs.home import run_folder
-from hybridlab.runs.launcher import cancel, submit
 from hybridlab.runs.record import Run, RunState
-from hybridlab.runs.store import open_store
-from hybridlab.ui import predictions, shell
-from hybridlab.ui.again import page_again
-from hybridlab.ui.live.reader import reader
+from hybridlab.ui import shell
 from hybridlab.ui.memory.kind import COMPILE, COMPILED_FILE
-from hybridlab.ui.memory.work import Work, without_plan
+from hybridlab.ui.memory.measuring import ended_well, newest, queue
+from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import show_table
 from hybridlab.ui.profile.opened import figures
-
-_EVERY_S = 0.5
-_MOST = 40
 
 
 def compiled_section(work: Work) -> None:
@@ -41,7 +33,7 @@ def compiled_section(work: Work) -> None:
             "([pytorch#190758](https://github.com/pytorch/pytorch/issues/190758))."
         )
         with shell.told():
-            run = newest(work)
+            run = newest(work, COMPILE)
             going = run is not None and run.state.active
             if st.button(
                 "Measure PyTorch's budget",
@@ -49,10 +41,11 @@ def compiled_section(work: Work) -> None:
                 key=f"{work.key}.compiled.start",
                 disabled=going,
             ):
-                _submit(work)
-                run = newest(work)
-            if run is not None:
-                _shown(work, run)
+                queue(work, COMPILE, "PyTorch's budget")
+                run = newest(work, COMPILE)
+            help = "Stops the compiler too; nothing is kept."
+            if run is not None and ended_well(run, f"{work.key}.compiled", _doing, help):
+                _table(work, run, _read(run))
 
 
 def compiled_points(work: Work) -> Compared | None:
@@ -61,89 +54,26 @@ def compiled_points(work: Work) -> Compared | None:
     Raises:
         StoreError: the store cannot be read.
     """
-    run = newest(work, done=True)
-    return None if run is None else _read(run)
-
-
-def newest(work: Work, *, done: bool = False) -> Run | None:
-    """Return the newest run that measured this step, or is about to; None where there is none.
-
-    Raises:
-        StoreError: the store cannot be read.
-    """
-    states = [RunState.DONE] if done else None
-
-    def same(run: Run) -> bool:
-        asked = (run.spec.get("asked"), without_plan(run.spec.get("training") or {}))
-        return run.spec.get("architecture") == work.text and dict(work.settings) in asked
-
-    return next(filter(same, open_store().list(kind=COMPILE, states=states, limit=_MOST)), None)
-
-
-def _submit(work: Work) -> None:
-    with st.spinner("Checking the architecture against the task …"):
-        answer = predictions.prepare(work.text, work.settings)
-    if answer.problems:
-        shell.problems(answer.problems)
-        return
-    made = answer.value
-    spec = {
-        "architecture": work.text,
-        "training": made["training"],
-        "preset": work.preset,
-        "asked": dict(work.settings),
-    }
-    title = f"{made['name']}, PyTorch's budget"
-    submit(COMPILE, title, spec, threads=1, device=made["training"]["device"])
-
-
-def _shown(work: Work, run: Run) -> None:
-    if run.state.active:
-        st.fragment(_progress, run_every=_EVERY_S)(run.id, run.state)
-        st.button(
-            "Cancel",
-            icon=":material/stop:",
-            key=f"{work.key}.compiled.cancel",
-            on_click=lambda: _cancel(run.id),
-            disabled=run.cancel_requested,
-            help="Stops the compiler too; nothing is kept.",
-        )
-    elif run.state is not RunState.DONE:
-        said = run.error.partition("\n")[0] if run.error else f"It was {run.state.lower()}."
-        st.error(shell.escaped(said), icon=":material/error:")
-    elif (found := _read(run)) is not None:
-        _table(work, run, found)
-
-
-def _cancel(run_id: str) -> None:
-    """Ask a run to stop, as a callback; one that is gone meanwhile needs nothing more."""
-    with contextlib.suppress(HybridLabError):
-        cancel(run_id)
-
-
-def _progress(run_id: str, drawn: RunState) -> None:
-    """Say what the worker is at; the page is drawn again when that has changed."""
-    with shell.told():
-        run = reader(run_id).look()
-        if run.state is not drawn:
-            page_again()
-        if run.state is RunState.QUEUED:
-            st.progress(0.0, text="Queued; it starts as soon as a core is free …")
-            return
-        doing = "Timing the step as it is, not compiled"
-        if run.step:
-            doing = f"Compiling and timing budget {run.step} of {max(1, run.steps - 1)}"
-        share = min(1.0, run.step / run.steps) if run.steps else 0.0
-        st.progress(share, text=f"{doing} …")
-
-
-def _read(run: Run) -> Compared | None:
+    run = newest(work, COMPILE, [RunState.DONE])
+    if run is None:
+        return None
     try:
-        content = dict(figures(run_folder(run.id) / COMPILED_FILE))
-        content.pop("beside", None)
-        return Compared.read(content)
+        return _read(run)
     except HybridLabError:
         return None
+
+
+def _doing(done: int, parts: int) -> str:
+    """Say what the worker is at."""
+    if not done:
+        return "Timing the step as it is, not compiled"
+    return f"Compiling and timing budget {done} of {max(1, parts - 1)}"
+
+
+def _read(run: Run) -> Compared:
+    content = dict(figures(run_folder(run.id) / COMPILED_FILE))
+    content.pop("beside", None)
+    return Compared.read(content)
 
 
 def _table(work: Work, run: Run, found: Compared) -> None:

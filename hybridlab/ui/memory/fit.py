@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from hybridlab.hardware.published import LABEL, PUBLISHED
 from hybridlab.ui import predictions, shell, state
-from hybridlab.ui.again import page_again
+from hybridlab.ui.memory.answered import on_demand
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import figure, show_table
 from hybridlab.ui.worker_pool import Answer
 from hybridlab.units import format_bytes, format_seconds
 from hybridlab.views.fit import fit_info, fit_plot, fit_table
 
-_PATIENCE_S = 0.1
-_EVERY_S = 0.5
 _TYPED = "an amount that I type"
 _CARDS = {card.title: card for card in PUBLISHED}
 _AXES = {"batch": "batch", "length": "length of samples"}
@@ -26,24 +25,20 @@ _AXES = {"batch": "batch", "length": "length of samples"}
 def fit_section(work: Work) -> None:
     """Let the user choose a memory and what grows; work it out when asked to, and show what was found."""
     with st.expander("What fits a card", icon=":material/fit_screen:", key=f"{work.key}.fit"):
-        memory, axis = _asked_for(work)
-        name = f"{work.key}.fit.asked"
-        if st.button("Work it out", icon=":material/calculate:", key=f"{work.key}.fit.start"):
-            state.put(name, (memory, axis))
-        asked = state.keep(name, ("", ""))
-        if asked != (memory, axis):
-            st.caption(
-                "Traces the step at a few sizes, as near to the limit as this machine may, and carries each plan's "
-                "peak on from there; takes some seconds."
-            )
-            return
-        answer = _ask(work, memory, axis, _PATIENCE_S)
-        if answer is None:
-            st.fragment(_wait, run_every=_EVERY_S)(work, memory, axis)
-        elif answer.problems:
-            shell.problems(answer.problems)
-        else:
-            _found(work, answer.value)
+        now = _asked_for(work)
+        found = on_demand(
+            work,
+            "fit",
+            "Work it out",
+            ":material/calculate:",
+            now,
+            "Traces the step at a few sizes, as near to the limit as this machine may, and carries each plan's "
+            "peak on from there; takes some seconds.",
+            "Tracing the step at a few sizes",
+            partial(_ask, work, *now),
+        )
+        if found is not None:
+            _found(work, found)
 
 
 def _asked_for(work: Work) -> tuple[str, str]:
@@ -83,12 +78,6 @@ def _asked_for(work: Work) -> tuple[str, str]:
 def _ask(work: Work, memory: str, axis: str, wait_s: float) -> Answer | None:
     owner = f"{state.session_name()}.memory.fit"
     return predictions.fitting(work.text, work.settings, memory, axis, owner, wait_s)
-
-
-def _wait(work: Work, memory: str, axis: str) -> None:
-    if _ask(work, memory, axis, 0.0) is not None:
-        page_again()
-    st.progress(0.0, text="Tracing the step at a few sizes …")
 
 
 def _found(work: Work, found: Mapping[str, Any]) -> None:

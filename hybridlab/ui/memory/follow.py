@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from hybridlab.runs.record import Run, RunState
+from functools import partial
+
+from hybridlab.runs.record import RunState
 from hybridlab.ui import shell
 from hybridlab.ui.memory.kind import BESIDE, KIND
+from hybridlab.ui.memory.measuring import told
 from hybridlab.ui.memory.work import Work, of_run
 from hybridlab.ui.runs import opened
 from hybridlab.ui.runs.head import Words
@@ -29,7 +32,7 @@ def opened_run(run_id: str) -> Work | None:
         return None
     if run.state.active:
         if run.kind == KIND:  # the others are followed in sections of their own
-            opened.under_way(run, _told)
+            opened.under_way(run, partial(told, doing=_doing))
     elif run.state is not RunState.DONE:
         opened.in_vain(run, "measurement")
     if run.state is RunState.FAILED:
@@ -51,14 +54,10 @@ def earlier() -> None:
         )
 
 
-def _told(run: Run) -> tuple[float, str]:
+def _doing(done: int, parts: int) -> str:
     """Say what the worker is at."""
-    if run.state is RunState.QUEUED:
-        return 0.0, "Queued; it starts as soon as a core is free"
-    share = run.step / run.steps if run.steps else 0.0
-    doing = "Building the network, and measuring components that are new to this machine"
-    if run.steps and run.step > run.steps - 3:
-        doing = "Following the memory events of a step with the plan, and as it is"
-    elif run.step:
-        doing = "Timing steps with the plan and as they are, in turn"
-    return share, "Stopping" if run.cancel_requested else doing
+    if parts and done > parts - 3:
+        return "Following the memory events of a step with the plan, and as it is"
+    if done:
+        return "Timing steps with the plan and as they are, in turn"
+    return "Building the network, and measuring components that are new to this machine"

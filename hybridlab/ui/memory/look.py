@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -10,7 +11,7 @@ from hybridlab.errors import HybridLabError
 from hybridlab.planning.record import Plan
 from hybridlab.planning.trade_off import TradeOff
 from hybridlab.ui import predictions, shell, state
-from hybridlab.ui.again import page_again
+from hybridlab.ui.memory.answered import answered
 from hybridlab.ui.memory.buckets import buckets_section
 from hybridlab.ui.memory.budget import budget, take
 from hybridlab.ui.memory.caches import caches_section
@@ -40,14 +41,10 @@ def look(work: Work) -> None:
     """Show a step's memory and its plans; what is wrong with the step is told instead."""
     with shell.told():
         after = last_measured()
-        answer = _asked(work, after, _PATIENCE_S)
-        if answer is None:
-            st.fragment(_wait, run_every=_EVERY_S)(work, after)
-            return
-        if answer.problems:
-            shell.problems(answer.problems)
-            return
-        _drawn(work, TradeOff.read(answer.value), after)
+        doing = "Tracing one step and solving it for every budget"
+        found = answered(partial(_asked, work, after), doing, _PATIENCE_S, _EVERY_S)
+        if found is not None:
+            _drawn(work, TradeOff.read(found), after)
 
 
 def _asked(work: Work, after: str, wait_s: float) -> Answer | None:
@@ -55,13 +52,6 @@ def _asked(work: Work, after: str, wait_s: float) -> Answer | None:
     return predictions.trade_off(
         work.text, work.settings, after, owner, wait_s, offload=offload_of(work)
     )
-
-
-def _wait(work: Work, after: str) -> None:
-    """Draw the page again as soon as the curve is there."""
-    if _asked(work, after, 0.0) is not None:
-        page_again()
-    st.progress(0.0, text="Tracing one step and solving it for every budget …")
 
 
 def _drawn(work: Work, found: TradeOff, after: str) -> None:

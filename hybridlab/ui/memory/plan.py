@@ -10,10 +10,10 @@ from hybridlab.architecture.complete import complete
 from hybridlab.errors import HybridLabError
 from hybridlab.planning.record import Plan
 from hybridlab.planning.trade_off import TradeOff
-from hybridlab.runs.launcher import submit
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.memory.kind import KIND
+from hybridlab.ui.memory.measuring import queue
 from hybridlab.ui.memory.train import train_with
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import file_name, show_table
@@ -119,22 +119,11 @@ def _downloads(work: Work, plan: Plan) -> None:
 
 def _measure(work: Work, plan: Plan) -> None:
     """Queue the measurement and show it; what is wrong is told instead."""
-    with st.spinner("Checking the architecture against the task …"):
-        answer = predictions.prepare(work.text, work.settings)
-    if answer.problems:
-        shell.problems(answer.problems)
-        return
-    made = answer.value
-    spec = {
-        "architecture": work.text,
-        "training": made["training"],
-        "preset": work.preset,
-        "plan": plan.as_dict(),
-    }
-    title = f"{made['name']}, plan of {format_bytes(plan.predicted.peak_bytes)}"
+    words = f"plan of {format_bytes(plan.predicted.peak_bytes)}"
     try:
-        run = submit(KIND, title, spec, threads=1, device=made["training"]["device"])
+        run = queue(work, KIND, words, plan=plan.as_dict())
     except HybridLabError as error:
         shell.problems(error.problems)
         return
-    shell.go(shell.MEMORY, run=run.id)
+    if run is not None:
+        shell.go(shell.MEMORY, run=run.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import streamlit as st
 
@@ -10,8 +10,8 @@ from hybridlab.hardware.meters.allocator_words import NO_ACCELERATOR
 from hybridlab.planning.record import Plan
 from hybridlab.planning.trade_off import TradeOff
 from hybridlab.runs.slots import accelerators
-from hybridlab.ui import predictions, shell, state
-from hybridlab.ui.again import page_again
+from hybridlab.ui import predictions, state
+from hybridlab.ui.memory.answered import answered, wait_for
 from hybridlab.ui.memory.offload import offload_of
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import figure
@@ -41,14 +41,10 @@ def timeline_section(
             label_visibility="collapsed",
             key=f"{work.key}.picture",
         )
-    mine = _asked(work, after, plan, "plan", _PATIENCE_S)
-    if mine is None:
-        st.fragment(_wait, run_every=_EVERY_S)(work, after, plan, "plan")
+    ask = partial(_asked, work, after, plan, "plan")
+    traced = answered(ask, "Following every tensor of the step", _PATIENCE_S, _EVERY_S)
+    if traced is None:
         return
-    if mine.problems:
-        shell.problems(mine.problems)
-        return
-    traced: dict[str, Any] = mine.value
     if chosen == "peak":
         figure(
             work.opened,
@@ -60,10 +56,11 @@ def timeline_section(
         return
     plain = None
     if plan.does_something:
-        other = _asked(work, after, found.plain, "plain", _PATIENCE_S)
+        ask = partial(_asked, work, after, found.plain, "plain")
+        other = ask(_PATIENCE_S)
         plain = None if other is None or other.problems else other.value
         if other is None:
-            st.fragment(_wait, run_every=_EVERY_S)(work, after, found.plain, "plain")
+            wait_for(ask, "", _EVERY_S)
     within = budget_bytes if budget_bytes < found.plain.predicted.peak_bytes else None
     info = timeline_info(
         traced, "component" if chosen == "component" else "category", plain, within
@@ -86,11 +83,3 @@ def _asked(work: Work, after: str, plan: Plan, whose: str, wait_s: float) -> Ans
     return predictions.plan_timeline(
         work.text, work.settings, after, asked, owner, wait_s, offload=offload_of(work)
     )
-
-
-def _wait(work: Work, after: str, plan: Plan, whose: str) -> None:
-    """Draw the page again as soon as a step has been traced."""
-    if _asked(work, after, plan, whose, 0.0) is not None:
-        page_again()
-    if whose == "plan":
-        st.progress(0.0, text="Following every tensor of the step …")

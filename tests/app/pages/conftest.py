@@ -21,7 +21,7 @@ from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import Store, open_store
 from hybridlab.ui import predictions, shell
 from hybridlab.ui.design import keeping
-from hybridlab.ui.memory import buckets, caches, fit, look, timeline
+from hybridlab.ui.memory import answered, look, timeline
 from hybridlab.ui.state import Design
 from tests.app.held import in_session
 from tests.app.stepped import BATCH, PRESET, TRAINING
@@ -210,7 +210,7 @@ def opened(visitor):
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for answers where a page would draw again and again until they are there."""
-    for module in (look, timeline, fit, caches, buckets):
+    for module in (look, timeline, answered):
         monkeypatch.setattr(module, "_PATIENCE_S", 60.0)
 
 

@@ -223,6 +223,12 @@ def test_pytorchs_budget_is_measured_cancelled_and_shown(planned: Any, runs: Any
     assert list(table["budget"]) == ["as it is", "0.5"] and list(table["graphs"]) == [0, 2]
     assert "it could not be compiled" in planned.words()
 
+    damaged = runs.store.create("compile", "once more", run.spec, home=home_id())
+    left_behind(runs, damaged, "compiled.json", {"plain": 3, "points": []})
+    planned.open("5_Memory")
+    at = planned.until(lambda at: len(at.get("plotly_chart")) == 2)
+    assert any("plain" in error.value for error in at.error)
+
     planned.at.session_state["hybridlab"]["settings.parity"]["fusion"] = {"any": "fusion"}
     planned.open("5_Memory")
     planned.until(lambda at: len(at.get("plotly_chart")) == 2)
