@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hybridlab.architecture.model import GraphModel
+from hybridlab.architecture.written import marks
 from hybridlab.components.base import State
 from hybridlab.components.types import TensorKind
 from hybridlab.errors import Problem, SpecError, StepError
@@ -167,10 +168,9 @@ class PrefixCache:
                 self._held -= size
         self._evicted += 1
 
-    def _marks(self) -> list[tuple[int, int]]:
+    def _marks(self) -> tuple[object, ...]:
         """Return what changes when a weight is replaced or written to."""
-        tensors = (*self._model.parameters(), *self._model.buffers())
-        return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        return marks((*self._model.parameters(), *self._model.buffers()))
 
 
 def _key(tokens_L: Tensor) -> bytes:
