@@ -22,6 +22,7 @@ from hybridlab.planning.caches.measure import device_of
 from hybridlab.planning.caches.record import PrefixReport
 
 EVERY = 32
+_TRAINS = Problem("model", "is in training mode", fix="call model.eval() before")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class PrefixCache:
             if wrong
         ]
         if model.training:
-            problems.append(Problem("model", "is in training mode", fix="call model.eval() before"))
+            problems.append(_TRAINS)
         if model.inference.input.kind is not TensorKind.TOKENS:
             got = str(model.inference.input.kind)
             problems.append(Problem("model", "is not read by tokens", "tokens", got))
@@ -78,8 +79,10 @@ class PrefixCache:
         Each row is a request of its own; rows that begin alike are read once as far as a boundary.
 
         Raises:
-            SpecError: there is nothing to read.
+            SpecError: there is nothing to read, or the model trains by now.
         """
+        if self._model.training:
+            raise SpecError(_TRAINS)
         if prompt_BL.dim() != 2 or 0 in prompt_BL.shape:
             raise SpecError(
                 Problem("prompt", "is empty", "tokens (B, L)", str(tuple(prompt_BL.shape)))

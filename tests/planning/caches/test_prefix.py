@@ -143,6 +143,10 @@ def test_what_cannot_be_kept_is_refused(mixed: GraphModel, monkeypatch: pytest.M
     cache = PrefixCache(mixed.eval(), MUCH)
     with pytest.raises(SpecError, match="empty"):
         cache.read(torch.zeros(1, 0, dtype=torch.int64))
+    mixed.train()
+    with pytest.raises(SpecError, match=r"model: is in training mode; call model\.eval\(\)"):
+        cache.read(drawn(1, 3))
+    mixed.eval()
 
     step: Callable[..., tuple[Tensor, State]] = Mamba2.step
 
