@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hybridlab.hardware.ceilings import fingerprint
+from hybridlab.runs.lock import locked
 
 FILE = "tuning.json"
 
@@ -35,25 +35,33 @@ def kept(folder: Path, device: str, threads: int) -> dict[str, Known]:
 
 
 def keep(folder: Path, device: str, threads: int, measured: Mapping[str, Known]) -> None:
-    """Add measurements to those of this machine; a folder that cannot be written only costs the next start time."""
+    """Add measurements to those of this machine, and to what others add meanwhile.
+
+    A folder that cannot be written only costs the next start time.
+    """
     file, key = folder / FILE, fingerprint(device, threads)
-    content = _read(file)
-    content[key] = {**content.get(key, {}), **measured}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(file.with_suffix(".lock")):
+            content = _read(file)
+            content[key] = {**content.get(key, {}), **measured}
+            _write(file, content)
+    except OSError:
+        return
+
+
+def _write(file: Path, content: Mapping[str, Mapping[str, Known]]) -> None:
+    """Replace the file whole."""
     plain = {
         machine: {name: asdict(one) for name, one in entries.items()}
         for machine, entries in content.items()
     }
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=file.parent, delete=False
-        ) as draft:
-            json.dump(plain, draft)
-            draft.flush()
-            os.fsync(draft.fileno())
-        Path(draft.name).replace(file)
-    except OSError:
-        return
+    draft = file.with_name(f".{file.name}.tmp")
+    with draft.open("w", encoding="utf-8") as opened:
+        json.dump(plain, opened)
+        opened.flush()
+        os.fsync(opened.fileno())
+    draft.replace(file)
 
 
 def _read(file: Path) -> dict[str, dict[str, Known]]:
