@@ -119,7 +119,7 @@ def choose_tuning(
         found: dict[str, Known] = {}
         judged = [
             _known(case, known[case.key])
-            if case.key in known
+            if case.key in known and case.can(known[case.key].value)
             else _measured(case, step, rounds, limit, found)
             for case in _cases(step, knobs)
         ]
@@ -226,6 +226,10 @@ class _Case:
         kind = str(self.inputs[0].dtype).removeprefix("torch.") + self.within
         knob = f"{self.knob.name} {self.designed}"
         return f"{self.component.info.name} {params} {sizes} {kind} {what} {knob}"
+
+    def can(self, value: Value) -> bool:
+        """Whether it can be set to a value; what is kept may be of another version, or damaged."""
+        return type(value) is type(self.designed) and not self.knob.refused(self.component, value)
 
     @property
     def name(self) -> str:

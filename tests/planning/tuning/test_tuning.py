@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,23 @@ def test_what_is_known_of_one_number_format_is_not_of_another(
     step.around = lambda: torch.autocast("cpu", torch.bfloat16)
     found = choose_tuning(step, rounds=7, known=known).found
     assert found and len(known) == 3 and not set(found) & set(known)
+
+
+@pytest.mark.parametrize(("mark", "value"), [("chunk 64", 4), ("chunk 64", "rows"), ("image", 8)])
+def test_what_is_known_and_cannot_be_is_measured_anew(
+    monkeypatch: pytest.MonkeyPatch, mark: str, value: int | str
+) -> None:
+    """As from a version in which a knob had another range, or from a damaged file."""
+    clocks(monkeypatch, FAST, FORMS)
+    first = choose_tuning(step_of(training=False), rounds=7)
+    known = {
+        key: replace(one, value=value) if key.endswith(mark) else one
+        for key, one in first.found.items()
+    }
+    again = choose_tuning(step_of(training=False), rounds=7, known=known)
+    assert again.tuning == first.tuning and set(again.found) == {
+        k for k in known if k.endswith(mark)
+    }
 
 
 def test_what_processes_find_at_once_is_all_kept(
