@@ -216,7 +216,9 @@ def test_what_is_known_of_one_number_format_is_not_of_another(
     assert found and len(known) == 3 and not set(found) & set(known)
 
 
-@pytest.mark.parametrize(("mark", "value"), [("chunk 64", 4), ("chunk 64", "rows"), ("image", 8)])
+@pytest.mark.parametrize(
+    ("mark", "value"), [("chunk 64", 2048), ("chunk 64", "rows"), ("image", 8)]
+)
 def test_what_is_known_and_cannot_be_is_measured_anew(
     monkeypatch: pytest.MonkeyPatch, mark: str, value: int | str
 ) -> None:
