@@ -44,11 +44,15 @@ class Work:
 
 
 def in_turns(step: TrainingStep, variants: Sequence[Variant], rounds: int) -> list[list[float]]:
-    """Return milliseconds of the plain model and of each variant, a turn each in every round, in changing order."""
+    """Return milliseconds of the plain model and of each variant, a turn each in every round, in changing order.
+
+    There are at least ``FEWEST_ROUNDS``, below which no interval tells a difference from luck, and no more than that
+    where they take longer than ``MOST_SECONDS``.
+    """
     times: list[list[float]] = [[] for _ in range(len(variants) + 1)]
     order = list(range(_PLAIN, len(variants)))
     began = time.monotonic()
-    for turn in range(rounds):
+    for turn in range(max(rounds, FEWEST_ROUNDS)):
         for at in order:
             if at != _PLAIN:
                 variants[at].on()

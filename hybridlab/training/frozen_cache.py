@@ -1,9 +1,9 @@
 """Outputs of the frozen components at a network's beginning, computed once for each sample that comes again.
 
 A component is part of the beginning while all its weights are frozen and nothing else could make it answer otherwise:
-no chance, no loss that it asks for, no way out, nothing that it moves after an update. What the rest of the network
-reads of it is kept by ``TeacherCache``: on disk beside the run and in memory, block by block in the data's own order,
-so that a training that was killed and resumed reads the same bits.
+no chance, no other sample beside it, no loss that it asks for, no way out, nothing that it moves in a forward or after
+an update. What the rest of the network reads of it is kept by ``TeacherCache``: on disk beside the run and in memory,
+block by block in the data's own order, so that a training that was killed and resumed reads the same bits.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ FOLDER = ".frozen"
 """In the run's folder; its dot keeps it out of archives."""
 MOST_BLOCK = 64
 """Most samples that are computed at once for the cache."""
+_ROUNDING = {True: 1e-4, False: 0.05}
+"""How far an answer may move, against the largest, where a sample stands beside others, in float32 and in 16 bits."""
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +49,7 @@ def cache_frozen(
     if problems or inputs is None or not isinstance(model, GraphModel):
         raise SpecError(problems)
     written = program(model).instructions
-    count, why = _beginning(written, task.train_batch(0, 1, spec.seed).inputs, numerics)
+    count, why = _beginning(written, task.train_batch(0, 2, spec.seed).inputs, numerics)
     if not _weights(written[:count]):
         raise SpecError(_nothing(why))
     made = FrozenCache(model, count, inputs, spec, numerics, folder)
@@ -206,10 +208,10 @@ def _weights(beginning: Sequence[Instruction]) -> bool:
 
 
 def _beginning(
-    written: Sequence[Instruction], sample: Tensor, numerics: Numerics
+    written: Sequence[Instruction], samples: Tensor, numerics: Numerics
 ) -> tuple[int, str]:
-    """Return how many instructions stay the same for a sample, and why the next one does not."""
-    values, beside = {GIVEN: sample.to(numerics.device)}, Beside()
+    """Return how many instructions stay the same for each of some samples, and why the next one does not."""
+    values = {GIVEN: samples.to(numerics.device)}
     devices = [] if numerics.device.type == "cpu" else [numerics.device]
     modules = [one.module for one in written if one.module is not None]
     modes = [module.training for module in modules]
@@ -223,17 +225,10 @@ def _beginning(
             numerics.autocast(),
         ):
             for place, one in enumerate(written):
-                if why := _changes(one):
+                if why := _changes(one) or _moves(one, values, numerics):
                     return place, f"{one.path} {why}"
-                states = _random_states(numerics.device)
-                values[one.writes] = run_one(one, [values[n] for n in one.reads], beside)
-                after = _random_states(numerics.device)
-                if not all(map(torch.equal, states, after)):
-                    return place, f"{one.path} draws random numbers, such as those of dropout"
-                if beside.aux:
-                    return place, f"{one.path} asks for a loss of its own"
-                if beside.exits:
-                    return place, f"{one.path} lets samples leave"
+                if not all(torch.equal(buffer, before) for buffer, before in buffers):
+                    return place, f"{one.path} changes numbers of its own in each forward"
     finally:
         for module, training in zip(modules, modes, strict=True):
             module.train(training)
@@ -241,6 +236,23 @@ def _beginning(
             for buffer, before in buffers:
                 buffer.copy_(before)
     return len(written), "everything is frozen"
+
+
+def _moves(one: Instruction, values: dict[int, Tensor], numerics: Numerics) -> str:
+    """Run an instruction on some samples and on the first alone; say why its answer is none for good, if so."""
+    states, beside = _random_states(numerics.device), Beside()
+    values[one.writes] = run_one(one, [values[n] for n in one.reads], beside)
+    single = run_one(one, [values[n][:1] for n in one.reads], beside)
+    if not all(map(torch.equal, states, _random_states(numerics.device))):
+        return "draws random numbers, such as those of dropout"
+    if beside.aux:
+        return "asks for a loss of its own"
+    if beside.exits:
+        return "lets samples leave"
+    apart = float((values[one.writes][:1].double() - single.double()).abs().max())
+    if not apart <= _ROUNDING[numerics.dtype is None] * float(single.double().abs().max()):
+        return "answers a sample by those that stand beside it, such as with statistics of a batch"
+    return ""
 
 
 def _changes(one: Instruction) -> str:

@@ -27,6 +27,7 @@ from tests.training.conftest import Tiny, after
 Settings = Callable[..., TrainSpec]
 NODES = ("use: mamba2, heads: 2, state: 4", "use: swiglu", "use: attention, heads: 2")
 FROZEN = ({"name": "stays", "match": "pixel_series|mamba2|swiglu", "frozen": True},)
+FORWARD = SwiGLU.forward
 TEXT = "name: tiny\nwidth: 8\nnodes:\n" + "".join(f"  - {{{node}}}\n" for node in NODES)
 
 
@@ -172,6 +173,36 @@ def test_what_does_not_stay_the_same_is_refused(
     Session(model, digits, spec(), tmp_path, lambda *_: None, lambda: None)
     assert isinstance(model.running, FrozenCache)
     assert model.running.paths == ("pixel_series", "mamba2"), "it ends before chance begins"
+
+
+def by_the_batch(self: SwiGLU, x: Tensor) -> Tensor:
+    y: Tensor = FORWARD(self, x)
+    return y - y.mean((0, 1)) if self.training else y
+
+
+def counting(self: SwiGLU, x: Tensor) -> Tensor:
+    self.seen += 1.0
+    return FORWARD(self, x)
+
+
+@pytest.mark.parametrize("forward", [by_the_batch, counting])
+def test_what_hangs_on_the_batch_or_keeps_count_is_not_kept(
+    tiny: Tiny,
+    spec: Callable[..., TrainSpec],
+    digits: Task,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    forward: Callable[[SwiGLU, Tensor], Tensor],
+) -> None:
+    """As statistics of a batch do, and their running means."""
+    monkeypatch.setattr(SwiGLU, "forward", forward)
+    model = tiny(digits, *NODES)
+    body = dict(model.slots())["swiglu"].body
+    body.register_buffer("seen", torch.zeros(1))
+    Session(model, digits, spec(), tmp_path, lambda *_: None, lambda: None)
+    assert isinstance(model.running, FrozenCache)
+    assert model.running.paths == ("pixel_series", "mamba2")
+    assert float(body.seen) == 0.0
 
 
 def test_the_settings_say_what_does_not_go_together(spec: Callable[..., TrainSpec]) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hybridlab.architecture.model import GraphModel
+from hybridlab.architecture.written import marks
 from hybridlab.components.base import State
 from hybridlab.components.types import TensorKind
 from hybridlab.errors import Problem, SpecError, StepError
@@ -21,6 +22,7 @@ from hybridlab.planning.caches.measure import device_of
 from hybridlab.planning.caches.record import PrefixReport
 
 EVERY = 32
+_TRAINS = Problem("model", "is in training mode", fix="call model.eval() before")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class PrefixCache:
             if wrong
         ]
         if model.training:
-            problems.append(Problem("model", "is in training mode", fix="call model.eval() before"))
+            problems.append(_TRAINS)
         if model.inference.input.kind is not TensorKind.TOKENS:
             got = str(model.inference.input.kind)
             problems.append(Problem("model", "is not read by tokens", "tokens", got))
@@ -77,8 +79,10 @@ class PrefixCache:
         Each row is a request of its own; rows that begin alike are read once as far as a boundary.
 
         Raises:
-            SpecError: there is nothing to read.
+            SpecError: there is nothing to read, or the model trains by now.
         """
+        if self._model.training:
+            raise SpecError(_TRAINS)
         if prompt_BL.dim() != 2 or 0 in prompt_BL.shape:
             raise SpecError(
                 Problem("prompt", "is empty", "tokens (B, L)", str(tuple(prompt_BL.shape)))
@@ -167,10 +171,9 @@ class PrefixCache:
                 self._held -= size
         self._evicted += 1
 
-    def _marks(self) -> list[tuple[int, int]]:
+    def _marks(self) -> tuple[object, ...]:
         """Return what changes when a weight is replaced or written to."""
-        tensors = (*self._model.parameters(), *self._model.buffers())
-        return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        return marks((*self._model.parameters(), *self._model.buffers()))
 
 
 def _key(tokens_L: Tensor) -> bytes:

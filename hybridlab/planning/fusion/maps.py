@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybridlab.architecture.written import marks, version
 from hybridlab.planning.fusion.norms import affine_of
 
 
@@ -59,11 +60,7 @@ class Shared:
 
 
 def _state(x: Tensor) -> tuple[int, bool]:
-    return _version(x), torch.is_grad_enabled()
-
-
-def _version(x: Tensor) -> int:
-    return 0 if x.is_inference() else x._version
+    return version(x), torch.is_grad_enabled()
 
 
 class Together:
@@ -84,7 +81,7 @@ class Together:
         self.shared = Shared(len(self.maps))
         owners = [one for one in (*self.maps, *self.norms) if one is not None]
         self._places = [(one._parameters, name) for one in owners for name in one._parameters]
-        self._stamp: list[tuple[int, int, int]] = []
+        self._stamp: tuple[object, ...] = ()
         self._made: tuple[Tensor, Tensor | None] | None = None
 
     def __call__(self, place: int, x: Tensor) -> Tensor:
@@ -106,7 +103,7 @@ class Together:
         if self.training:
             return self._joined()
         held = [tensor for own, name in self._places if (tensor := own[name]) is not None]
-        stamp = [(id(one), one.data_ptr(), _version(one)) for one in held]
+        stamp = marks(held)
         if self._made is None or stamp != self._stamp:
             with torch.no_grad():
                 self._made, self._stamp = self._joined(), stamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -43,26 +44,29 @@ def bare_form(norm: nn.Module) -> Callable[[Tensor], Tensor]:
 
     On the CPU an RMS norm divides by the length of the vector, which is sqrt(D) times its root mean square: three
     kernels instead of seven, with sqrt(D) left to the maps. The eps comes in as the other side of a right angle:
-    x / sqrt(|x|^2 + D eps).
+    x / sqrt(|x|^2 + D eps). Each call goes by the norm as it is then, as ``affine_of`` does: a model may be moved.
     """
     if isinstance(norm, DynamicTanh):
-        alpha = norm.alpha
-        return lambda x: torch.tanh(x.to(float_dtype(x)) * alpha).to(x.dtype)
+        return functools.partial(_tanh, norm)
     eps = _eps(norm)
     if isinstance(norm, LayerNorm):
         return lambda x: F.layer_norm(x, x.shape[-1:], eps=eps)
-    if not _by_length(norm):
-        return lambda x: rms_norm(x, None, eps)
     scale = _learned(norm)[0]
-    assert scale is not None
-    least = torch.tensor(math.sqrt(eps * len(scale)), dtype=torch.float64)
+    features = 0 if scale is None else len(scale)
+    least = torch.tensor(math.sqrt(eps * features), dtype=torch.float64)
+    return functools.partial(_root_mean_square, norm, eps, least)
 
-    def by_length(x: Tensor) -> Tensor:
-        wide = x.to(float_dtype(x))
-        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        return (wide / torch.hypot(length, least)).to(x.dtype)
 
-    return by_length
+def _tanh(norm: DynamicTanh, x: Tensor) -> Tensor:
+    return torch.tanh(x.to(float_dtype(x)) * norm.alpha).to(x.dtype)
+
+
+def _root_mean_square(norm: nn.Module, eps: float, least: Tensor, x: Tensor) -> Tensor:
+    if not _by_length(norm):
+        return rms_norm(x, None, eps)
+    wide = x.to(float_dtype(x))
+    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    return (wide / torch.hypot(length, least)).to(x.dtype)
 
 
 def _learned(norm: nn.Module) -> tuple[Tensor | None, Tensor | None]:

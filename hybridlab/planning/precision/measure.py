@@ -78,9 +78,9 @@ def choose_precisions(
     Each component alone is run in it on what it reads in its place, and then in the whole, against float32. Of those
     that are right the largest sets within the tolerance are timed in turns with the step as it is: out of those that
     are surely faster alone, those that are by the median, and all. The fastest is kept where it is faster once more, in
-    turns that had no part in choosing it. For ``memory`` it is the largest set, out of those that keep less for
-    backward, if it keeps less together. Where the step itself is not in float32 a set may be as far from it as the
-    step is. The model is left as it was.
+    turns that had no part in choosing it, and within the tolerance with the weights as turns have moved them too. For
+    ``memory`` it is the largest set, out of those that keep less for backward, if it keeps less together. Where the
+    step itself is not in float32 a set may be as far from it as the step is. The model is left as it was.
 
     Args:
         step: a training step, whose weights move as in training; without a loss it is inference.
@@ -122,7 +122,10 @@ def choose_precisions(
         some = smallest(limits, right) if memory else fastest(limits, right, rounds)
         chosen = limits.together(some)
         mixed = Mixed(model, chosen)
+        limits.exact = judge.answer(judge.in_float32(step), loss)  # turns have moved the weights
+        plain_errors = judge.errors(limits.exact, judge.answer(step, loss))
         found = limits.errors(mixed) if some else plain_errors
+        close = found.within(plain_errors.or_else(Errors(loss_tolerance, tolerance)))
         bytes_before = judge.saved_bytes(step, loss)
         bytes_after = bytes_before
         if some:
@@ -131,8 +134,8 @@ def choose_precisions(
         plain_ms, mixed_ms = turns.in_turns(step, [mixed], rounds)
         ratio = turns.ratio(mixed_ms, plain_ms)
         better = bytes_after < bytes_before if memory else ratio.high < 1
-        why = _why(right, some, better=better, memory=memory)
-        if not (some and better):
+        why = _why(right, some, better=better, close=close, memory=memory)
+        if not (some and better and close):
             chosen, found, bytes_after = nothing, plain_errors, bytes_before
             mixed = Mixed(model, nothing)
         else:
@@ -202,10 +205,14 @@ def _check(name: Format, nothing: Precisions, device: torch.device, *, memory: b
         raise DeviceError(Problem("format", why, got=name))
 
 
-def _why(right: Sequence[Case], some: Sequence[Case], *, better: bool, memory: bool) -> str:
+def _why(
+    right: Sequence[Case], some: Sequence[Case], *, better: bool, close: bool, memory: bool
+) -> str:
     """Say what came of it."""
     if not right:
         return "no component may compute in it"
+    if some and better and not close:
+        return f"what {'keeps fewer bytes' if memory else 'is faster'} is not within the tolerance together"
     if some and better:
         return "keeps fewer bytes" if memory else "is faster"
     if memory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from hybridlab.architecture.model import GraphModel
 from hybridlab.errors import Problem, RunError
@@ -31,8 +34,9 @@ class Region:
     """A module's forward, compiled for the sizes at which it was measured; anything else runs as it was.
 
     Plain are therefore: evaluation beside training; batches and lengths of other sizes (a training begins with small
-    batches, to see what memory they take); modules that somebody watches by hooks; and what runs under a dispatch
-    mode, which a compiled call would not show. Nothing is compiled twice.
+    batches, to see what memory they take); modules that somebody watches by hooks; what runs under a dispatch or a
+    function mode, which a compiled call would not show; and copies, since what is compiled holds the weights that it
+    was compiled for. Nothing is compiled twice.
     """
 
     def __init__(
@@ -96,12 +100,22 @@ class Region:
         except self._many as error:  # told before anything has run
             return self._without(error, inputs)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Region:
+        """Return the region of a copied module, which stays plain."""
+        other = copy.copy(self)
+        memo[id(self)] = other
+        other.module, other.plain = copy.deepcopy((self.module, self.plain), memo)
+        other._inner = copy.deepcopy(self._inner, memo)
+        other._compiled, other._sizes, other.failed = other.plain, None, True
+        return other
+
     def _runs_compiled(self) -> bool:
         return (
             self.module.training is self.training
             and torch.is_grad_enabled() is self.training
             and not torch.compiler.is_compiling()
             and not torch._C._len_torch_dispatch_stack()
+            and all(isinstance(one, DeviceContext) for one in _get_current_function_mode_stack())  # type: ignore[no-untyped-call]
             and not any(one._forward_hooks or one._forward_pre_hooks for one in self._inner)
         )
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from hybridlab.architecture.model import GraphModel
@@ -25,6 +26,7 @@ from hybridlab.planning.tuning.record import Tuning
 from hybridlab.planning.tuning.store import Known
 from hybridlab.planning.turns import ROUNDS, Work
 from hybridlab.profiling.medians import Median, median
+from hybridlab.profiling.session import device_of
 from hybridlab.trace.step import TrainingStep
 
 PARTS = 3
@@ -117,7 +119,7 @@ def choose_tuning(
         found: dict[str, Known] = {}
         judged = [
             _known(case, known[case.key])
-            if case.key in known
+            if case.key in known and case.can(known[case.key].value)
             else _measured(case, step, rounds, limit, found)
             for case in _cases(step, knobs)
         ]
@@ -206,6 +208,8 @@ class _Case:
     component: Component
     inputs: tuple[Tensor, ...]
     training: bool
+    within: str
+    """In which other number format the step computes, if in any."""
     places: list[str]
 
     @property
@@ -214,14 +218,18 @@ class _Case:
 
     @property
     def key(self) -> str:
-        """What time depends on: the component's parameters, sizes in powers of two, number format, direction."""
+        """What time depends on: the component's parameters, sizes in powers of two, number formats, direction."""
         params = self.component.params.model_dump_json()
         batch, length, width = self.inputs[0].shape
         sizes = f"batch {power_of_two(batch)} length {power_of_two(length)} width {width}"
         what = "training" if self.training else "inference"
-        kind = str(self.inputs[0].dtype).removeprefix("torch.")
+        kind = str(self.inputs[0].dtype).removeprefix("torch.") + self.within
         knob = f"{self.knob.name} {self.designed}"
         return f"{self.component.info.name} {params} {sizes} {kind} {what} {knob}"
+
+    def can(self, value: Value) -> bool:
+        """Whether it can be set to a value; what is kept may be of another version, or damaged."""
+        return type(value) is type(self.designed) and not self.knob.refused(self.component, value)
 
     @property
     def name(self) -> str:
@@ -235,13 +243,22 @@ def _cases(step: TrainingStep, knobs: Sequence[Knob]) -> list[_Case]:
     bodies = {path: slot.body for path, slot in step.model.slots()}
     bodies = {path: one for path, one in bodies.items() if any(knob.has(one) for knob in knobs)}
     read = inputs_read(step, bodies)
+    within = _within(step)
     seen: dict[str, _Case] = {}
     for path, inputs in read.items():
         for knob in knobs:
             if knob.has(bodies[path]) and inputs[0].dim() == 3:
-                case = _Case(knob, bodies[path], inputs, step.loss is not None, [])
+                case = _Case(knob, bodies[path], inputs, step.loss is not None, within, [])
                 seen.setdefault(case.key, case).places.append(path)
     return list(seen.values())
+
+
+def _within(step: TrainingStep) -> str:
+    kind = device_of(step.model).type
+    with step.around():
+        if not torch.is_autocast_enabled(kind):
+            return ""
+        return f" in {torch.get_autocast_dtype(kind)}".replace("torch.", "")
 
 
 def _known(case: _Case, known: Known) -> Judged:

@@ -116,6 +116,19 @@ def test_changed_weights_forget_everything(mixed: GraphModel) -> None:
     assert cache.report().hits == 0
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_update_forgets_everything(mixed: GraphModel, *, fused: bool) -> None:
+    """Fused optimisers write without telling it in the tensors."""
+    cache, prompt = PrefixCache(mixed, MUCH), drawn(1, 6)
+    cache.read(prompt)
+    optimiser = torch.optim.AdamW(mixed.parameters(), lr=0.1, fused=fused)
+    mixed(prompt).square().mean().backward()
+    optimiser.step()
+    assert torch.equal(cache.read(prompt)[0], read_prompt(mixed, prompt)[0])
+    assert cache.report().hits == 0
+    assert cache.read(prompt)[0].isfinite().all() and cache.report().hits == 1
+
+
 def test_what_cannot_be_kept_is_refused(mixed: GraphModel, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SpecError) as caught:
         PrefixCache(mixed.train(), -1, every=0)
@@ -130,6 +143,10 @@ def test_what_cannot_be_kept_is_refused(mixed: GraphModel, monkeypatch: pytest.M
     cache = PrefixCache(mixed.eval(), MUCH)
     with pytest.raises(SpecError, match="empty"):
         cache.read(torch.zeros(1, 0, dtype=torch.int64))
+    mixed.train()
+    with pytest.raises(SpecError, match=r"model: is in training mode; call model\.eval\(\)"):
+        cache.read(drawn(1, 3))
+    mixed.eval()
 
     step: Callable[..., tuple[Tensor, State]] = Mamba2.step
 

@@ -228,24 +228,6 @@ def test_what_was_learnt_fused_goes_on_plain() -> None:
         )  # the root of small moments enlarges rounding
 
 
-def test_weights_that_change_are_seen() -> None:
-    model, x = made(loads(PARALLEL))
-    model.eval()
-    fused = all_of(model, x, training=False)
-    assert fused is not None
-    with torch.no_grad():
-        fused.on()
-        model(x)
-        for parameter in model.parameters():
-            parameter.mul_(1.1)
-        changed = model(x)
-        model.load_state_dict({name: 1.1 * one for name, one in model.state_dict().items()})
-        loaded = model(x)
-        fused.off()
-        plain = model(x)
-        assert apart(plain, loaded) <= CLOSE < apart(plain, changed)
-
-
 def test_single_positions_and_recomputation_run_fused() -> None:
     model, x = made(loads(PARALLEL))
     whole = program(model)

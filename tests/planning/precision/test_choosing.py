@@ -82,6 +82,45 @@ def test_what_is_faster_and_right_is_kept(
     assert found.as_dict()["precisions"]["formats"] and found.as_dict()["applied"]
 
 
+def test_errors_are_those_of_one_state_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns move the weights as a training does: both sides of a comparison come before or after them."""
+    clocks(monkeypatch, lambda mixed: 0.9**mixed)
+    said = turns.run_ms
+
+    def run_ms(step: TrainingStep) -> float:
+        if step.optimiser is not None:
+            with torch.no_grad():
+                for parameter in step.parameters:
+                    parameter.mul_(0.9)
+        return said(step)
+
+    monkeypatch.setattr(turns, "run_ms", run_ms)
+    found = choose(step_of())
+    assert found.applied and found.error <= found.tolerance
+    assert found.loss_error <= found.loss_tolerance and found.plain_error == 0.0
+
+
+def test_what_is_no_longer_right_once_weights_have_moved_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clocks(monkeypatch, lambda mixed: 0.9**mixed)
+    compared, fastest, moved = judge.errors, turns.fastest, []
+
+    def timed(*given: Any) -> int | None:
+        moved.append(True)
+        return fastest(*given)
+
+    def errors(exact: judge.Answer, other: judge.Answer) -> judge.Errors:
+        found = compared(exact, other)
+        return judge.Errors(found.loss, 0.9) if moved and found.values else found
+
+    monkeypatch.setattr(turns, "fastest", timed)
+    monkeypatch.setattr(judge, "errors", errors)
+    found = choose(step_of(), tolerance=0.5)
+    assert not found.applied and found.why == "what is faster is not within the tolerance together"
+    assert not any(one.kept for one in found.judged)
+
+
 def test_what_is_slower_is_never_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     clocks(monkeypatch, lambda mixed: 1.1**mixed)
     found = choose(step_of(training=False))

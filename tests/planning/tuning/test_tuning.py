@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,7 @@ nodes:
       - {id: m, use: mamba2, state: 4, heads: 2}
 """
 LENGTH = 40
+KNOWN = Known(32, 0.8, 0.7, 0.9, 1.0)
 
 
 def one_of(name: str) -> GraphModel:
@@ -202,6 +205,59 @@ def test_what_is_known_is_not_measured_again(
     assert len(other.found) == 3  # training is another matter
 
 
+def test_what_is_known_of_one_number_format_is_not_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clocks(monkeypatch, FAST, FORMS)
+    known = choose_tuning(step_of(training=True), rounds=7).found
+    step = step_of(training=True)
+    step.around = lambda: torch.autocast("cpu", torch.bfloat16)
+    found = choose_tuning(step, rounds=7, known=known).found
+    assert found and len(known) == 3 and not set(found) & set(known)
+
+
+@pytest.mark.parametrize(
+    ("mark", "value"), [("chunk 64", 2048), ("chunk 64", "rows"), ("image", 8)]
+)
+def test_what_is_known_and_cannot_be_is_measured_anew(
+    monkeypatch: pytest.MonkeyPatch, mark: str, value: int | str
+) -> None:
+    """As from a version in which a knob had another range, or from a damaged file."""
+    clocks(monkeypatch, FAST, FORMS)
+    first = choose_tuning(step_of(training=False), rounds=7)
+    known = {
+        key: replace(one, value=value) if key.endswith(mark) else one
+        for key, one in first.found.items()
+    }
+    again = choose_tuning(step_of(training=False), rounds=7, known=known)
+    assert again.tuning == first.tuning and set(again.found) == {
+        k for k in known if k.endswith(mark)
+    }
+
+
+def test_what_processes_find_at_once_is_all_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One writes between another one's reading and writing, where nothing keeps it from that."""
+    read, others = store._read, []
+
+    def slow(file: Path) -> dict[str, dict[str, Known]]:
+        content = read(file)
+        if not others:
+            others.append(
+                threading.Thread(target=store.keep, args=(tmp_path, "cpu", 1, {"b": KNOWN}))
+            )
+            others[0].start()
+            others[0].join(0.5)
+        return content
+
+    monkeypatch.setattr(store, "_read", slow)
+    store.keep(tmp_path, "cpu", 1, {"a": KNOWN})
+    others[0].join()
+    assert set(store.kept(tmp_path, "cpu", 1)) == {"a", "b"}
+    assert {one.name for one in tmp_path.iterdir()} <= {store.FILE, "tuning.lock"}
+
+
 def test_what_a_busy_machine_says_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     clocks(monkeypatch, FAST, FORMS)
     monkeypatch.setattr(Others, "cores", lambda self: 1.0)
@@ -210,7 +266,7 @@ def test_what_a_busy_machine_says_is_not_kept(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_figures_of_a_machine_are_kept_and_damage_is_survived(tmp_path: Path) -> None:
-    known = Known(32, 0.8, 0.7, 0.9, 1.0)
+    known = KNOWN
     store.keep(tmp_path, "cpu", 1, {"a": known})
     store.keep(tmp_path, "cpu", 2, {"a": Known("rows", 0.8, 0.7, 0.9, 1.0)})
     store.keep(tmp_path, "cpu", 1, {"b": known})
