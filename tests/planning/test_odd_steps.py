@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.planning.test_trainings import NARROW, PARITY, check
+from tests.planning.test_trainings import NARROW, PARITY, check, planned
 
 pytestmark = pytest.mark.usefixtures("only_new_garbage")
 
@@ -18,3 +18,12 @@ def test_what_is_frozen_at_the_beginning_saves_nothing_when_it_is_called_compute
     design = "name: x\nwidth: 32\nnodes: [{use: rwkv7}, {use: attention, heads: 2}, {use: mlp}]\n"
     frozen = {"name": "first", "depth": [0.0, 0.3], "frozen": True}
     check(design, PARITY | {"batch": 32, "groups": [frozen]})
+
+
+def test_a_plan_says_what_it_expects_where_data_decides() -> None:
+    head = "name: x\nwidth: 16\nnodes: "
+    made = planned(f"{head}[{{use: mlp}}, {{use: mixture_of_depths}}, {{use: moe, experts: 4}}]\n", PARITY)
+    note = made.points()[0].note
+    assert "Of mixture_of_depths, whose work data decides, the share asked for is expected" in note
+    assert "Of moe, whose work data decides, every expert is expected" in note
+    assert not planned(f"{head}[{{use: mlp}}]\n", PARITY).points()[0].note
