@@ -75,6 +75,8 @@ class Choices:
     sizes: dict[int, int]
     floor_bytes: int
     plain_us: int
+    later: Choices | None = None
+    """The same choices in the second part of a batch, where it is smaller than the first but finds gradients there."""
 
     def bytes_of(self, storages: frozenset[int]) -> int:
         """Return the bytes of storages together."""

@@ -127,7 +127,8 @@ def test_a_gradient_flows_through_views() -> None:
 
 @pytest.mark.parametrize("cast", [None, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("name", "more"), [("native_layer_norm", ([8], 1e-5)), ("native_group_norm", (2, 8, 8, 2, 1e-5))]
+    ("name", "more"),
+    [("native_layer_norm", ([8], 1e-5)), ("native_group_norm", (2, 8, 8, 2, 1e-5))],
 )
 def test_statistics_of_norms_have_the_real_type(
     name: str, more: tuple[Any, ...], cast: torch.dtype | None

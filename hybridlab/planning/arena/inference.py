@@ -34,7 +34,8 @@ class PlannedPass:
     """One inference pass of a model in an arena, for inputs of the shapes, dtypes and device that it was planned for.
 
     Weights are read where they are, so an update in place is seen; weights that were replaced or moved are refused, as
-    are other inputs, and another autocast than it was planned under. Hooks of modules and what components note of a forward, such as ``reports()``, are left out.
+    are other inputs, and another autocast than it was planned under. Hooks of modules and what components note of a
+    forward, such as ``reports()``, are left out.
     """
 
     def __init__(
