@@ -40,6 +40,11 @@ _GIVES_NOTHING = frozenset({aten._fused_adamw_.default, aten._fused_adamw_.tenso
 """Operators that change tensors and make none; there are many tensors, and none of them is of interest."""
 _TWICE = frozenset({aten.mkldnn_rnn_layer_backward.default})
 """Operators whose fake form gives one tensor twice, the first time it is asked, where the real one gives two."""
+_WEIGHT = {aten.native_layer_norm.default: 2, aten.native_group_norm.default: 1}
+"""Operators whose fake form gives statistics in the input's type, where the real one on a CPU takes the weight's.
+
+The number is where they read the weight. The types differ under autocast, and the real backward refuses other ones.
+"""
 
 
 class QuickFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
@@ -68,7 +73,16 @@ class QuickFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
                     made = func(*args, **(kwargs or {}))
                 return FakeTensor(self, made, first.fake_device)
         out: Any = super().dispatch(func, types, args, kwargs or {})
+        if func in _WEIGHT:
+            return self._as_weight(out, args[_WEIGHT[func]])
         return self._apart(out) if func in _TWICE else out
+
+    def _as_weight(self, out: Sequence[Any], weight: Any) -> Sequence[Any]:
+        """Return a norm's output with its statistics in the type that they have on a CPU."""
+        if weight is None or out[1].dtype == weight.dtype or weight.device.type != "cpu":
+            return out
+        with self:
+            return (out[0], *(torch.empty_like(one, dtype=weight.dtype) for one in out[1:]))
 
     def _apart(self, out: Sequence[Any]) -> list[Any]:
         """Return what came out with a tensor of its own at every place."""

@@ -75,6 +75,8 @@ class Choices:
     sizes: dict[int, int]
     floor_bytes: int
     plain_us: int
+    later: Choices | None = None
+    """The same choices in the second part of a batch, where it is smaller than the first but finds gradients there."""
 
     def bytes_of(self, storages: frozenset[int]) -> int:
         """Return the bytes of storages together."""
@@ -303,7 +305,8 @@ class _Reading:
                 time_us = whole_us + float(self.again_us[last])
             whole = max(whole, int(peaks.forward[first, last]))
             whole_us += float(self.forward_us[last])
-            # A run that keeps nothing, such as an addition, is never asked for again: it lets go of what it read.
+            # A run that keeps nothing, such as an addition or frozen components on what no weight has touched, is never
+            # asked for again: it lets go of what it read, and all that it takes is its forward.
             held, beside = (frozenset(reads), span_bytes) if packed else (frozenset(), 0)
             yield Choice(
                 first,
@@ -314,6 +317,8 @@ class _Reading:
                 need=held,
                 keeps=held,
                 extra_bytes=left + beside,
+                ahead_bytes=0 if packed else whole,
+                ahead_need=frozenset() if packed else pending,
             )
 
 

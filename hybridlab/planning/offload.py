@@ -106,6 +106,9 @@ class _Moved:
                 self.left = self.asked.copy()
             whole = self.here.get(kept.storage)
             if whole is None:
+                if not self.left[kept.storage]:  # a loss before this one has asked for a part alone
+                    self.back[kept.storage] = self.shelf.get(self.numbers[kept.storage])
+                    self.left[kept.storage] = self.asked[kept.storage]
                 whole = self.back[kept.storage]
                 self.left[kept.storage] -= 1
                 if not self.left[kept.storage]:

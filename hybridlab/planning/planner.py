@@ -206,10 +206,19 @@ def planner(
     if calibration is None:
         calibration = kept(threads=torch.get_num_threads()) if roofline is None else Calibration()
     roofline = roofline or this_cpu(torch.get_num_threads())
-    step = plain_step(
-        architecture, inference, batch=batch, length=length, recipe=recipe, arrange=arrange
-    )
     parts = min(batch, recipe.parts)
+    first, *others = [
+        plain_step(
+            architecture,
+            inference,
+            batch=batch,
+            length=length,
+            recipe=recipe,
+            arrange=arrange,
+            part=part,
+        )
+        for part in _parts_told(batch, parts)
+    ]
     plain = predict(
         architecture,
         input_type,
@@ -218,17 +227,29 @@ def planner(
         roofline=roofline,
         calibration=calibration,
     )
-    given = choices(
-        step,
-        parts * row_us(step, inference, roofline, calibration),
-        plain_us=1e3 * (parts * (plain.step_ms - plain.update_ms) + plain.update_ms),
-        span_us=parts * span_us(),
-        span_bytes=random_state_bytes(),
-        shelf=None if offload is None else shelf_speed(_DTYPES[offload]),
-    )
+
+    def of(step: PlainStep) -> Choices:
+        return choices(
+            step,
+            parts * row_us(step, inference, roofline, calibration),
+            plain_us=1e3 * (parts * (plain.step_ms - plain.update_ms) + plain.update_ms),
+            span_us=parts * span_us(),
+            span_bytes=random_state_bytes(),
+            shelf=None if offload is None else shelf_speed(_DTYPES[offload]),
+        )
+
+    given = replace(of(first), later=of(others[0]) if others else None)
     curve = Curve(given)
     asked = architecture, input_type, recipe, batch, length
-    return Planner(*asked, step.names, given, curve, roofline, calibration, offload, arrange, note)
+    return Planner(*asked, first.names, given, curve, roofline, calibration, offload, arrange, note)
+
+
+def _parts_told(batch: int, parts: int) -> tuple[int | None, ...]:
+    """Return which parts of a batch can hold its peak, None for one that is as large as any and finds gradients.
+
+    Where the first part alone has a sample more than the others, it has no gradients yet, and they have fewer samples.
+    """
+    return (0, 1) if batch > parts > 1 and batch % parts == 1 else (None,)
 
 
 def _part(unit: Unit) -> Part:

@@ -9,7 +9,7 @@ where somebody on both sides may keep them; else such a storage would count twic
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,9 @@ _NOTHING = -(1 << 60)
 """The peak of a rest in which nothing runs: nobody is there to see what the last choice leaves standing."""
 _MOST_SHARED = 6
 """Storages of a border that are followed, the largest; others count each time, so that a peak is rather too high."""
+
+_MOST_OF_EACH = 400
+"""Plans of each part of a batch that are looked at in both, where the parts are not alike."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,20 @@ class Curve:
         self._start, self._worth = start, np.flatnonzero(worth)
         self.peak_bytes: Ints = peaks[self._worth]
         self.step_us: Ints = front.times[self._worth] + given.plain_us
+        self._points: list[Point] | None = None
+        if given.later is not None:
+            self._points = _of_both(given, given.later)
+            self.peak_bytes = np.array([point.peak_bytes for point in self._points])
+            self.step_us = np.array([point.step_us for point in self._points])
 
     def __len__(self) -> int:
         """Return the number of points."""
-        return len(self._worth)
+        return len(self.peak_bytes)
 
     def point(self, index: int) -> Point:
         """Return a point with its runs; the one with the smallest peak is the first."""
+        if self._points is not None:
+            return self._points[index]
         spans, away, state, at = [], [], self._start, int(self._worth[index])
         while state[0] < len(self.given.units):
             front = self._fronts[state]
@@ -136,6 +146,22 @@ class Curve:
         return _Front(peaks[chosen], times[chosen], which[chosen], rests[chosen])
 
 
+def _of_both(given: Choices, later: Choices) -> list[Point]:
+    """Return the best of the plans that are best in either part of a batch, with what they take in both together."""
+    found: dict[tuple[tuple[tuple[int, int], ...], tuple[int, ...]], Point] = {}
+    for one in (replace(given, later=None), later):
+        curve = Curve(one)
+        count = len(curve)
+        for index in np.unique(np.linspace(0, count - 1, min(count, _MOST_OF_EACH)).round()):
+            point = curve.point(int(index))
+            found[point.spans, point.away] = point_of(given, point.spans, point.away)
+    best: list[Point] = []
+    for point in sorted(found.values(), key=lambda one: (one.peak_bytes, one.step_us)):
+        if not best or point.step_us < best[-1].step_us:
+            best.append(point)
+    return best
+
+
 def cost(given: Choices, choice: Choice, known: frozenset[int]) -> tuple[int, int]:
     """Return a choice's own peak and what it leaves standing, beside storages that are ``known`` to be kept before."""
     own = choice.local_bytes + given.bytes_of(choice.need - known)
@@ -166,12 +192,16 @@ def point_of(
     """Return what any plan takes by the same account as the curve, one made by hand for example."""
     found = peaks_of(given, spans, away)
     peak = max(given.floor_bytes, *(peak for peak, _ in found))
+    if given.later is not None:
+        peak = max(peak, point_of(given.later, spans, away).peak_bytes)
     return Point(peak, given.plain_us + sum(choice.time_us for _, choice in found), spans, away)
 
 
 def holds(given: Choices, spans: tuple[tuple[int, int], ...], away: Collection[int] = ()) -> str:
     """Say in words what stands at the peak of a plan."""
     peak, choice = max(peaks_of(given, spans, away), key=lambda one: one[0])
+    if given.later is not None and point_of(given.later, spans, tuple(away)).peak_bytes > peak:
+        return holds(given.later, spans, away)
     if given.floor_bytes >= peak:
         return "weights, gradients and the optimiser while it updates"
     names = [given.units[choice.first].name, given.units[choice.last].name]

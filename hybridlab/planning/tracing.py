@@ -36,10 +36,12 @@ def trace_plain(
     length: int,
     recipe: Recipe,
     arrange: Callable[[nn.Module], object] | None = None,
+    part: int | None = None,
 ) -> PlainStep:
     """Trace one training step in a steady state; the architecture has no errors.
 
-    Of a batch in parts it is the largest part, with the gradients of one before it: no other has more in memory.
+    Of a batch in parts it is the one with this number, those behind the first with the gradients of one before. Without
+    a number it is as large as the first and has gradients, which is the most where the first two are of one size.
     ``arrange`` is given the model before it runs, to fuse it for example.
     """
     with QuickFakeMode(allow_non_fake_inputs=True), warnings.catch_warnings():
@@ -52,7 +54,10 @@ def trace_plain(
         attribution = Attribution({})
         recorder = PackRecorder(attribution)
         if step.more:
-            step.add_gradients(step.inputs, step.loss, attribution)
+            if part != 0:
+                step.add_gradients(step.inputs, step.loss, attribution)
+            if part:
+                step.inputs, step.loss = step.more[part - 1]
             step.more = ()
             for parameter in step.parameters:
                 if parameter.grad is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from hybridlab.architecture.infer import infer
+from hybridlab.architecture.infer import Inference, infer
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.spec import Architecture
 from hybridlab.errors import Problem, SpecError
@@ -90,7 +90,7 @@ def plan_step(
             calibration=calibration,
             offload=offload,
             arrange=arrange,
-            note=predicted_of(spec),
+            note=" ".join(filter(None, (predicted_of(spec), expected_of(inference)))),
         )
     except DataDependentOutputException as error:  # Adafactor's update, for one
         raise SpecError(
@@ -157,6 +157,18 @@ def predicted_of(spec: TrainSpec) -> str:
     if spec.teacher is not None:
         found.append("the teacher and the losses against it are left out, and come on top")
     return f"Predicted is the step in which {'; '.join(found)}." if found else ""
+
+
+def expected_of(inference: Inference) -> str:
+    """Say what is expected of components whose work data decides; nothing where there are none."""
+    found = {
+        plan.info.name: plan.info.cls.data_decides
+        for plan in inference.slots.values()
+        if plan.info.cls.data_decides
+    }
+    return " ".join(
+        f"Of {name}, whose work data decides, {expected}." for name, expected in found.items()
+    )
 
 
 def _arranged(spec: TrainSpec) -> Arrange | None:

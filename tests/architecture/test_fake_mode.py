@@ -123,3 +123,25 @@ def test_a_gradient_flows_through_views() -> None:
         x = torch.empty(2, 6, requires_grad=True)
         (found,) = torch.autograd.grad(loss(x), x)
         assert found.shape == x.shape and found.stride() == (6, 1)
+
+
+@pytest.mark.parametrize("cast", [None, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("native_layer_norm", ([8], 1e-5)), ("native_group_norm", (2, 8, 8, 2, 1e-5))],
+)
+def test_statistics_of_norms_have_the_real_type(
+    name: str, more: tuple[Any, ...], cast: torch.dtype | None
+) -> None:
+    def given(weights: bool) -> tuple[Any, ...]:
+        x, weight = torch.randn(2, 8, 8, dtype=cast), torch.ones(8) if weights else None
+        shape, *numbers = more
+        if name == "native_layer_norm":
+            return (x, shape, weight, weight, *numbers)
+        return (x, weight, weight, *more)
+
+    for weights in (True, False):
+        real = getattr(torch, name)(*given(weights))
+        with QuickFakeMode():
+            fake = getattr(torch, name)(*given(weights))
+        assert [one.dtype for one in fake] == [one.dtype for one in real]

@@ -136,6 +136,27 @@ def test_views_complex_numbers_and_a_second_backward_come_back() -> None:
         assert torch.equal(found, wanted)
 
 
+def test_losses_one_after_the_other_may_ask_for_parts() -> None:
+    x, weight = torch.randn(3, 4, requires_grad=True), torch.randn(4, 4, requires_grad=True)
+
+    def outputs() -> list[torch.Tensor]:
+        hidden = torch.sin(x @ weight)
+        return [(hidden * hidden).sum(), (torch.cos(hidden) * x).sum()]
+
+    kept = FileShelf()
+    plain = outputs()
+    with Offloading(kept).of_one(()):
+        found = outputs()
+    for _ in range(2):
+        for one, other in zip(plain, found, strict=True):
+            wanted = torch.autograd.grad(one, (x, weight), retain_graph=True)
+            given = torch.autograd.grad(other, (x, weight), retain_graph=True)
+            assert all(map(torch.equal, wanted, given))
+    del plain, found, one, other
+    gc.collect()
+    assert kept._kept == {}
+
+
 def test_a_step_that_ends_leaves_nothing_on_the_shelf() -> None:
     model = away(build(loads(text(NODES["fork"])), seed=0), {0, 1})
     running = model.running

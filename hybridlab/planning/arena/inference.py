@@ -34,7 +34,8 @@ class PlannedPass:
     """One inference pass of a model in an arena, for inputs of the shapes, dtypes and device that it was planned for.
 
     Weights are read where they are, so an update in place is seen; weights that were replaced or moved are refused, as
-    are other inputs. Hooks of modules and what components note of a forward, such as ``reports()``, are left out.
+    are other inputs, and another autocast than it was planned under. Hooks of modules and what components note of a
+    forward, such as ``reports()``, are left out.
     """
 
     def __init__(
@@ -66,10 +67,10 @@ class PlannedPass:
         self.arena = arena or Arena(inputs[0].device)
         self._signature = signature(inputs)
         forward, notes = whole_forward(model)
-        own = tuple(tensor.detach().clone().contiguous() for tensor in inputs)
-        with torch.no_grad():
+        with _any_mode():
+            own = tuple(tensor.detach().clone().contiguous() for tensor in inputs)
             forward(*own)  # what is made once, such as tables, is made before the recording
-        recording = _recorded(model, forward, own)
+            recording = _recorded(model, forward, own)
         pieces = pieces_of(recording, lend=lend)
         self.lifetimes = pieces.lifetimes
         """Of the pieces in the arena, in calls of the pass; inputs are there from -1."""
@@ -103,7 +104,8 @@ class PlannedPass:
         if self.model.training or _places(self.model) != self._weights:
             what = "is in training mode, or its weights were replaced or moved, since the pass was planned"
             raise RunError(Problem("model", what, fix="plan the pass again"))
-        with self.arena, torch.no_grad():
+        kind = inputs[0].device.type  # what autocast had to cast is cast in the recording
+        with self.arena, _any_mode(), torch.autocast(kind, enabled=False):
             memory = self.arena.memory()
             if not self._bound:
                 self._program.bind(memory)
@@ -124,7 +126,7 @@ class PlannedPass:
         for given in (inputs, tuple(map(_other, inputs))):
             answers = []
             for run in (forward, self):
-                with torch.random.fork_rng(), torch.no_grad():
+                with torch.random.fork_rng(), _any_mode():
                     torch.manual_seed(0)  # passes that draw numbers draw the same
                     answers.append(tree_leaves(run(*given)))
             for wanted, found in zip(*answers, strict=True):
@@ -173,8 +175,19 @@ class ArenaModel:
 
 
 def signature(inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
-    """Return the shapes, dtypes and devices of inputs."""
-    return tuple((x.shape, x.dtype, x.device) for x in inputs)
+    """Return the shapes, dtypes and devices of inputs, and the type of autocast around, None where there is none."""
+    return tuple((x.shape, x.dtype, x.device, _cast_to(x.device.type)) for x in inputs)
+
+
+def _cast_to(kind: str) -> torch.dtype | None:
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+@contextlib.contextmanager
+def _any_mode() -> Iterator[None]:
+    """Make tensors that may be written to within ``torch.inference_mode`` and without it; there are no gradients."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def whole_forward(model: nn.Module) -> tuple[Callable[..., Any], tuple[str, ...]]:
@@ -249,5 +262,7 @@ def _other(given: Tensor) -> Tensor:
 
 def _said(given: tuple[Any, ...]) -> str:
     return ", ".join(
-        f"{tuple(shape)} {str(dtype)[6:]} on {device}" for shape, dtype, device in given
+        f"{tuple(shape)} {str(dtype)[6:]} on {device}"
+        + (f" under autocast to {str(cast)[6:]}" if cast else "")
+        for shape, dtype, device, cast in given
     )

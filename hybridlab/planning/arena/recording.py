@@ -7,6 +7,7 @@ are recorded as one call of theirs.
 from __future__ import annotations
 
 import contextlib
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,10 @@ _MOVING = {"aten::resize_", "aten::resize_as_", "aten::set_", "aten::record_stre
 """Operators that change what lies under a tensor; no plan of memory outlasts them."""
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""torch's profiler is one for the process: two threads that begin and end it crash it."""
+
+
 class DecidedByDataError(Exception):
     """A value of a tensor was asked for while a pass was recorded; ``component`` is who asked."""
 
@@ -43,7 +48,7 @@ def record_pass(
     apart: Mapping[str, nn.Module],
     owned: Sequence[Tensor],
 ) -> Recording:
-    """Run a pass and return it as calls.
+    """Run a pass and return it as calls; other threads that ask wait until it is done.
 
     Args:
         forward: what runs.
@@ -58,7 +63,7 @@ def record_pass(
     """
     recorder = _Recorder(attribution)
     activities = [ProfilerActivity.CPU]
-    with torch.no_grad(), _called_apart(recorder, apart):
+    with _ONE_AT_A_TIME, torch.no_grad(), _called_apart(recorder, apart):
         recorder.know_inputs(inputs)
         with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
             with recorder:
@@ -71,13 +76,16 @@ def record_pass(
 
 @contextlib.contextmanager
 def _called_apart(recorder: _Recorder, apart: Mapping[str, nn.Module]) -> Iterator[None]:
-    for path, module in apart.items():
-        module.forward = recorder.by_itself(path, module)
+    own = [(module, vars(module).get("forward")) for module in apart.values()]
     try:
+        for path, module in apart.items():
+            module.forward = recorder.by_itself(path, module)
         yield
     finally:
-        for module in apart.values():
-            del module.forward
+        for module, forward in own:
+            vars(module).pop("forward", None)
+            if forward is not None:  # one that somebody had put there
+                module.forward = forward
 
 
 class RunsApart:

@@ -42,6 +42,7 @@ def plain_step(
     length: int,
     recipe: Recipe,
     arrange: Callable[[nn.Module], object] | None = None,
+    part: int | None = None,
 ) -> PlainStep:
     """Return one training step in a steady state, from what is remembered of its parts where that is enough.
 
@@ -50,14 +51,28 @@ def plain_step(
     """
     if arrange is None:
         with contextlib.suppress(UnusualError):
-            return put_together(architecture, inference, batch=batch, length=length, recipe=recipe)
+            return put_together(
+                architecture, inference, batch=batch, length=length, recipe=recipe, part=part
+            )
     return trace_plain(
-        architecture, inference, batch=batch, length=length, recipe=recipe, arrange=arrange
+        architecture,
+        inference,
+        batch=batch,
+        length=length,
+        recipe=recipe,
+        arrange=arrange,
+        part=part,
     )
 
 
 def put_together(
-    architecture: Architecture, inference: Inference, *, batch: int, length: int, recipe: Recipe
+    architecture: Architecture,
+    inference: Inference,
+    *,
+    batch: int,
+    length: int,
+    recipe: Recipe,
+    part: int | None = None,
 ) -> PlainStep:
     """Return the same, always from its parts.
 
@@ -69,9 +84,10 @@ def put_together(
         model = skeleton(architecture, inference, mode)
         step = _Step(model, batch, length, recipe)
         plain = step.run()
-        if recipe.parts == 1 or batch == 1:
+        if recipe.parts == 1 or batch == 1 or part == 0:
             return plain
-        return _Step(model, batch, length, recipe, step.update, frozenset(step.weights)).run()
+        learnt = frozenset(step.weights)
+        return _Step(model, batch, length, recipe, step.update, learnt, part or 0).run()
 
 
 class _Step:
@@ -85,8 +101,9 @@ class _Step:
         recipe: Recipe,
         update: Update | None = None,
         learnt: frozenset[int] = frozenset(),
+        part: int = 0,
     ) -> None:
-        """Take a step's first part; ``learnt`` are the ids of weights whose gradients have stayed from one before."""
+        """Take a part of a step; ``learnt`` are the ids of weights whose gradients have stayed from one before."""
         self.model, self.recipe, self.learnt = model, recipe, learnt
         self.architecture, self.inference = model.architecture, model.inference
         self.written = program(model)
@@ -101,7 +118,7 @@ class _Step:
         shape = recipe.target
         targets = None if shape is None else torch.zeros((batch, *shape), dtype=torch.int64)
         cut = pieces(whole, recipe.parts)
-        self.x, self.targets, self.parts = cut[0], pieces(targets, recipe.parts)[0], len(cut)
+        self.x, self.targets, self.parts = cut[part], pieces(targets, recipe.parts)[part], len(cut)
         self.ledger = Ledger()
         self.count = len(self.written.instructions)
         self.packs: list[tuple[int, int, int]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 
 import numpy as np
@@ -317,3 +318,77 @@ def test_a_placement_that_forgets_who_lives_long_is_found_out() -> None:
 
     with pytest.raises((RunError, RuntimeError), match=r"gives other answers|single memory"):
         PlannedPass(made(), tokens(0), place=forgetful)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_inference_mode_or_not_may_change_from_pass_to_pass(first: bool) -> None:
+    model = made()
+    run = ArenaModel(model)
+    for seed, mode in enumerate((first, not first, first)):
+        with torch.inference_mode(mode):
+            found = run(tokens(seed))
+        assert same_bits(found, plain(model, tokens(seed)))
+    run.arena.release()  # type: ignore[union-attr]
+    with torch.inference_mode(not first):
+        run(tokens(3))
+    assert same_bits(run(tokens(4)), plain(model, tokens(4)))
+
+
+def test_autocast_counts_as_another_input() -> None:
+    model = made()
+    run = ArenaModel(model)
+    wide = run(tokens(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = run(tokens(1))
+        assert same_bits(found, plain(model, tokens(1))) and found.dtype is torch.bfloat16
+        with pytest.raises(RunError, match="under autocast to bfloat16"):
+            next(iter(run.passes.values()))(tokens(1))
+    assert len(run.passes) == 2
+    assert same_bits(run(tokens(0)), wide) and same_bits(wide, plain(model, tokens(0)))
+
+
+def test_a_forward_that_somebody_has_put_into_a_module_stays_there() -> None:
+    class Counted(nn.Module):
+        data_decides = "all of it"
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Counted()
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.inner(x) + 1
+            return found
+
+    model = Whole().eval()
+    x = torch.randn(2, 3)
+    assert same_bits(PlannedPass(model, x)(x), plain(model, x))
+    assert "forward" not in vars(model.inner)
+    model.inner.forward = lambda x: x * 3  # type: ignore[method-assign]
+    planned = PlannedPass(model, x)
+    assert same_bits(model(x), x * 3 + 1) and same_bits(planned(x), x * 3 + 1)
+
+
+def test_threads_plan_one_after_the_other() -> None:
+    """torch's profiler, which planning needs, is one for the process: two threads in it at once end the process."""
+    wrong: list[object] = []
+
+    def plan(seed: int) -> None:
+        try:
+            model = made(seed=seed)
+            for length in range(8, 12):
+                x = tokens(seed, length=length)
+                if not same_bits(PlannedPass(model, x)(x), plain(model, x)):
+                    wrong.append((seed, length))
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=plan, args=(seed,)) for seed in range(3)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not wrong
