@@ -158,6 +158,7 @@ def test_formats_are_measured_shown_and_trained_with(planned: Any, runs: Any) ->
     taken = in_session(planned.at, "settings.parity")["precisions"]
     assert Precisions.read(taken) == precisions
     assert "a; all else in float32." in planned.words()
+    planned.until(lambda at: "Predicted without the formats of single" in planned.words())
     assert not any("another architecture" in error.value for error in planned.at.error)
     settings = planned.at.session_state["hybridlab"]["settings.parity"]
     settings["precision"] = "bfloat16"
