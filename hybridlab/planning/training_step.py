@@ -127,17 +127,15 @@ def check_planned(spec: TrainSpec) -> None:
         for name in ("precisions", "regions")
         if getattr(spec, name) is not None
     ]
-    products = Fusion.read(spec.fusion).products if spec.fusion is not None else ()
-    for place, names in enumerate(products):
-        if len({name.split(".body.")[0] for name in names}) > 1:
-            problems.append(
-                Problem(
-                    f"fusion.products[{place}]",
-                    "is not planned: it joins maps of several components, which then cannot be computed again apart",
-                    got=", ".join(names),
-                    fix="plan without it",
-                )
-            )
+    problems += [
+        Problem(
+            f"fusion.products[{place}]",
+            "is not planned: it joins maps of several components, which then cannot be computed again apart",
+            got=", ".join(names),
+            fix="plan without it",
+        )
+        for place, names in (Fusion.read(spec.fusion).across if spec.fusion is not None else ())
+    ]
     if problems:
         raise SpecError(problems)
 

@@ -192,6 +192,11 @@ def buckets(
     return _long("buckets", args, owner, wait_s)
 
 
+def not_sorted(settings: Mapping[str, Any], owner: str, wait_s: float = 0.0) -> Answer | None:
+    """Ask why a training cannot sort its samples by length: nothing where it can; None while unanswered."""
+    return pool().ask("not_sorted", {"settings": dict(settings)}, owner=owner, wait_s=wait_s)
+
+
 def _long(verb: str, args: Mapping[str, Any], owner: str, wait_s: float) -> Answer | None:
     """Ask what may take minutes for large architectures."""
     future = pool().submit(verb, args, owner=owner, timeout_s=_LONG_S)

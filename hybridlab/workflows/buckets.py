@@ -122,6 +122,25 @@ def compare_buckets(
     )
 
 
+def not_sorted(settings: Mapping[str, Any]) -> str:
+    """Say in a sentence why a training with these settings cannot sort its samples by length; nothing where it can.
+
+    Raises:
+        SpecError: a setting is wrong whether samples are sorted or not.
+        TaskError: the task is unknown or does not fit.
+    """
+    plain = {name: value for name, value in settings.items() if name not in (*MEASURED, "buckets")}
+    task, _ = prepare(plain)
+    try:
+        prepare({**plain, "buckets": 1})
+    except SpecError as error:
+        said = "; ".join(problem.message for problem in error.problems)
+        return f"Samples are not sorted in a training with these settings: {said}."
+    if task.ends(task.train_batch(0, 1, 0)) is None:
+        return f"There is nothing to sort: all samples of {task.name} are {task.length:,} long."
+    return ""
+
+
 def _checked(counts: Sequence[int], steps: int | None) -> list[int]:
     """Return the numbers of buckets in order, each once.
 

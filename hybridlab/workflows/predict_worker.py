@@ -245,6 +245,13 @@ def _buckets(args: Args) -> Any:
     ).as_dict()
 
 
+def _not_sorted(args: Args) -> Any:
+    """Return why a training cannot sort its samples by length, as a sentence; nothing where it can."""
+    from hybridlab.workflows.buckets import not_sorted
+
+    return not_sorted(dict(args["settings"]))
+
+
 def _step_asked(args: Args) -> tuple[str, str, str, str]:
     settings = json.dumps(args["settings"], sort_keys=True)
     return str(args["text"]), settings, str(args.get("after", "")), str(args.get("offload", ""))
@@ -329,6 +336,7 @@ VERBS: dict[str, Callable[[Args], Any]] = {
     "fit": _fit,
     "caches": _caches,
     "buckets": _buckets,
+    "not_sorted": _not_sorted,
     "survey_search": _survey_search,
     "true_front": _true_front,
 }

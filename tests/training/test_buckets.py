@@ -20,6 +20,7 @@ from hybridlab.training.precision import numerics
 from hybridlab.training.rate_finder import find_rate
 from hybridlab.training.spec import TrainSpec, make
 from hybridlab.workflows.as_trained import told
+from hybridlab.workflows.buckets import not_sorted
 from hybridlab.workflows.launch import prepared
 from tests.tasks.conftest import WITH_SERIES
 from tests.training.conftest import Tiny, after
@@ -123,3 +124,15 @@ def test_what_does_not_go_with_buckets_is_refused(varied: Task, tmp_path: Path) 
     assert settings(stages=[{"name": "a", "until": 3}, {"name": "b"}]).buckets == 3
     with pytest.raises(SpecError, match="built from an architecture"):
         train(nn.Linear(1, 1), varied, settings(), folder=tmp_path)
+
+
+def test_why_samples_are_not_sorted_is_known_beforehand() -> None:
+    varied = {"task": "parity", "task_params": {"length": 16, "min_length": 3}}
+    assert not_sorted(varied) == "" and not_sorted({"task": "listops", "batch": 4}) == ""
+    assert "all samples of parity are 16 long" in not_sorted(
+        {**varied, "task_params": {"length": 16}}
+    )
+    several = {"of": [dict(varied), {**varied, "name": "again"}]}
+    assert "take out buckets, or tasks" in not_sorted({**varied, "tasks": several})
+    with pytest.raises(SpecError):
+        not_sorted({**varied, "steps": "many"})

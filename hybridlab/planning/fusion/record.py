@@ -37,6 +37,15 @@ class Fusion(Choice):
     tables: bool = False
 
     @property
+    def across(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
+        """Products that join maps of several components, each with its place."""
+        return tuple(
+            (place, names)
+            for place, names in enumerate(self.products)
+            if len({name.split(".body.")[0] for name in names}) > 1
+        )
+
+    @property
     def empty(self) -> bool:
         """Whether nothing is fused."""
         return not (self.products or self.folds or self.tables)

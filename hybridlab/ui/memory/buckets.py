@@ -8,8 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from hybridlab.ui import predictions, state
-from hybridlab.ui.memory.answered import on_demand
+from hybridlab.ui import predictions, shell, state
+from hybridlab.ui.memory.answered import answered, on_demand
 from hybridlab.ui.memory.train import train_with_buckets
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import figure, show_table
@@ -20,24 +20,20 @@ _MOST = (2, 4, 8, 16)
 
 
 def buckets_section(work: Work) -> None:
-    """Let the user choose how many batches are sorted together; compare when asked to, and show what was found."""
+    """Compare what sorting saves when asked to, and show what was found; say at once where nothing can be sorted."""
     with st.expander("Samples of several lengths", icon=":material/sort:", key=f"{work.key}.sort"):
         st.caption(
             "A batch is as long as its longest sample. Where a task's samples are of several lengths, batches that are "
             "drawn together, sorted by length and cut anew hold samples of their like, and less padding; each sample "
             "is seen as often as before. With any number of batches, also with 1, padding is no longer read."
         )
-        most = int(
-            st.segmented_control(
-                "Sorted together at most",
-                _MOST,
-                default=8,
-                required=True,
-                format_func=lambda count: f"{count} batches",
-                key=f"{work.key}.sort.most",
-            )
-            or 8
-        )
+        refused = answered(partial(_ask_whether, work), "Looking at the samples' lengths", 0.1, 0.5)
+        if refused is None:
+            return
+        if refused:
+            st.info(shell.escaped(refused), icon=":material/do_not_disturb_on:")
+            return
+        most = _most(work)
         found = on_demand(
             work,
             "sort",
@@ -51,6 +47,23 @@ def buckets_section(work: Work) -> None:
         )
         if found is not None:
             _found(work, found)
+
+
+def _most(work: Work) -> int:
+    """Let the user choose how many batches are sorted together at most."""
+    chosen = st.segmented_control(
+        "Sorted together at most",
+        _MOST,
+        default=8,
+        required=True,
+        format_func=lambda count: f"{count} batches",
+        key=f"{work.key}.sort.most",
+    )
+    return int(chosen or 8)
+
+
+def _ask_whether(work: Work, wait_s: float) -> Answer | None:
+    return predictions.not_sorted(work.settings, f"{state.session_name()}.memory.lengths", wait_s)
 
 
 def _ask(work: Work, most: int, wait_s: float) -> Answer | None:

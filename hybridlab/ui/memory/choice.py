@@ -32,7 +32,7 @@ def faster(found: Mapping[str, Any]) -> str:
     )
 
 
-def _no_options(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _no_options(work: Work, key: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
@@ -67,8 +67,8 @@ class Choice:
     told: Callable[[Mapping[str, Any]], str] = faster
     """What the step takes with what was chosen, after the words ``it takes``."""
     learnt: str = "What is learnt is the same but for rounding."
-    options: Callable[[str, Mapping[str, Any]], dict[str, Any]] = _no_options
-    """Draws what else may be asked, from the beginning of keys and what was asked; returns the run's ``options``."""
+    options: Callable[[Work, str, Mapping[str, Any]], dict[str, Any]] = _no_options
+    """Draws what else may be asked, by the step, the beginning of keys and what was asked; the run's ``options``."""
     operators: str = "Operators"
     """What is counted, for the first figure."""
     moved: str = "Read and written"
@@ -96,7 +96,7 @@ def choice_section(choice: Choice, work: Work, details: Details) -> None:
                 key=f"{key}.for",
             )
             asked = choice.options(
-                key, work.run.spec.get("options") or {} if opened and work.run else {}
+                work, key, work.run.spec.get("options") or {} if opened and work.run else {}
             )
             start = st.button(choice.button, icon=":material/timer:", key=f"{key}.start")
         spec: dict[str, Any] = {"for": str(purpose), "options": asked}

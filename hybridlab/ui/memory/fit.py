@@ -20,6 +20,7 @@ from hybridlab.views.fit import fit_info, fit_plot, fit_table
 _TYPED = "an amount that I type"
 _CARDS = {card.title: card for card in PUBLISHED}
 _AXES = {"batch": "batch", "length": "length of samples"}
+_UNITS = {"batch": "batch (samples)", "length": "length (positions)"}
 
 
 def fit_section(work: Work) -> None:
@@ -32,8 +33,8 @@ def fit_section(work: Work) -> None:
             "Work it out",
             ":material/calculate:",
             now,
-            "Traces the step at a few sizes, as near to the limit as this machine may, and carries each plan's "
-            "peak on from there; takes some seconds.",
+            "Traces the step at a few sizes, as near to the limit as this machine may, and works out each "
+            "plan's peak from there; takes some seconds.",
             "Tracing the step at a few sizes",
             partial(_ask, work, *now),
         )
@@ -110,9 +111,10 @@ def _found(work: Work, found: Mapping[str, Any]) -> None:
     cost = "needs a plan from the first on"
     if plain:
         more = 100 * (planned["sample_ms"] / plain["sample_ms"] - 1)
-        cost = f"{format_seconds(planned['step_ms'] / 1e3)} a step, {planned['again']} of {found['components']} again"
+        cost = f"{format_seconds(planned['step_ms'] / 1e3)} a step, {planned['again']} of {found['components']} "
+        cost += "components computed again"
         columns[2].metric(
-            "Beyond costs at most, predicted",
+            "The largest with a plan costs, predicted",
             f"{more:+.0f} % a sample",
             cost,
             delta_color="off",
@@ -122,7 +124,14 @@ def _found(work: Work, found: Mapping[str, Any]) -> None:
             "computed again is what carries over to a card.",
         )
     else:
-        columns[2].metric("Beyond", "–", cost, delta_color="off", delta_arrow="off", border=True)
+        columns[2].metric(
+            "The largest with a plan costs",
+            "–",
+            cost,
+            delta_color="off",
+            delta_arrow="off",
+            border=True,
+        )
     figure(
         work.opened,
         "what fits",
@@ -134,19 +143,20 @@ def _found(work: Work, found: Mapping[str, Any]) -> None:
         "what fits table",
         fit_table(found),
         columns={
+            "size": st.column_config.NumberColumn(_UNITS[axis], format="localized"),
             "peak_bytes": st.column_config.NumberColumn("peak (bytes)", format="localized"),
-            "step_ms": st.column_config.NumberColumn("step (ms)", format="%.1f"),
-            "sample_ms": st.column_config.NumberColumn("a sample (ms)", format="%.3f"),
-            "again": st.column_config.NumberColumn("components again"),
+            "step_ms": st.column_config.NumberColumn("step (ms)", format="localized"),
+            "sample_ms": st.column_config.NumberColumn("time a sample (ms)", format="%.3f"),
+            "again": st.column_config.NumberColumn("components computed again"),
             "traced": st.column_config.CheckboxColumn("traced at this size"),
         },
         title="Sizes that fit with their fastest plans, predicted",
     )
     st.caption(
         "Bytes are those of tensors, by the kernels of this machine. On a card, its runtime and what its allocator "
-        "cannot use come on top: leave some room. What was not traced is carried on from smaller sizes."
+        "cannot use come on top: leave some room. What was not traced is worked out from smaller sizes."
     )
 
 
 def _how(row: Mapping[str, Any]) -> str:
-    return "traced" if row["traced"] else "carried on"
+    return "traced" if row["traced"] else "worked out from smaller sizes"

@@ -24,6 +24,7 @@ from hybridlab.ui.memory.plan import plan_section
 from hybridlab.ui.memory.precision import precision_section
 from hybridlab.ui.memory.regions import regions_section
 from hybridlab.ui.memory.timeline import timeline_section
+from hybridlab.ui.memory.trained import planned_step
 from hybridlab.ui.memory.tuning import tuning_section
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import figure, widget_key
@@ -41,10 +42,12 @@ def look(work: Work) -> None:
     """Show a step's memory and its plans; what is wrong with the step is told instead."""
     with shell.told():
         after = last_measured()
+        planned = planned_step(work)
         doing = "Tracing one step and solving it for every budget"
-        found = answered(partial(_asked, work, after), doing, _PATIENCE_S, _EVERY_S)
+        found = answered(partial(_asked, planned, after), doing, _PATIENCE_S, _EVERY_S)
         if found is not None:
-            _drawn(work, TradeOff.read(found), after)
+            _drawn(planned, TradeOff.read(found), after)
+            _beside(work)
 
 
 def _asked(work: Work, after: str, wait_s: float) -> Answer | None:
@@ -55,8 +58,9 @@ def _asked(work: Work, after: str, wait_s: float) -> Answer | None:
 
 
 def _drawn(work: Work, found: TradeOff, after: str) -> None:
+    """Show the step that is planned, and its plan."""
     try:
-        measured = measured_plans(found)
+        measured = measured_plans(found, work.settings)
     except HybridLabError as error:
         shell.problems(error.problems)
         measured = []
@@ -73,6 +77,10 @@ def _drawn(work: Work, found: TradeOff, after: str) -> None:
     plan_section(work, plan, found)
     offload_choice(work, found)
     fit_section(work)
+
+
+def _beside(work: Work) -> None:
+    """Show what else can be measured, of the step as it is designed."""
     compiled_section(work)
     fusion_section(work)
     regions_section(work)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hybridlab.errors import HybridLabError
 from hybridlab.planning.record import Figures, Plan
 from hybridlab.planning.trade_off import TradeOff
 from hybridlab.runs.home import run_folder
-from hybridlab.runs.record import RunState
+from hybridlab.runs.record import Run, RunState
 from hybridlab.runs.store import open_store
 from hybridlab.ui.memory.kind import FILE, KIND
 from hybridlab.ui.profile.opened import figures
@@ -29,14 +31,16 @@ class Measured:
     beside: int = 0
 
 
-def measured_plans(found: TradeOff) -> list[Measured]:
+def measured_plans(found: TradeOff, settings: Mapping[str, Any]) -> list[Measured]:
     """Return what was measured of this very step, the newest first; a damaged file is left out.
+
+    ``settings`` are those of the step, whose fusion and tuning were the same.
 
     Raises:
         StoreError: the store cannot be read.
     """
     runs = open_store().list(kind=KIND, states=[RunState.DONE], limit=_MOST)
-    some = (read(run.id) for run in runs)
+    some = (read(run.id) for run in runs if _alike(run, settings))
     return [one for one in some if one is not None and _same(one.plan, found.plain)]
 
 
@@ -60,6 +64,13 @@ def read(run_id: str) -> Measured | None:
     except (HybridLabError, KeyError, ValueError, TypeError):
         return None
     return None if plan.measured is None else Measured(run_id, plan, plain, beside)
+
+
+def _alike(run: Run, settings: Mapping[str, Any]) -> bool:
+    """Say whether a run measured a step with the same fusion and tuning; plans do not tell."""
+    training = run.spec.get("training")
+    theirs = training if isinstance(training, Mapping) else {}
+    return all((theirs.get(n) or None) == (settings.get(n) or None) for n in ("fusion", "tuning"))
 
 
 def _same(plan: Plan, plain: Plan) -> bool:

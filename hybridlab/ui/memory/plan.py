@@ -22,7 +22,8 @@ from hybridlab.views.diagram import DiagramInfo, diagram_info
 from hybridlab.views.plan_diagram import plan_diagram
 from hybridlab.views.plan_table import plan_table
 
-MIB = 2**20
+ROW_PX = 35
+"""Of a table's row, as Streamlit draws it."""
 
 
 def plan_section(work: Work, plan: Plan, found: TradeOff) -> None:
@@ -51,6 +52,7 @@ def plan_section(work: Work, plan: Plan, found: TradeOff) -> None:
     left, right = st.columns([1, 1.15], gap="medium")
     with left:
         _network(work, plan)
+    told = any(part.kept_because for part in found.parts)
     with right:
         show_table(
             work.opened,
@@ -62,10 +64,10 @@ def plan_section(work: Work, plan: Plan, found: TradeOff) -> None:
                 "peak_backward_bytes": None,
                 "kept_bytes": st.column_config.NumberColumn("keeps (bytes)", format="localized"),
                 "forward_ms": st.column_config.NumberColumn("forward (ms)", format="%.3f"),
-                "again_ms": st.column_config.NumberColumn("again (ms)", format="%.3f"),
-                "why": st.column_config.TextColumn("always kept because"),
+                "again_ms": st.column_config.NumberColumn("computed again (ms)", format="%.3f"),
+                "why": st.column_config.TextColumn("always kept because") if told else None,
             },
-            height=440,
+            height=min(440, ROW_PX * (len(found.parts) + 1) + 3),
             title="What the plan does with each component, predicted",
         )
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from hybridlab.runs.record import Run
+from hybridlab.runs.slots import accelerators
 from hybridlab.ui.memory.choice import PURPOSES, Choice, choice_section
 from hybridlab.ui.memory.kind import MIX, MIXED_FILE
 from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import show_table
 from hybridlab.units import format_bytes
 
-_AS_IT_COMES = "as it comes"
-_FORMATS = {
-    _AS_IT_COMES: "16 bit (32 where it has 16)",
-    "bfloat16": "bfloat16",
-    "float16": "float16",
-    "float32": "float32",
+_BY_THE_STEP = "by the step"
+_FORMATS = ("bfloat16", "float16", "float32")
+_TOLD = {
+    _BY_THE_STEP: "bfloat16; float32 if the step is in 16 bits",
+    "float16": "float16 (passes forward only)",
 }
 _TOLERANCES = {0.01: "1 %", 0.05: "5 %", 0.2: "20 %"}
 _TOLERANCE = 0.05
@@ -31,32 +31,46 @@ def precision_section(work: Work) -> None:
     choice_section(PRECISION, work, _details)
 
 
-def _options(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Let the user choose the format and the tolerance; what is as it comes is not noted."""
+def _options(work: Work, key: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Let the user choose the format and the tolerance; what is usual for the step is not noted."""
+    formats, usual = formats_for(work)
     format = st.selectbox(
-        "Format",
-        list(_FORMATS),
-        index=_place(_FORMATS, given.get("format"), _AS_IT_COMES),
-        format_func=_FORMATS.__getitem__,
+        "Format to try",
+        formats,
+        index=_place(formats, given.get("format"), usual),
+        format_func=lambda name: _TOLD.get(name, name),
         key=f"{key}.format",
-        width=260,
-        help="What components may compute in. Weights stay in float32, and so does what goes between them.",
+        width=280,
+        help="What components may compute in, other than the format of the whole step. Weights stay in float32, and "
+        "so does what goes between components.",
     )
     tolerance = st.selectbox(
         "Gradients may differ by",
         list(_TOLERANCES),
-        index=_place(_TOLERANCES, given.get("tolerance"), _TOLERANCE),
+        index=_place(list(_TOLERANCES), given.get("tolerance"), _TOLERANCE),
         format_func=_TOLERANCES.__getitem__,
         key=f"{key}.tolerance",
         width=200,
         help="Of their norm, against float32; of that of the output for passes forward. The loss may by 1 %.",
     )
-    asked: dict[str, Any] = {} if format == _AS_IT_COMES else {"format": format}
+    noted = format != usual or format == given.get("format")
+    asked: dict[str, Any] = {"format": format} if noted and format != _BY_THE_STEP else {}
     return asked if tolerance == _TOLERANCE else {**asked, "tolerance": tolerance}
 
 
-def _place(options: Mapping[Any, str], given: Any, usual: Any) -> int:
-    return list(options).index(given if given in options else usual)
+def formats_for(work: Work) -> tuple[list[str], str]:
+    """Return the formats that components of this step can be tried in, and the one that is tried by itself."""
+    settings = {**work.task["default_training"], **work.settings}
+    own, device = str(settings.get("precision") or "auto"), str(settings.get("device") or "auto")
+    if own == "auto":
+        if device != "cpu" and accelerators():  # whether it has bfloat16 is known to the run alone
+            return [_BY_THE_STEP, *_FORMATS], _BY_THE_STEP
+        own = "float32"
+    return [name for name in _FORMATS if name != own], "bfloat16" if own == "float32" else "float32"
+
+
+def _place(options: Sequence[Any], given: Any, usual: Any) -> int:
+    return options.index(given if given in options else usual)
 
 
 def _told(found: Mapping[str, Any]) -> str:
@@ -114,10 +128,12 @@ def _details(work: Work, run: Run, found: Mapping[str, Any]) -> None:
         f"precision {run.id}",
         precision_table(found),
         columns={
-            "output error": st.column_config.NumberColumn("output error", format="%.1e"),
-            "loss error": st.column_config.NumberColumn("loss error", format="%.1e"),
+            "output error": st.column_config.NumberColumn("error of its own output", format="%.1e"),
+            "loss error": st.column_config.NumberColumn("error of the loss", format="%.1e"),
             "error": st.column_config.NumberColumn(
-                "gradient error" if found["precisions"]["training"] else "error of the whole",
+                "error of all gradients"
+                if found["precisions"]["training"]
+                else "error of the network's output",
                 format="%.1e",
             ),
             "time": st.column_config.NumberColumn("time / as it is", format="%.3f"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Work:
     run: Run | None = None
     plan: Plan | None = None
     """What that measurement is of."""
+    better: Mapping[str, Any] = field(default_factory=dict)
+    """What the settings of a training hold beside, because it was measured to be better: fusion, tuning …"""
 
     @property
     def key(self) -> str:
@@ -62,14 +64,9 @@ def design_form() -> Work | None:
         task = setup.task_choice()
     with right:
         settings = step_settings(task, "memory")
-        if left_out := [name for name in MEASURED if settings.get(name)]:
-            both = " and ".join(left_out)
-            st.caption(
-                f"The settings of a training here hold: {both}. Everything below is of the step without {both}."
-            )
     if not text:
         return None
-    return Work(text, preset, task, without_plan(settings))
+    return Work(text, preset, task, without_plan(settings), better=_better(settings))
 
 
 def of_run(run: Run) -> Work:
@@ -91,7 +88,13 @@ def of_run(run: Run) -> Work:
         return Work(text, str(preset) if preset else None, task, without_plan(settings), run)
     known = measured.read(run.id)
     plan = Plan.read(run.spec.get("plan") or {}) if known is None else known.plan
-    return Work(text, str(preset) if preset else None, task, without_plan(settings), run, plan)
+    plain, better = without_plan(settings), _better(settings)
+    return Work(text, str(preset) if preset else None, task, plain, run, plan, better)
+
+
+def _better(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what settings hold that was measured of a step before, but for a plan."""
+    return {name: settings[name] for name in MEASURED if name != "plan" and settings.get(name)}
 
 
 def without_plan(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hybridlab.training.grown import trained_text
 from hybridlab.ui import predictions, shell, state
 from hybridlab.ui.again import page_again
 from hybridlab.ui.predictions import Shapes
+from hybridlab.ui.train.left_out import left_out
 from hybridlab.ui.train.stages import cell
 from hybridlab.ui.train.teacher_cost import teacher_cost
 from hybridlab.ui.worker_pool import Answer
@@ -32,6 +33,8 @@ class Estimate:
     """What each group keeps, as ``GroupMemory.as_dict``; empty where all weights go by AdamW."""
     problems: tuple[Problem, ...] = ()
     pending: bool = False
+    note: str = ""
+    """What of the settings the figures leave out, in sentences."""
 
     @property
     def blocked(self) -> bool:
@@ -99,7 +102,8 @@ def _predicted(
         groups = tuple(kept.value)
         if plan is None:  # a plan's bytes know the optimisers
             peak_bytes += _beyond_adamw(groups)
-    return Estimate(seconds, peak_bytes, answer.value["params"], groups, tuple(found))
+    params = answer.value["params"]
+    return Estimate(seconds, peak_bytes, params, groups, tuple(found), note=left_out(settings))
 
 
 def _plan(settings: Mapping[str, Any]) -> Plan | None:
@@ -147,6 +151,8 @@ def estimate_panel(found: Estimate) -> None:
         help="Weights, gradients, what the optimisers remember, and activations. Python and torch need some 300 MiB "
         "beside.",
     )
+    if found.note:
+        st.caption(shell.escaped(found.note))
     if found.params is not None:
         st.caption(f"{format_count(found.params)} parameters, with the task's input and head.")
     if found.groups:

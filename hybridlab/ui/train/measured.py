@@ -12,14 +12,18 @@ from hybridlab.ui import predictions, state
 from hybridlab.ui.train import setup
 
 
-def made_for(fingerprint: str, text: str, task: Mapping[str, Any]) -> bool:
-    """Say whether this design on this task has a fingerprint; tell where not. True where there is no design."""
+def fingerprint_of(text: str, task: Mapping[str, Any]) -> str | None:
+    """Return that of a design with the input and the head that a task supplies; None where there is no design."""
     architecture = state.parsed(text)[0]
     if architecture is None:
-        return True
+        return None
     kinds = {entry["name"]: str(entry["kind"]) for entry in predictions.components()}
-    whole = complete(architecture, task["input_node"], task["head_node"], kinds.get)
-    if whole.fingerprint == fingerprint:
+    return complete(architecture, task["input_node"], task["head_node"], kinds.get).fingerprint
+
+
+def made_for(fingerprint: str, text: str, task: Mapping[str, Any]) -> bool:
+    """Say whether this design on this task has a fingerprint; tell where not. True where there is no design."""
+    if fingerprint_of(text, task) in (None, fingerprint):
         return True
     st.error(
         "This was measured for another architecture or task; measure this design on the Memory page, or train "

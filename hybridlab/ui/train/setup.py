@@ -18,6 +18,7 @@ from hybridlab.ui import forms, predictions, shell, state
 from hybridlab.ui.diagram.component import MOST_BOXES, diagram
 from hybridlab.ui.held import key_showing
 from hybridlab.ui.schema import Field, fields
+from hybridlab.ui.train.accelerator import accelerator_memory
 from hybridlab.ui.train.groups import groups
 from hybridlab.ui.train.own_files import with_unit
 from hybridlab.ui.train.several import settled, several
@@ -169,6 +170,7 @@ def settings_form(task: Mapping[str, Any], text: str = "") -> dict[str, Any]:
             [f for f in known if f.name not in BASIC], values, prefix, change, columns=2
         )
     groups(changed, change)
+    accelerator_memory(changed, change)
     several(task, changed, change)
     of_task = fields(task["params_schema"])
     made = settled({**changed, "task": task["name"], "task_params": params})

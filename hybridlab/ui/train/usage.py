@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -12,6 +13,7 @@ from hybridlab.runs.home import run_folder
 from hybridlab.runs.record import Run
 from hybridlab.runs.store import open_store
 from hybridlab.ui import shell
+from hybridlab.units import format_bytes
 
 _EVERY_S = 2.0
 _METERS = "meters.json"
@@ -28,6 +30,8 @@ def usage(run: Run) -> None:
             st.caption(f"Energy: {shell.escaped(energy_words(energy))}.")
             if modelled := modelled_words(energy):
                 st.caption(f"A model, not a measurement: {shell.escaped(modelled)}.")
+        for said in pool_words((run.result or {}).get("pools") or ()):
+            st.caption(shell.escaped(said))
         st.download_button(
             "Utilisation (CSV)",
             lambda: usage_csv(run.id),
@@ -37,6 +41,21 @@ def usage(run: Run) -> None:
             on_click="ignore",
             help="Every reading of processor, memory, device and power, by step and running time.",
         )
+
+
+def pool_words(pools: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say of each memory pool of a run what it held at the end, as its worker measured it."""
+    found = []
+    for pool in pools:
+        count = len(pool["components"])
+        held = "never used"
+        if pool["reserved_bytes"] is not None:
+            held = (
+                f"{format_bytes(pool['unused_bytes'])} of {format_bytes(pool['reserved_bytes'])} reserved were not "
+                "allocated at the end (measured)"
+            )
+        found.append(f"Pool {pool['name']}, {count} component{'s' if count != 1 else ''}: {held}.")
+    return found
 
 
 def _told(run_id: str) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from hybridlab.planning.fusion.record import Fusion
 from hybridlab.planning.precision.record import Measures, Precisions
 from hybridlab.runs.home import home_id, run_folder
 from hybridlab.runs.leases import Lease
 from hybridlab.runs.record import RunState
+from hybridlab.runs.slots import accelerators
+from hybridlab.ui.memory.precision import formats_for
 from hybridlab.ui.memory.tuning import border_table, tuning_table
+from hybridlab.ui.memory.work import Work
 from tests.app.held import in_session
 from tests.app.stepped import BATCH, TEXT, TRAINING, fingerprint, left_behind
 
@@ -107,10 +112,13 @@ def test_ways_are_measured_shown_and_trained_with(planned: Any, runs: Any) -> No
 def test_formats_are_measured_shown_and_trained_with(planned: Any, runs: Any) -> None:
     (purpose,) = [one for one in planned.at.button_group if str(one.key).endswith("precisions.for")]
     planned.give(purpose, "memory")
-    planned.give(planned.at.selectbox(key="memory.precisions.format"), "bfloat16")
+    formats = planned.at.selectbox(key="memory.precisions.format")
+    if not accelerators():  # a step in float32, so that is not offered
+        assert formats.options == ["bfloat16", "float16 (passes forward only)"]
+    planned.give(planned.at.selectbox(key="memory.precisions.tolerance"), 0.2)
     planned.press("memory.precisions.start")
     (run,) = runs.store.list(kind="precision")
-    assert run.spec["for"] == "memory" and run.spec["options"] == {"format": "bfloat16"}
+    assert run.spec["for"] == "memory" and run.spec["options"] == {"tolerance": 0.2}
     assert any("Queued" in bar.proto.text for bar in planned.at.get("progress"))
     middle = {"low": 1.1, "high": 1.3, "n": 21, "confidence": 0.97}
     work = {"operators": 200, "moved_bytes": 2**20, "peak_bytes": 2**19}
@@ -135,19 +143,22 @@ def test_formats_are_measured_shown_and_trained_with(planned: Any, runs: Any) ->
     left_behind(runs, run, "precisions.json", content)
     planned.open("5_Memory", run=run.id)
     at = planned.until(lambda at: any(metric.label == "Operators" for metric in at.metric))
-    assert at.selectbox(key=f"memory.{run.id}.precisions.format").value == "bfloat16"
+    assert at.selectbox(key=f"memory.{run.id}.precisions.tolerance").value == 0.2
     (told,) = [box.value for box in at.success]
     assert "keeps 1 MiB for backward instead of 2 MiB" in told and "1.200 times the time" in told
     assert "gradients by 6.0e-04" in told
     (table,) = [frame.value for frame in at.dataframe if "output error" in frame.value]
     assert list(table["verdict"]) == ["kept: keeps fewer bytes", "overflows in bfloat16"]
     assert list(table["kept in the format"]) == ["512 KiB", ""] and table["time"].isna()[1]
+    columns = json.loads(next(f for f in at.dataframe if "output error" in f.value).proto.columns)
+    assert columns["error"]["label"] == "error of all gradients"
     labels = [button.proto.label for button in at.get("download_button")]
     assert "Precisions (JSON)" in labels
     planned.press(f"memory.{run.id}.precisions.train")
     taken = in_session(planned.at, "settings.parity")["precisions"]
     assert Precisions.read(taken) == precisions
     assert "a; all else in float32." in planned.words()
+    planned.until(lambda at: "Predicted without the formats of single" in planned.words())
     assert not any("another architecture" in error.value for error in planned.at.error)
     settings = planned.at.session_state["hybridlab"]["settings.parity"]
     settings["precision"] = "bfloat16"
@@ -160,6 +171,21 @@ def test_formats_are_measured_shown_and_trained_with(planned: Any, runs: Any) ->
     (run_folder(run.id) / "precisions.json").write_text(json.dumps(content))
     planned.open("5_Memory", run=run.id)
     planned.until(lambda at: any("is measured faster in it" in box.value for box in at.info))
+
+
+@pytest.mark.parametrize(
+    ("precision", "given", "offered", "usual"),
+    [
+        ("float32", {}, ["bfloat16", "float16"], "bfloat16"),
+        ("bfloat16", {}, ["float16", "float32"], "float32"),
+        ("auto", {"device": "cpu"}, ["bfloat16", "float16"], "bfloat16"),
+    ],
+)
+def test_the_format_of_the_whole_step_is_not_offered(
+    precision: str, given: dict[str, str], offered: list[str], usual: str
+) -> None:
+    work = Work("", None, {"default_training": {}}, {"precision": precision, **given})
+    assert formats_for(work) == (offered, usual)
 
 
 def test_what_has_no_ways_has_no_table() -> None:
