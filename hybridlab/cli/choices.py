@@ -78,11 +78,18 @@ def answer(
     found = measure()
     if output is not None:
         chosen(found).save(output)
+        say_written(chosen(found), output)
     if json:
         give(found.as_dict())
     else:
         show(found)
     say_busy(found, busy)
+
+
+def say_written(chosen: Saved, file: Path) -> None:
+    """Say how a training takes what was written, where it was chosen for one."""
+    if getattr(chosen, "training", True):
+        say(f"a training takes it: hybridlab train DESIGN --set {chosen.called}=@{file}")
 
 
 def candidates(

@@ -25,7 +25,11 @@ TrainSeed = Annotated[
 TrainDevice = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda:0 …")]
 TrainSet = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other setting, or what a file holds: plan=@plan.json; may be repeated.",
+    ),
 ]
 Task = Annotated[
     str, typer.Option("--task", help="Whose batch it runs on; `hybridlab tasks` lists them.")
@@ -68,11 +72,16 @@ def given(**named: Any) -> dict[str, Any]:
 def read_pairs(pairs: Sequence[str]) -> dict[str, Any]:
     """Read settings as ``name=value`` pairs; a value is read as in YAML, and a dot reaches into a mapping.
 
+    ``@`` before a file's name stands for what it holds, such as what ``hybridlab plan --output`` wrote.
+
     Raises:
-        SpecError: one of them has no name or no value, or reaches into what is no mapping.
+        SpecError: one of them has no name or no value, reaches into what is no mapping, or names a file that cannot be
+            read.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
+
+    from hybridlab.training.spec import read_settings
 
     settings: dict[str, Any] = {}
     for pair in pairs:
@@ -80,7 +89,7 @@ def read_pairs(pairs: Sequence[str]) -> dict[str, Any]:
         try:
             value = YAML(typ="safe", pure=True).load(text)
         except (YAMLError, ValueError):
-            value = text
+            value = read_settings(text[1:]) if text.startswith("@") else text
         outer, dot, inner = key.strip().partition(".")
         if not (equals and outer) or (dot and not inner):
             raise SpecError(Problem("--set", "is not a setting", "NAME=VALUE", repr(pair[:60])))

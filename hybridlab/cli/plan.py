@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hybridlab.cli.choices import say_written
 from hybridlab.cli.options import (
     TrainBatch,
     TrainDevice,
@@ -130,6 +131,7 @@ def plan(
         found = _beside_compiled(found, architecture, settings)
     if output is not None:
         found.chosen.save(output)
+        say_written(found.chosen, output)
     if json:
         give(found.as_dict())
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hybridlab.planning.record import Plan
+from hybridlab.runs.store import open_store
 from tests.cli.conftest import Said
 
 pytestmark = pytest.mark.usefixtures("only_new_garbage")
@@ -37,6 +38,18 @@ def test_a_preset_is_planned_and_measured(cli: Cli, tmp_path: Path) -> None:
     plan = Plan.load(file)
     assert plan.measured is not None and plan.measured.peak_bytes == measured["peak_bytes"]
     assert plan.task == "mqar" and str(plan.budget) == "85%"
+    assert f"--set plan=@{file}" in said.err
+    trained = cli(
+        "train", "transformer_mini", "--task", "mqar", "--batch", "8", "--steps", "1",
+        "--set", f"plan=@{file}", "--json",
+    )  # fmt: skip
+    assert trained.code == 0
+    spec = open_store().get(trained.json["run"]).spec["training"]
+    assert Plan.read(spec["plan"]) == plan
+    other = ("--task", "mqar", "--set", f"plan=@{file}", "--json")
+    assert [one["path"] for one in cli("train", "griffin_mini", *other).json["errors"]] == ["plan"]
+    gone = cli("train", "griffin_mini", "--task", "mqar", "--set", "plan=@/no/such.json", "--json")
+    assert [one["path"] for one in gone.json["errors"]] == ["/no/such.json"]
 
 
 def test_a_training_of_a_file_is_planned_as_it_runs(cli: Cli, tmp_path: Path) -> None:
