@@ -60,6 +60,8 @@ class Planner:
     offload: Offload | None = None
     arrange: Arrange | None = None
     note: str = ""
+    rests_on: str = ""
+    """What times rest on: "components measured alone on this machine", for one."""
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -148,6 +150,7 @@ class Planner:
                 for spans, name in by_count.items()
                 if spans
             ),
+            rests_on=self.rests_on,
             holder=holds(self.choices, least.spans, least.away),
         )
 
@@ -230,7 +233,9 @@ def planner(
     )
     curve = Curve(given)
     asked = architecture, input_type, recipe, batch, length
-    return Planner(*asked, step.names, given, curve, roofline, calibration, offload, arrange, note)
+    rests_on = calibration.rests_on(inference.slots.values())
+    made = Planner(*asked, step.names, given, curve, roofline, calibration, offload, arrange, note)
+    return replace(made, rests_on=rests_on)
 
 
 def _part(unit: Unit) -> Part:

@@ -215,7 +215,10 @@ def component_s(
     length: int,
     cast: torch.dtype | None = None,
 ) -> tuple[float, float]:
-    """Return the seconds of a forward and of a backward of one component in its place."""
+    """Return the seconds of a forward and of a backward of one component in its place.
+
+    Each run reads other numbers, as in training: kernels in bfloat16 are made anew for sizes that data decides.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         slot = Slot(plan, architecture.norm, architecture.norm_eps).train()
@@ -228,6 +231,14 @@ def component_s(
         ]
         direction: list[Tensor] = []
         made: list[Tensor] = []
+
+        @torch.no_grad()
+        def another() -> None:
+            for given in inputs:
+                if given.is_floating_point():
+                    given.normal_()
+                else:
+                    given.random_(int(getattr(plan.params, "vocab", 2)))
 
         def forward() -> None:
             with casting(cast):
@@ -246,7 +257,7 @@ def component_s(
             for given in inputs:
                 given.grad = None
 
-        ahead_s, back_s = _typical(forward, backward)
+        ahead_s, back_s = _typical(forward, backward, before=another)
         return ahead_s, back_s
 
 
@@ -289,18 +300,24 @@ def _loss() -> tuple[float, float]:
     return max(0.0, took[0] - byte_s * sizes[0]), byte_s
 
 
-def _typical(*stages: Callable[[], None]) -> tuple[float, ...]:
+def _typical(
+    *stages: Callable[[], None], before: Callable[[], None] = lambda: None
+) -> tuple[float, ...]:
     """Return the medians in seconds of a few runs of stages, the first ones left out; slow ones run less often.
+
+    What is done ``before`` each run does not count.
 
     A run counts by the processor time it took where that is less than its time on the clock, as it is on one thread
     while others keep the machine busy: what is kept for good must not depend on who else was at work.
     """
     for _ in range(2):
+        before()
         for stage in stages:
             stage()
     took: list[list[float]] = []
     end = time.perf_counter() + _SECONDS_EACH
     while len(took) < _TIMES or (time.perf_counter() < end and len(took) < 50):
+        before()
         took.append([_seconds(stage) for stage in stages])
         if sum(map(sum, took)) > 20 * _SECONDS_EACH:
             break

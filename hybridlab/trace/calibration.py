@@ -77,6 +77,18 @@ class Calibration:
             return known
         return _middle(list(self.uses.values())) if self.uses else Directions()
 
+    def rests_on(self, plans: Collection[SlotPlan]) -> str:
+        """Say what times of these components rest on, in the words of a sentence that begins with "Times rest on"."""
+        alone = sum(component_key(plan) in self.components for plan in plans)
+        if not self.uses:
+            return "this machine's ceilings alone, which steps do not reach: nothing was measured here yet"
+        if alone == len(plans):
+            return "components measured alone on this machine"
+        return (
+            f"components measured alone on this machine, {alone} of {len(plans)}; the others go by their kind, or by "
+            "what components take in the middle"
+        )
+
     def seconds(self, plan: SlotPlan, traced: Traced, roofline: Roofline) -> float:
         """Return the seconds of one forward and backward of a component in its place."""
         ahead, back = self.seconds_alone(plan, traced, roofline)
@@ -181,9 +193,9 @@ def kept(threads: int, cast: torch.dtype | None = None) -> Calibration:
 
 
 def nearest(threads: int, cast: torch.dtype | None) -> Calibration:
-    """Return what is kept for a number format; where nothing is, what is kept for float32."""
+    """Return what is kept for a number format; where nothing is, what is kept for float32, as nobody's very own."""
     found = kept(threads, cast)
-    return found if found.uses or cast is None else kept(threads)
+    return found if found.uses or cast is None else replace(kept(threads), components={})
 
 
 def keep(calibration: Calibration, threads: int, cast: torch.dtype | None = None) -> None:

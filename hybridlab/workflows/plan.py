@@ -36,6 +36,8 @@ class Planned:
     """What PyTorch's own budget takes, where it was measured beside."""
     not_compared: str = ""
     """Why it could not be measured, where that was asked for."""
+    rests_on: str = ""
+    """What predicted times rest on."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON; ``plain`` is measured where the plan is, else predicted."""
@@ -57,6 +59,7 @@ class Planned:
             "plain": (self.plain_measured or chosen.plain).model_dump(),
             "plain_predicted": chosen.plain.model_dump(),
             "plan": chosen.as_dict(),
+            "times_rest_on": self.rests_on,
             **self._compiled(),
         }
 
@@ -106,12 +109,13 @@ def plan_training(
     )
     points = tuple(made.points())
     if not apply:
-        return Planned(chosen, points)
+        return Planned(chosen, points, rests_on=made.rests_on)
     model = build(completed, task.input_type(), seed=spec.seed)
     as_trained(model, spec.model_copy(update={"plan": None}))
     step = training_step(model, task, spec)
     measured, plain = measure_plan(step, chosen)
-    return Planned(chosen.model_copy(update={"measured": measured}), points, plain)
+    done = chosen.model_copy(update={"measured": measured})
+    return Planned(done, points, plain, rests_on=made.rests_on)
 
 
 def planner_of(

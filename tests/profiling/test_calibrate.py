@@ -16,7 +16,16 @@ from hybridlab.hardware.others import Others
 from hybridlab.profiling import calibrate as room
 from hybridlab.profiling.calibrate import calibrate
 from hybridlab.tasks.registry import fit, task
-from hybridlab.trace.calibration import Calibration, Factors, keep, kept, parts
+from hybridlab.trace.calibration import (
+    Calibration,
+    Directions,
+    Factors,
+    component_key,
+    keep,
+    kept,
+    nearest,
+    parts,
+)
 from hybridlab.trace.component_cost import trace_slot
 from hybridlab.trace.machine import this_cpu
 from hybridlab.trace.predict import predict
@@ -33,7 +42,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path))
     told: list[int] = []
 
-    def typical(*stages: object) -> tuple[float, ...]:
+    def typical(*stages: object, **given: object) -> tuple[float, ...]:
         told.append(len(told))
         return (1e-3 * (1 + len(told)),) * len(stages)
 
@@ -131,6 +140,19 @@ def test_number_formats_have_calibrations_of_their_own() -> None:
     assert len(rows[1].forward.rows) > len(rows[0].forward.rows)  # casts are work too
 
 
+def test_what_times_rest_on_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path))
+    plans = list(infer(DESIGN, None).slots.values())
+    assert "ceilings alone" in Calibration().rests_on(plans)
+    found = {component_key(plan): (plan.info.name, Directions()) for plan in plans}
+    whole = Calibration().with_components(found)
+    assert whole.rests_on(plans) == "components measured alone on this machine"
+    first = dict([found.popitem()])
+    assert f"1 of {len(plans)}" in Calibration().with_components(first).rests_on(plans)
+    keep(whole, 1)
+    assert f"0 of {len(plans)}" in nearest(1, torch.bfloat16).rests_on(plans)  # by float32's
+
+
 def test_company_is_told_by_direction_and_the_same_when_it_is_measured_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -166,14 +188,17 @@ def test_a_measuring_runs_forward_and_backward_in_the_number_format(
     cast: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.dtype] = []
+    read: list[float] = []
     (plan,) = (one for path, one in infer(DESIGN, None).slots.items() if path == "mlp")
 
     def spied(*inputs: torch.Tensor) -> torch.Tensor:
         out = multiply(*inputs)
         seen.append(out.dtype)
+        read.append(float(inputs[0].detach().double().sum()))
         return out
 
     multiply = torch.nn.functional.linear
     monkeypatch.setattr(torch.nn.functional, "linear", spied)
     ahead, back = room.component_s(plan, DESIGN, 2, 8, cast)
     assert ahead > 0 and back > 0 and set(seen) == {cast or torch.float32}
+    assert len(read) > 4 and len(set(read)) == len(read)  # other numbers each time
