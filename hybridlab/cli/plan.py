@@ -223,6 +223,7 @@ def _print(found: Planned) -> None:
     )
     chosen = found.chosen
     rows = [("budget", str(chosen.budget)), ("plain", _told(chosen.plain, "predicted"))]
+    rows.append(("predicted times", f"rest on {found.made.rests_on}"))
     if found.plain_measured is not None:
         rows.append(("", _told(found.plain_measured, "measured")))
     rows.append(("with the plan", _told(chosen.predicted, "predicted")))

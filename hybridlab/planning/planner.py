@@ -22,7 +22,7 @@ from hybridlab.components.types import TensorType
 from hybridlab.errors import SpecError
 from hybridlab.hardware.roofline import Roofline
 from hybridlab.planning.choices import Choices, Unit, choices
-from hybridlab.planning.plain_step import Ints, PlainStep
+from hybridlab.planning.plain_step import AHEAD, Ints, PlainStep
 from hybridlab.planning.recompute import Recomputing, Span, random_state_bytes
 from hybridlab.planning.record import Budget, Figures, Plan
 from hybridlab.planning.segments.compose import plain_step
@@ -30,7 +30,7 @@ from hybridlab.planning.shelf import NoShelf, shelf_speed
 from hybridlab.planning.solve import Curve, Point, holds, point_of
 from hybridlab.planning.trade_off import Part, TradeOff, Uniform
 from hybridlab.planning.uniform import Spans, uniform_plans
-from hybridlab.trace.calibration import Calibration, Factors, kept
+from hybridlab.trace.calibration import Calibration, Directions, nearest
 from hybridlab.trace.exact import Recipe, predict_stream
 from hybridlab.trace.machine import this_cpu
 from hybridlab.trace.predict import predict
@@ -60,6 +60,8 @@ class Planner:
     offload: Offload | None = None
     arrange: Arrange | None = None
     note: str = ""
+    rests_on: str = ""
+    """What times rest on: "components measured alone on this machine", for one."""
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -148,6 +150,7 @@ class Planner:
                 for spans, name in by_count.items()
                 if spans
             ),
+            rests_on=self.rests_on,
             holder=holds(self.choices, least.spans, least.away),
         )
 
@@ -204,7 +207,8 @@ def planner(
         raise SpecError(inference.errors)
     recipe = recipe or Recipe()
     if calibration is None:
-        calibration = kept(threads=torch.get_num_threads()) if roofline is None else Calibration()
+        threads = torch.get_num_threads()
+        calibration = nearest(threads, recipe.cast) if roofline is None else Calibration()
     roofline = roofline or this_cpu(torch.get_num_threads())
     parts = min(batch, recipe.parts)
     first, *others = [
@@ -226,6 +230,7 @@ def planner(
         length=length,
         roofline=roofline,
         calibration=calibration,
+        cast=recipe.cast,
     )
 
     def of(step: PlainStep) -> Choices:
@@ -241,7 +246,9 @@ def planner(
     given = replace(of(first), later=of(others[0]) if others else None)
     curve = Curve(given)
     asked = architecture, input_type, recipe, batch, length
-    return Planner(*asked, first.names, given, curve, roofline, calibration, offload, arrange, note)
+    rests_on = calibration.rests_on(inference.slots.values())
+    made = Planner(*asked, first.names, given, curve, roofline, calibration, offload, arrange, note)
+    return replace(made, rests_on=rests_on)
 
 
 def _parts_told(batch: int, parts: int) -> tuple[int | None, ...]:
@@ -275,31 +282,45 @@ def row_us(
     """Return the microseconds of each row of a plain step, by the roofline and the factors of its component."""
     plans = {**inference.group_norms, **inference.slots}
     factors = [calibration.factors(plans[path]) if path in plans else None for path in step.paths]
-    return _us(step.rows.who, step.rows.flops, step.rows.moved, [*factors, None], roofline)
+    rows = step.rows
+    back = rows.phase != AHEAD
+    longer = np.array((calibration.company or (1.0, 1.0))[:2])
+    alone = _us(rows.who, back, rows.flops, rows.moved, [*factors, None], roofline)
+    return np.asarray(longer[back.astype(int)] * alone)
 
 
-def stream_us(stream: OpStream, factors: Mapping[str, Factors], roofline: Roofline) -> Ints:
+def stream_us(stream: OpStream, factors: Mapping[str, Directions], roofline: Roofline) -> Ints:
     """Return the microseconds of each row of a stream, by the roofline and the factors of who is at work."""
     names = stream.strings("component")
     order = {name: place for place, name in enumerate(dict.fromkeys(names))}
     who = np.array([order[name] for name in names], dtype=int)
+    back = np.array([name != "forward" for name in stream.strings("phase")], dtype=bool)
     moved = stream.numbers("bytes_read") + stream.numbers("bytes_written")
-    return _us(who, stream.numbers("flops"), moved, list(map(factors.get, order)), roofline)
+    known = list(map(factors.get, order))
+    return _us(who, back, stream.numbers("flops"), moved, known, roofline)
 
 
 def _us(
-    who: Ints, flops: Ints, moved: Ints, factors: Sequence[Factors | None], roofline: Roofline
+    who: Ints,
+    back: Ints,
+    flops: Ints,
+    moved: Ints,
+    factors: Sequence[Directions | None],
+    roofline: Roofline,
 ) -> Ints:
-    """Return the microseconds of operators: overhead and work by the factors of who does them."""
+    """Return the microseconds of operators: overhead and work by the factors of who does them and of the direction."""
     limits = np.array([one.working_set_bytes for one in roofline.bandwidths])
     speeds = np.array([one.bytes_per_s for one in roofline.bandwidths])
     level = np.minimum(np.searchsorted(limits, moved), len(limits) - 1)
     bound = np.maximum(flops / roofline.flops_per_s, moved / speeds[level])
-    known = [factor or Factors() for factor in factors] or [Factors()]
+    known = [factor or Directions() for factor in factors] or [Directions()]
+    sides = [[one.forward for one in known], [one.backward for one in known]]
     overhead, work = (
-        np.array([getattr(factor, name) for factor in known]) for name in ("overhead", "work")
+        np.array([[getattr(factor, name) for factor in side] for side in sides])
+        for name in ("overhead", "work")
     )
-    return np.asarray(1e6 * (overhead[who] * roofline.overhead_s + work[who] * bound))
+    way = np.asarray(back, dtype=int)
+    return np.asarray(1e6 * (overhead[way, who] * roofline.overhead_s + work[way, who] * bound))
 
 
 @functools.cache

@@ -60,6 +60,8 @@ class TradeOff(_Frozen):
     offload_as: Literal["same", "bfloat16"] = "same"
     uniform: tuple[Uniform, ...]
     holder: str
+    rests_on: str = ""
+    """What times rest on, in the words of a sentence that begins with "Times rest on"."""
 
     def __len__(self) -> int:
         """Return the number of points."""

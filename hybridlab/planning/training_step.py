@@ -19,7 +19,7 @@ from hybridlab.planning.tuning.apply import tune
 from hybridlab.planning.tuning.record import Tuning
 from hybridlab.profiling.calibrate import calibrate
 from hybridlab.tasks.base import Batch, Task
-from hybridlab.trace.calibration import kept
+from hybridlab.trace.calibration import nearest
 from hybridlab.trace.exact import Recipe
 from hybridlab.trace.machine import this_cpu
 from hybridlab.training.groups import optimiser
@@ -78,14 +78,19 @@ def plan_step(
     if inference.errors:
         raise SpecError(inference.errors)
     data = task.train_batch(0, spec.batch, spec.seed)
-    calibration = calibrate(completed, inference, roofline) if measure else kept(threads)
+    how = recipe(task, spec, data.targets)
+    calibration = (
+        calibrate(completed, inference, roofline, cast=how.cast)
+        if measure
+        else nearest(threads, how.cast)
+    )
     try:
         return planner(
             completed,
             task.input_type(),
             batch=spec.batch,
             length=task.length,
-            recipe=recipe(task, spec, data.targets),
+            recipe=how,
             roofline=roofline,
             calibration=calibration,
             offload=offload,

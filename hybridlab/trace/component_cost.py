@@ -20,6 +20,7 @@ from hybridlab.components.base import BuildContext
 from hybridlab.components.registry import palette
 from hybridlab.components.types import TensorType
 from hybridlab.trace.ops import OpRecorder, OpRow, SavedBytes, Work
+from hybridlab.trace.step import casting
 
 _SHORT = (4, 8)
 
@@ -53,6 +54,7 @@ class _Key:
     output: TensorType
     lora: int
     borrowed: tuple[str, ...]
+    cast: torch.dtype | None = None
 
 
 def trace_slot(
@@ -62,11 +64,13 @@ def trace_slot(
     length: int,
     norm_eps: float | None = None,
     borrowed: tuple[str, ...] = (),
+    cast: torch.dtype | None = None,
 ) -> Traced:
     """Trace a component in its place at a batch and a length; equal ones are traced once per process.
 
     Components whose tracing unrolls time (LSTM, GRU) are traced at two short lengths and continued along a straight
-    line, which is exact for work that every position repeats. ``borrowed`` names weights that are another place's.
+    line, which is exact for work that every position repeats. ``borrowed`` names weights that are another place's;
+    ``cast`` is the type of autocast, None without it.
     """
     key = _Key(
         plan.info.name,
@@ -78,6 +82,7 @@ def trace_slot(
         plan.output,
         plan.lora,
         borrowed,
+        cast,
     )
     long = any(map(unknown_length, plan.context.inputs))
     if plan.info.cls.recurrent_trace and long and length > _SHORT[1]:
@@ -107,7 +112,8 @@ def _traced(key: _Key, batch: int, length: int) -> Traced:
         inputs = fake_inputs(key.context, batch, length, requires_grad=True)
         weights = list(slot.parameters())
         with OpRecorder() as forward, SavedBytes(inputs, weights) as saved:
-            output = slot(*inputs)
+            with casting(key.cast):
+                output = slot(*inputs)
             asked = slot.body.aux_loss()
         wanted = [tensor for tensor in [*inputs, *weights] if tensor.requires_grad]
         with OpRecorder() as backward:

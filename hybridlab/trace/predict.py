@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
+
 from hybridlab.architecture.fake_run import concrete_shape
 from hybridlab.architecture.infer import Inference, infer
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.types import TensorType
 from hybridlab.errors import Problem
 from hybridlab.hardware.roofline import Roofline
-from hybridlab.trace.calibration import Calibration, kept
+from hybridlab.trace.calibration import Calibration, nearest
 from hybridlab.trace.component_cost import Traced, trace_slot
 from hybridlab.trace.machine import this_cpu
 from hybridlab.trace.producers import producers
@@ -83,15 +85,16 @@ def predict(
     length: int = 64,
     roofline: Roofline | None = None,
     calibration: Calibration | None = None,
+    cast: torch.dtype | None = None,
 ) -> Prediction:
     """Predict one training step; components that have errors are left out and listed in ``problems``.
 
     ``calibration`` says how far components stay from the roofline; without a ``roofline`` it is what is kept of this
-    CPU, which ``hybridlab profile`` measures.
+    CPU, which ``hybridlab profile`` measures. ``cast`` is the type of autocast, None without it.
     """
     inference = infer(architecture, input_type, batch=batch, length=length)
     if calibration is None:
-        calibration = kept(threads=1) if roofline is None else Calibration()
+        calibration = nearest(1, cast) if roofline is None else Calibration()
     roofline = roofline or this_cpu()
     borrowed: dict[str, tuple[str, ...]] = {}
     for share in inference.shares:
@@ -100,7 +103,13 @@ def predict(
         borrowed[share.borrower] = (*borrowed.get(share.borrower, ()), weight)
     traced = {
         path: trace_slot(
-            plan, architecture.norm, batch, length, architecture.norm_eps, borrowed.get(path, ())
+            plan,
+            architecture.norm,
+            batch,
+            length,
+            architecture.norm_eps,
+            borrowed.get(path, ()),
+            cast,
         )
         for path, plan in {**inference.slots, **inference.group_norms}.items()
     }
@@ -151,16 +160,13 @@ def _update_seconds(
 ) -> float:
     """Estimate the update of the weights."""
     param_bytes = sum(item.param_bytes for item in traced.values())
-    if calibration.update_s is None or calibration.loss_s is None:
-        return roofline.seconds(0, 7 * param_bytes)
-    fixed_s, tensor_s, byte_s = calibration.update_s
-    seconds = fixed_s + byte_s * param_bytes
-    return seconds + tensor_s * sum(item.weights for item in traced.values())
+    known = calibration.update_seconds(sum(item.weights for item in traced.values()), param_bytes)
+    return roofline.seconds(0, 7 * param_bytes) if known is None else known
 
 
 def _loss_seconds(inference: Inference, calibration: Calibration, sizes: tuple[int, int]) -> float:
     """Estimate the loss, where it was measured."""
-    if calibration.update_s is None or calibration.loss_s is None or inference.output is None:
+    if calibration.loss_s is None or inference.output is None:
         return 0.0
     loss_s, logit_s = calibration.loss_s
     return loss_s + logit_s * type_bytes(inference.output, *sizes)

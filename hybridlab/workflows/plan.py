@@ -59,6 +59,7 @@ class Planned:
             "plain": (self.plain_measured or chosen.plain).model_dump(),
             "plain_predicted": chosen.plain.model_dump(),
             "plan": chosen.as_dict(),
+            "times_rest_on": self.made.rests_on,
             **self._compiled(),
         }
 
@@ -113,7 +114,8 @@ def plan_training(
     as_trained(model, spec.model_copy(update={"plan": None}))
     step = training_step(model, task, spec)
     measured, plain = measure_plan(step, chosen)
-    return Planned(chosen.model_copy(update={"measured": measured}), points, made, plain)
+    done = chosen.model_copy(update={"measured": measured})
+    return Planned(done, points, made, plain)
 
 
 def planner_of(

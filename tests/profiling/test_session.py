@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,16 @@ from torch import Tensor, nn
 from hybridlab.architecture.document import loads
 from hybridlab.errors import HybridLabError, RunError
 from hybridlab.profiling.record import Profile
-from hybridlab.trace.calibration import _FILE, Calibration, Factors, fit, keep, kept
+from hybridlab.trace.calibration import (
+    _FILE,
+    Calibration,
+    Directions,
+    Factors,
+    fit,
+    keep,
+    kept,
+    nearest,
+)
 from hybridlab.trace.stream import OpStream
 from hybridlab.workflows.profile import host_only, profile_any
 
@@ -142,6 +152,7 @@ def test_factors_are_found_where_they_are_known() -> None:
     assert fit(points).overhead == pytest.approx(3.0) and fit(points).work == pytest.approx(1.5)
     only_calls = fit([(1.0, 0.0, 4.0), (2.0, 0.0, 8.0)])
     assert only_calls == Factors(pytest.approx(4.0), 0.0)
+    assert fit([(0.0, 0.0, 1e-7)]) == Factors()  # nothing runs
     with pytest.raises(ValueError, match="one point"):
         fit([])
 
@@ -149,10 +160,15 @@ def test_factors_are_found_where_they_are_known() -> None:
 def test_a_calibration_is_kept_by_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYBRIDLAB_HOME", str(tmp_path))
     assert kept(1) == Calibration()
-    made = Calibration().with_components({"k": ("mlp", Factors(2.0, 3.0))})
+    mine = Directions(Factors(2.0, 3.0), Factors(4.0, 5.0))
+    made = Calibration().with_components({"k": ("mlp", mine)})
     keep(made, 1)
-    assert kept(1) == made and kept(2) == Calibration()
-    assert made.uses == {"mlp": Factors(2.0, 3.0)}
+    assert kept(1) == made and kept(2) == Calibration() == kept(1, torch.bfloat16)
+    assert made.uses == {"mlp": mine}
+    assert nearest(1, None) == made and nearest(1, torch.bfloat16) == replace(made, components={})
+    keep(replace(made, company=(1.2, 1.1, 2.0)), 1, torch.bfloat16)
+    assert kept(1) == made and kept(1, torch.bfloat16).company == (1.2, 1.1, 2.0)
+    assert nearest(1, torch.bfloat16).company is not None and nearest(1, None) == made
     (tmp_path / "cache" / _FILE).write_text("{")
     assert kept(1) == Calibration()
 
