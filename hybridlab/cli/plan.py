@@ -74,7 +74,8 @@ def plan(
         bool,
         typer.Option(
             "--compare-compiled",
-            help="Also measure the step compiled, with PyTorch's own memory budget; compiling takes minutes.",
+            help="Also measure the step compiled, with PyTorch's own memory budget, and plans with such budgets "
+            "within components; compiling takes minutes.",
         ),
     ] = False,
     batch: TrainBatch = None,
@@ -155,7 +156,7 @@ def _beside_compiled(
         if done != told and done < parts:
             told = done
             say(
-                f"measures the step compiled, {done} of {parts - 1}"
+                f"measures the step compiled, or its components, {done} of {parts - 1}"
                 if done
                 else "measures it plain"
             )
@@ -272,6 +273,35 @@ def _print_compiled(found: Compared) -> None:
     for one in found.points:
         if one.why:
             say(f"note: budget {one.share:g}: {one.why}")
+    _print_planned(found)
+
+
+def _print_planned(found: Compared) -> None:
+    """Print plans with PyTorch's budget within components, each point in a process of its own."""
+    from hybridlab.units import format_bytes, format_seconds
+
+    numbers = ("peak, predicted", "measured", "step, predicted", "measured ", "gradients differ by")
+    if found.planned:
+        table(
+            "Plans with budgets within components (compiled one by one)",
+            ("plan", *numbers),
+            [
+                (
+                    one.told,
+                    format_bytes(one.predicted.peak_bytes),
+                    format_bytes(one.measured.peak_bytes),
+                    format_seconds(one.predicted.step_ms / 1e3),
+                    format_seconds(one.measured.step_ms / 1e3),
+                    f"{one.difference:.0e}",
+                )
+                for one in found.planned
+                if one.measured is not None
+            ],
+            numbers=numbers,
+        )
+    for why in dict.fromkeys([found.not_planned, *(one.why for one in found.planned)]):
+        if why:
+            say(f"note: plans with budgets within: {why}")
 
 
 def _told(figures: Figures, source: str) -> str:

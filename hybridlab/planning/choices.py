@@ -59,6 +59,8 @@ class Choice:
     ahead_bytes: int = 0
     ahead_need: frozenset[int] = frozenset()
     away: bool = False
+    shares: tuple[float | None, ...] = ()
+    """PyTorch's memory budget of each instruction, None where it is not compiled; empty where nothing is."""
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,43 @@ class CompiledPoint(_Frozen):
         return f"compiled{pieces}, budget {self.share:g}"
 
 
+class PlannedPoint(_Frozen):
+    """A plan of a step whose components are compiled one by one, with PyTorch's budget within each.
+
+    ``spans`` are the first and last places of runs that are computed again, ``shares`` the budgets by place, None
+    where one is not compiled. What is ``predicted`` comes from components that were measured alone; ``measured`` is
+    None where ``why`` says why. The rest is as of ``CompiledPoint``.
+    """
+
+    spans: tuple[tuple[int, int], ...] = ()
+    shares: tuple[float | None, ...]
+    predicted: Figures
+    measured: Figures | None = None
+    graphs: int = 0
+    compile_s: float = 0.0
+    difference: float = 0.0
+    why: str = ""
+
+    @property
+    def told(self) -> str:
+        """What it is, in words."""
+        again = sum(last - first + 1 for first, last in self.spans)
+        less = sum(share is not None and share < 1 for share in self.shares)
+        said = f"{less} of {len(self.shares)} components below budget 1"
+        return f"{said}, {again} computed again" if again else said
+
+
 class Compared(_Frozen):
-    """Compiled steps beside the plain one, which is not compiled; each was measured in a process of its own."""
+    """Compiled steps beside the plain one, which is not compiled; each was measured in a process of its own.
+
+    ``planned`` are plans with budgets within components, and ``not_planned`` says why there are none.
+    """
 
     version: Literal[1] = 1
     plain: Figures
     points: tuple[CompiledPoint, ...]
+    planned: tuple[PlannedPoint, ...] = ()
+    not_planned: str = ""
     torch: str = ""
 
     @property

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ from hybridlab.training.spec import TrainSpec
 TOLERANCE = 1e-2
 """The largest difference of gradients that counts as rounding, as a share of their norm."""
 _MOST_GRAPHS = 1024
+Backend = str | Callable[..., Any]
+"""What compiles, for PyTorch: a name, or the function itself."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def measure_compiled(
     *,
     steps: int = 10,
     by_component: bool = False,
-    backend: str | Callable[..., Any] = "inductor",
+    shares: Sequence[float | None] = (),
+    backend: Backend = "inductor",
 ) -> CompiledStep:
     """Compile a step's model under a budget, check its gradients, and measure it; the model is plain afterwards.
 
@@ -87,6 +91,8 @@ def measure_compiled(
         share: PyTorch's budget, 0 to 1, of what a compiled step keeps for backward.
         steps: how many steps are timed.
         by_component: compile each component alone, so that a plan of the model goes on; else the model as a whole.
+        shares: budgets of each instruction of the model's program, which is then compiled alone under its own; None
+            leaves one as it is, as those must be that draw random numbers. ``share`` is of no matter then.
         backend: what compiles the graphs once PyTorch has divided them into forward and backward.
 
     Raises:
@@ -94,19 +100,23 @@ def measure_compiled(
     """
     if not 0 <= share <= 1:
         raise RunError(Problem("budget", "is out of range", "0 to 1", f"{share:g}"))
-    if drawing := drawn_by(step):
+    if drawing := drawn_by(step, _compiled_paths(step.model, shares) if shares else None):
         raise RunError(blocked(drawing))
     plain = _gradients(step)
-    modules = _components(step.model) if by_component else [step.model]
+    if shares:
+        wanted = _under_shares(step.model, shares, backend)
+    else:
+        modules = _components(step.model) if by_component else [step.model]
+        wanted = dict.fromkeys(modules, backend)
     with _budget(share), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         began = time.perf_counter()
         try:
-            for module in modules:
-                module.compile(backend=backend, dynamic=False)
+            for module, compiler in wanted.items():
+                module.compile(backend=compiler, dynamic=False)
             compiled = _gradients(step)
             compile_s = time.perf_counter() - began
-            graphs = _graphs()
+            graphs = graphs_made()
             _checked(graphs, difference := _apart(plain, compiled))
             del plain, compiled
             times = timed(step, steps, device_of(step.model))
@@ -118,7 +128,7 @@ def measure_compiled(
                 raise
             raise RunError(_failed(error)) from None
         finally:
-            for module in modules:
+            for module in wanted:
                 module._compiled_call_impl = None
             torch._dynamo.reset()
     figures = Figures(peak_bytes=peak_bytes, step_ms=statistics.median(times))
@@ -148,9 +158,14 @@ def missing_compiler(device: torch.device) -> str:
     return ""
 
 
-def drawn_by(step: TrainingStep) -> str:
-    """Name the first operator of a step's forward that draws random numbers, and where; empty where none does."""
-    return next((f"{operator} in {path}" for path, operator in draws(step).items()), "")
+def drawn_by(step: TrainingStep, among: Collection[str] | None = None) -> str:
+    """Name the first operator of a step's forward that draws random numbers, and where; empty where none does.
+
+    With ``among`` only components at these paths count.
+    """
+    found = draws(step).items()
+    some = (f"{what} in {path}" for path, what in found if among is None or path in among)
+    return next(some, "")
 
 
 def draws(step: TrainingStep) -> dict[str, str]:
@@ -212,16 +227,72 @@ def _budget(share: float) -> Iterator[None]:
 
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
+    with functorch.patch(activation_memory_budget=share), wide_limits():
+        yield
+
+
+@contextlib.contextmanager
+def wide_limits() -> Iterator[None]:
+    """Let every component have graphs of its own: they are all compiled from the same line of PyTorch's."""
+    import torch._dynamo
+
     limits = {
         "recompile_limit": _MOST_GRAPHS,
         "accumulated_recompile_limit": _MOST_GRAPHS,
     }
-    with functorch.patch(activation_memory_budget=share), torch._dynamo.config.patch(limits):
+    with torch._dynamo.config.patch(limits):
         yield
 
 
-def _graphs() -> int:
+def graphs_made() -> int:
+    """Return how many graphs were compiled since counting began."""
     return int(torch._dynamo.utils.counters["stats"].get("unique_graphs", 0))
+
+
+@functools.cache
+def under(backend: Backend, share: float) -> Callable[..., Any]:
+    """Return what compiles as a backend does, but under one of PyTorch's budgets, whatever is set elsewhere.
+
+    It is one function for one share: PyTorch takes what was compiled by another one for something else.
+    """
+    import torch._functorch.config as functorch
+    from torch._dynamo import lookup_backend
+
+    compiler = lookup_backend(backend)
+
+    def compiled(graph: Any, inputs: Any, **more: Any) -> Any:
+        with functorch.patch(activation_memory_budget=share):
+            return compiler(graph, inputs, **more)
+
+    return compiled
+
+
+def _under_shares(
+    model: nn.Module, shares: Sequence[float | None], backend: Backend
+) -> dict[nn.Module, Backend]:
+    """Return what compiles each module of a model's program.
+
+    Raises:
+        RunError: there are not as many budgets as instructions, or one is out of range.
+    """
+    assert isinstance(model, GraphModel)
+    instructions = program(model).instructions
+    if len(shares) != len(instructions):
+        what = "are not one for each component"
+        raise RunError(Problem("shares", what, f"{len(instructions)}", f"{len(shares)}"))
+    if wrong := [share for share in shares if share is not None and not 0 <= share <= 1]:
+        raise RunError(Problem("budget", "is out of range", "0 to 1", f"{wrong[0]:g}"))
+    found: dict[nn.Module, Backend] = {}
+    for one, share in zip(instructions, shares, strict=True):
+        if one.module is not None and share is not None:
+            found.setdefault(one.module, under(backend, share))
+    return found
+
+
+def _compiled_paths(model: nn.Module, shares: Sequence[float | None]) -> set[str]:
+    assert isinstance(model, GraphModel)
+    pairs = zip(program(model).instructions, shares, strict=False)
+    return {one.path for one, share in pairs if share is not None}
 
 
 def _components(model: nn.Module) -> list[nn.Module]:

@@ -32,12 +32,16 @@ _MOST_OF_EACH = 400
 
 @dataclass(frozen=True)
 class Point:
-    """One plan that no other beats: its peak, its time, the runs that are computed again, and what is offloaded."""
+    """One plan that no other beats: its peak, its time, the runs that are computed again, and what is offloaded.
+
+    ``shares`` are PyTorch's memory budgets of compiled instructions, one each; empty where nothing is compiled.
+    """
 
     peak_bytes: int
     step_us: int
     spans: tuple[tuple[int, int], ...]
     away: tuple[int, ...] = ()
+    shares: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class Curve:
         if self._points is not None:
             return self._points[index]
         spans, away, state, at = [], [], self._start, int(self._worth[index])
+        shares: list[float | None] = []
         while state[0] < len(self.given.units):
             front = self._fronts[state]
             choice, after = self._next[state][front.choice[at]]
@@ -93,9 +98,10 @@ class Curve:
                 spans.append((choice.first, choice.last))
             if choice.away:
                 away.append(choice.first)
+            shares += choice.shares
             state, at = after, int(front.rest[at])
         numbers = int(self.peak_bytes[index]), int(self.step_us[index])
-        return Point(*numbers, tuple(spans), tuple(away))
+        return Point(*numbers, tuple(spans), tuple(away), tuple(shares))
 
     def best(self, budget_bytes: int) -> Point:
         """Return the fastest plan whose peak is within a budget.

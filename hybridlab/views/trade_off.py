@@ -17,7 +17,7 @@ from hybridlab.views import style
 
 MIB = 2**20
 _COLOURS = {"planner": style.SERIES_COLOURS[0], "uniform": style.NEUTRAL}
-Kind = Literal["planner", "uniform", "as it is", "chosen", "PyTorch's budget"]
+Kind = Literal["planner", "uniform", "as it is", "chosen", "PyTorch's budget", "budgets within"]
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,12 @@ def trade_off_plot(info: TradeOffInfo) -> go.Figure:
         "PyTorch's budget, measured, compiled",
         {"symbol": "square", "size": 10, "color": style.SERIES_COLOURS[4]},
     )
+    _dots(
+        figure,
+        info.of("budgets within", "measured"),
+        "a plan with budgets within, measured, compiled",
+        {"symbol": "star", "size": 12, "color": style.SERIES_COLOURS[5]},
+    )
     _lines(figure, info)
     figure.update_layout(**style.layout(info.title, height=440))
     figure.update_layout(margin={"t": 86}, legend={"y": -0.22})
@@ -212,6 +218,18 @@ def _compiled(found: Compared) -> list[Dot]:
             f"{one.told}, its gradients within {one.difference:.0e}",
         )
         for one in found.found
+        if one.measured is not None
+    ]
+    dots += [
+        Dot(
+            "budgets within",
+            "measured",
+            one.measured.peak_bytes,
+            one.measured.step_ms,
+            f"{one.told}, its gradients within {one.difference:.0e}; "
+            f"{format_bytes(one.predicted.peak_bytes)} were predicted",
+        )
+        for one in found.planned
         if one.measured is not None
     ]
     return dots

@@ -1,4 +1,4 @@
-"""Holds a training's step against PyTorch's own memory budget: compiled with some budgets, each in its own process."""
+"""Holds a training's step against PyTorch's own memory budget: compiled with some, or planned with budgets within."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 import torch
 
 from hybridlab.errors import Problem, RunError
-from hybridlab.planning.compared import SHARES, Compared, CompiledPoint
+from hybridlab.planning.budgets.forms import BUDGETS
+from hybridlab.planning.compared import SHARES, Compared, CompiledPoint, PlannedPoint
 from hybridlab.planning.record import Figures
 from hybridlab.training.spec import MEASURED
 from hybridlab.workflows.own_process import ask
 
 LIMIT_S = 1800.0
 """No step is compiled for longer."""
+PLANS = 3
+"""So many plans with budgets within are measured where it is not said."""
 _POINT = "hybridlab.workflows.compiled_point"
 
 
@@ -24,30 +27,34 @@ def compare_compiled(
     settings: Mapping[str, Any],
     *,
     shares: Sequence[float] = SHARES,
+    plans: int = PLANS,
     steps: int = 10,
     threads: int = 1,
     backend: str = "inductor",
     on_part: Callable[[int, int], object] = lambda done, parts: None,
 ) -> Compared:
-    """Measure the step of a training plain, and compiled with each of the budgets; compiling takes minutes.
+    """Measure the step of a training plain, compiled with each of the budgets, and by plans with budgets within.
+
+    Compiling takes minutes.
 
     Args:
         text: the architecture, as YAML.
         settings: those of the step, as ``TrainSpec`` has them; what was measured of a step before is left out.
-        shares: PyTorch's budgets, each 0 to 1.
+        shares: PyTorch's budgets, each 0 to 1, of the step compiled as a whole.
+        plans: how many plans are measured in which PyTorch's budget divides what each component keeps.
         steps: how many steps of each are timed.
         threads: those that a step computes with.
         backend: what compiles, for PyTorch.
         on_part: hears a few times a second how many of how many are done; what it raises ends everything at once.
 
     Raises:
-        RunError: no budget could be measured; it says why of each.
+        RunError: no budget and no plan could be measured; it says why of each.
         HybridLabError: the settings are wrong.
     """
     training = {name: value for name, value in settings.items() if name not in MEASURED}
     asked: dict[str, Any] = {"architecture": text, "training": training, "steps": steps}
     asked |= {"threads": threads, "backend": backend}
-    parts = len(shares) + 1
+    parts = 1 + len(shares) + (1 + plans if plans else 0)
     points: list[CompiledPoint] = []
     plain = Figures.model_validate(
         point({**asked, "share": None}, partial(on_part, 0, parts))["figures"]
@@ -56,10 +63,28 @@ def compare_compiled(
         points.append(_one({**asked, "share": share}, partial(on_part, done, parts)))
         if points[-1].measured is None and done == 1 and _for_all(points[-1].why):
             break
-    if not any(one.measured for one in points):
-        raise RunError(list(dict.fromkeys(Problem("", one.why) for one in points)))
+    planned: list[PlannedPoint] = []
+    why = ""
+    if plans:
+        begun = partial(on_part, 1 + len(shares), parts)
+        within = {**asked, "share": None, "plans": plans, "within": BUDGETS}
+        try:
+            wanted = point(within, begun)["plans"]
+        except RunError as error:
+            wanted, why = [], str(error)
+        for done, one in enumerate(wanted, 2 + len(shares)):
+            planned.append(_planned({**asked, "share": None}, one, partial(on_part, done, parts)))
+    if not any(one.measured for one in points) and not any(one.measured for one in planned):
+        said = [*(one.why for one in points), why, *(one.why for one in planned)]
+        raise RunError(list(dict.fromkeys(Problem("", one) for one in said if one)))
     on_part(parts, parts)
-    return Compared(plain=plain, points=tuple(points), torch=torch.__version__)
+    return Compared(
+        plain=plain,
+        points=tuple(points),
+        planned=tuple(planned),
+        not_planned=why,
+        torch=torch.__version__,
+    )
 
 
 def point(
@@ -85,6 +110,19 @@ def _one(asked: Mapping[str, Any], on_look: Callable[[], object]) -> CompiledPoi
         measured=Figures.model_validate(found["figures"]),
         **{name: found[name] for name in ("graphs", "compile_s", "difference")},
     )
+
+
+def _planned(
+    asked: Mapping[str, Any], plan: Mapping[str, Any], on_look: Callable[[], object]
+) -> PlannedPoint:
+    made = PlannedPoint.model_validate(plan)
+    try:
+        found = point({**asked, "spans": plan["spans"], "shares": plan["shares"]}, on_look)
+    except RunError as error:
+        return made.model_copy(update={"why": str(error)})
+    measured = Figures.model_validate(found["figures"])
+    more = {name: found[name] for name in ("graphs", "compile_s", "difference")}
+    return made.model_copy(update={"measured": measured, **more})
 
 
 def _for_all(why: str) -> bool:

@@ -70,9 +70,20 @@ class Planned:
         return {"compiled": {"refused": self.not_compared}} if self.not_compared else {}
 
     def _compiled_points(self) -> list[dict[str, Any]]:
-        """Return the measured points of compiled steps, which have PyTorch's budget where others have a plan."""
+        """Return the measured points of compiled steps, which have PyTorch's budget, or those within, beside a plan."""
         found = self.compared.found if self.compared is not None else ()
+        planned = self.compared.planned if self.compared is not None else ()
+        names = self.chosen.components
         return [
+            {
+                "plan": [list(names[first : last + 1]) for first, last in one.spans],
+                "budgets": dict(zip(names, one.shares, strict=True)),
+                **one.measured.model_dump(),
+                "source": "measured, compiled",
+            }
+            for one in planned
+            if one.measured is not None
+        ] + [
             {
                 "plan": [],
                 "budget": one.share,

@@ -22,9 +22,10 @@ from torch._dynamo.backends.common import aot_autograd
 
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.model import GraphModel, build
+from hybridlab.cli.plan import _print_compiled
 from hybridlab.errors import RunError, SpecError
 from hybridlab.planning import compiled
-from hybridlab.planning.compared import Compared, CompiledPoint
+from hybridlab.planning.compared import Compared, CompiledPoint, PlannedPoint
 from hybridlab.planning.compiled import (
     CompiledStep,
     drawn_by,
@@ -32,11 +33,12 @@ from hybridlab.planning.compiled import (
     missing_compiler,
 )
 from hybridlab.planning.recompute import Recomputing
-from hybridlab.planning.record import Figures
+from hybridlab.planning.record import Figures, Plan
 from hybridlab.runs.context import Stopped
 from hybridlab.trace.step import TrainingStep, default_loss, default_optimiser
 from hybridlab.workflows import compiled_point, compiled_run, own_process
 from hybridlab.workflows.compiled import point
+from hybridlab.workflows.plan import Planned
 from tests.planning.steps import text
 
 BACKEND = aot_autograd(
@@ -178,9 +180,18 @@ def test_a_run_leaves_its_points_and_says_why_there_are_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = {"figures": {"peak_bytes": 9, "step_ms": 1.0}}
+    plan = {"spans": [[0, 1]], "shares": [0.5, None], "predicted": figures["figures"]}
+    asked_for: list[Any] = []
 
     def answered(asked: Any, on_look: Any) -> Any:
         on_look()
+        if asked.get("plans"):
+            return {"plans": [plan, {**plan, "spans": []}]}
+        if asked.get("shares"):
+            asked_for.append((asked["spans"], asked["shares"]))
+            if not asked["spans"]:
+                raise RunError("no memory is left")
+            return {**figures, "graphs": 1, "compile_s": 3.0, "difference": 0.0}
         if asked["share"] is None:
             return figures
         if asked["share"] < 1:
@@ -190,13 +201,49 @@ def test_a_run_leaves_its_points_and_says_why_there_are_none(
     monkeypatch.setattr("hybridlab.workflows.compiled.point", answered)
     context = Context(tmp_path, shares=[1.0, 0.5])
     result = compiled_run.run(context)  # type: ignore[arg-type]
-    assert context.told == [0, 1, 2, 3]
+    assert context.told == [0, 1, 2, 3, 4, 5, 7]
     assert [one["why"] for one in result["points"]] == ["", "the compiler gave up"]
     content = json.loads((tmp_path / compiled_run.FILE).read_text())
     assert content.pop("beside") == 0
-    assert [one.share for one in Compared.read(content).found] == [1.0]
-    with pytest.raises(RunError, match="gave up"):
+    read = Compared.read(content)
+    assert [one.share for one in read.found] == [1.0]
+    assert asked_for == [([[0, 1]], [0.5, None]), ([], [0.5, None])]
+    first, other = read.planned
+    assert first.measured is not None and first.measured.peak_bytes == 9
+    assert first.told == "1 of 2 components below budget 1, 2 computed again"
+    assert other.measured is None and other.why == "no memory is left" and not read.not_planned
+
+
+def test_what_could_not_be_measured_at_all_says_why_of_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answered(asked: Any, on_look: Any) -> Any:
+        if asked.get("plans"):
+            raise RunError("nothing to plan")
+        if asked["share"] is None:
+            return {"figures": {"peak_bytes": 9, "step_ms": 1.0}}
+        raise RunError("the compiler gave up")
+
+    monkeypatch.setattr("hybridlab.workflows.compiled.point", answered)
+    with pytest.raises(RunError, match=r"(?s)gave up.*nothing to plan"):
         compiled_run.run(Context(tmp_path, shares=[0.5, 0.25]))  # type: ignore[arg-type]
+
+
+def test_plans_with_budgets_within_are_made_in_a_process_and_can_be_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled_point, "missing_compiler", lambda device: "")
+    training = {**TRAINING, "batch": 64}
+    design = "name: small\nwidth: 8\nnodes: [{use: swiglu}, {use: swiglu}, {use: mlp}]\n"
+    asked = {"architecture": design, "training": training, "steps": 1, "share": None}
+    asked |= {"backend": "aot_eager_decomp_partition"}
+    plans = compiled_point.measure({**asked, "plans": 2, "within": [1.0, 0.0]})["plans"]
+    assert len(plans) == 2 and json.loads(json.dumps(plans)) == plans
+    assert plans[0]["predicted"]["peak_bytes"] < plans[1]["predicted"]["peak_bytes"]
+    found = compiled_point.measure({**asked, **plans[0]})
+    assert found["difference"] < 1e-4 and found["graphs"]
+    promised = plans[0]["predicted"]["peak_bytes"]
+    assert found["figures"]["peak_bytes"] == pytest.approx(promised, rel=0.02)
 
 
 def test_a_process_that_dies_or_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,3 +264,25 @@ def test_points_say_what_they_are() -> None:
     assert Compared(plain=figures, points=(one, CompiledPoint(share=0, why="no"))).found == (one,)
     with pytest.raises(RunError, match="share"):
         Compared.read({"plain": figures.model_dump(), "points": [{"share": 2}]})
+
+
+def test_plans_with_budgets_within_are_printed_and_given_as_points(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    figures = Figures(peak_bytes=3 << 20, step_ms=9.0)
+    shares = (0.5, None)
+    within = PlannedPoint(
+        spans=((0, 1),), shares=shares, predicted=figures, measured=figures, difference=3e-7
+    )
+    failed = PlannedPoint(shares=shares, predicted=figures, why="no memory is left")
+    found = Compared(plain=figures, points=(), planned=(within, failed))
+    _print_compiled(found)
+    said = capsys.readouterr()
+    assert "1 of 2 components below budget 1, 2 computed again" in said.out
+    assert "3e-07" in said.out and "no memory is left" in said.err
+    chosen = Plan(
+        fingerprint="f", components=("a", "b"), batch=1, length=1, predicted=figures, plain=figures
+    )
+    *_, point = Planned(chosen, (chosen,), compared=found).as_dict()["points"]
+    assert point["plan"] == [["a", "b"]] and point["budgets"] == {"a": 0.5, "b": None}
+    assert point["source"] == "measured, compiled" and point["peak_bytes"] == 3 << 20

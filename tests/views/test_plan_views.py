@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hybridlab.architecture.document import loads
-from hybridlab.planning.compared import Compared, CompiledPoint
+from hybridlab.planning.compared import Compared, CompiledPoint, PlannedPoint
 from hybridlab.planning.record import Figures, Plan
 from hybridlab.planning.trade_off import Part, TradeOff, Uniform
 from hybridlab.views.diagram import diagram_info
@@ -76,7 +76,12 @@ def test_a_curve_shows_what_pytorchs_budget_takes_beside() -> None:
         CompiledPoint(share=0.5, measured=figures, graphs=1, compile_s=60.0, difference=2e-7),
         CompiledPoint(share=0.25, why="it does not compile"),
     )
-    beside = Compared(plain=Figures(peak_bytes=4 * MIB, step_ms=11.0), points=points)
+    within = PlannedPoint(
+        spans=((0, 0),), shares=(0.5, 1.0), predicted=figures, measured=figures, difference=3e-7
+    )
+    failed = PlannedPoint(shares=(0.5, 1.0), predicted=figures, why="no memory is left")
+    plain = Figures(peak_bytes=4 * MIB, step_ms=11.0)
+    beside = Compared(plain=plain, points=points, planned=(within, failed))
     info = trade_off_info(FOUND, PLAIN, 4 * MIB, compiled=beside)
     (dot,) = info.of("PyTorch's budget", "measured")
     assert (dot.peak_bytes, dot.step_ms) == (3 * MIB, 9.0)
@@ -84,6 +89,11 @@ def test_a_curve_shows_what_pytorchs_budget_takes_beside() -> None:
     assert [dot.step_ms for dot in info.of("as it is", "measured")] == [11.0]
     names = [trace.name for trace in trade_off_plot(info).data]
     assert "PyTorch's budget, measured, compiled" in names
+    assert "a plan with budgets within, measured, compiled" in names
+    (dot,) = info.of("budgets within", "measured")
+    assert (dot.peak_bytes, dot.step_ms) == (3 * MIB, 9.0)
+    assert dot.words.startswith("1 of 2 components below budget 1, 1 computed again")
+    assert dot.words.endswith("; 3 MiB were predicted")
 
 
 def test_what_leaves_memory_has_a_colour_and_says_where_it_goes() -> None:

@@ -29,8 +29,9 @@ def compiled_section(work: Work) -> None:
         st.caption(
             "PyTorch can compile the whole step and compute parts of it again by a budget of its own. What that takes "
             f"is known only once it is compiled, which takes minutes for each of {len(SHARES)} budgets; it runs behind "
-            "the page. Steps that draw random numbers are refused: their gradients would be wrong without a word "
-            "([pytorch#190758](https://github.com/pytorch/pytorch/issues/190758))."
+            "the page. Then each component is compiled alone under every budget and measured, and the best plans are "
+            "found that choose a budget within each. What draws random numbers is not compiled so: its gradients would "
+            "be wrong without a word ([pytorch#190758](https://github.com/pytorch/pytorch/issues/190758))."
         )
         with shell.told():
             run = newest(work, COMPILE)
@@ -89,6 +90,29 @@ def _table(work: Work, run: Run, found: Compared) -> None:
         },
         title="The step as it is, and compiled under PyTorch's budgets, measured",
     )
+    if any(one.measured for one in found.planned):
+        show_table(
+            work.opened,
+            f"planned {run.id}",
+            planned_table(found),
+            columns={
+                "predicted_bytes": st.column_config.NumberColumn(
+                    "peak, predicted (bytes)", format="localized"
+                ),
+                "peak_bytes": st.column_config.NumberColumn(
+                    "peak, measured (bytes)", format="localized"
+                ),
+                "predicted_ms": st.column_config.NumberColumn(
+                    "step, predicted (ms)", format="%.1f"
+                ),
+                "step_ms": st.column_config.NumberColumn("step, measured (ms)", format="%.1f"),
+                "difference": st.column_config.NumberColumn("gradients differ by", format="%.1e"),
+            },
+            title="Plans with budgets within components, predicted from components alone, and measured",
+        )
+    for why in dict.fromkeys([found.not_planned, *(one.why for one in found.planned)]):
+        if why:
+            st.caption(shell.escaped(f"Plans with budgets within: {why}"))
     for why in dict.fromkeys(one.why for one in found.points if one.why):
         budgets = ", ".join(f"{one.share:g}" for one in found.points if one.why == why)
         st.caption(shell.escaped(f"Budget {budgets}: {why}"))
@@ -110,5 +134,20 @@ def compiled_table(found: Compared) -> pd.DataFrame:
             "graphs": [row[2] for row in rows],
             "compile_s": [row[3] for row in rows],
             "difference": [row[4] for row in rows],
+        }
+    )
+
+
+def planned_table(found: Compared) -> pd.DataFrame:
+    """Return a row for each plan with budgets within that was measured: what was predicted of it, and measured."""
+    some = [(one, one.measured) for one in found.planned if one.measured is not None]
+    return pd.DataFrame(
+        {
+            "plan": [one.told for one, _ in some],
+            "predicted_bytes": [one.predicted.peak_bytes for one, _ in some],
+            "peak_bytes": [measured.peak_bytes for _, measured in some],
+            "predicted_ms": [one.predicted.step_ms for one, _ in some],
+            "step_ms": [measured.step_ms for _, measured in some],
+            "difference": [one.difference for one, _ in some],
         }
     )

@@ -213,7 +213,13 @@ def test_pytorchs_budget_is_measured_cancelled_and_shown(planned: Any, runs: Any
         {"share": 0.5, "measured": figures, "graphs": 2, "compile_s": 70.0, "difference": 1e-7},
         {"share": 0.25, "why": "it could not be compiled"},
     ]
-    content = {"plain": {"peak_bytes": 9 * 2**20, "step_ms": 6.0}, "points": points, "beside": 0}
+    plan = {"spans": [[0, 1]], "shares": [0.5, None], "predicted": figures}
+    content = {
+        "plain": {"peak_bytes": 9 * 2**20, "step_ms": 6.0},
+        "points": points,
+        "planned": [{**plan, "measured": figures}, {**plan, "why": "it ran out of memory"}],
+        "beside": 0,
+    }
     left_behind(runs, done, "compiled.json", content)
     planned.open("5_Memory")
     at = planned.until(lambda at: len(at.get("plotly_chart")) == 2)
@@ -221,7 +227,12 @@ def test_pytorchs_budget_is_measured_cancelled_and_shown(planned: Any, runs: Any
     assert "PyTorch's budget, measured, compiled" in names and "as it is, measured" in names
     (table,) = [frame.value for frame in at.dataframe if "compile_s" in frame.value]
     assert list(table["budget"]) == ["as it is", "0.5"] and list(table["graphs"]) == [0, 2]
+    (within,) = [frame.value for frame in at.dataframe if "predicted_ms" in frame.value]
+    assert list(within["plan"]) == ["1 of 2 components below budget 1, 2 computed again"]
+    assert list(within["predicted_bytes"]) == list(within["peak_bytes"]) == [7 * 2**20]
+    assert "a plan with budgets within, measured, compiled" in names
     assert "it could not be compiled" in planned.words()
+    assert "it ran out of memory" in planned.words()
 
     damaged = runs.store.create("compile", "once more", run.spec, home=home_id())
     left_behind(runs, damaged, "compiled.json", {"plain": 3, "points": []})

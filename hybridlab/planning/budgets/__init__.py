@@ -1,0 +1,1 @@
+"""Plans of a compiled step in which PyTorch's memory budget divides what each component keeps."""
