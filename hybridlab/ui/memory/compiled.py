@@ -68,7 +68,7 @@ def _doing(done: int, parts: int) -> str:
     """Say what the worker is at."""
     if not done:
         return "Timing the step as it is, not compiled"
-    return f"Compiling and timing budget {done} of {max(1, parts - 1)}"
+    return f"Compiling and timing, {done} of {max(1, parts - 1)}"
 
 
 def _read(run: Run) -> Compared:
