@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,12 @@ from hybridlab.validation import problems_from
 
 _COLUMNS = ("name", "match", "use", "kind", "from", "to", "backward")
 _KINDS = ("input", "token_mixer", "channel_mixer", "norm", "merge", "router", "head")
+_TITLES = {
+    "max_split_size_mb": "Largest block to split",
+    "garbage_collection_threshold": "Free blocks go back from a share of",
+    "roundup_power2_divisions": "Steps between powers of two",
+}
+"""What settings are called that torch names for itself."""
 _MOST = 20
 Change = Callable[[str, Any], None]
 
@@ -130,9 +137,9 @@ def _allocator(now: dict[str, Any], change: Change) -> None:
         given = {**now, name: value}
         change("allocator", {k: v for k, v in given.items() if v not in (None, False)} or None)
 
-    parameters(
-        fields(AllocatorSpec.model_json_schema()), now, "train.allocator", set_one, columns=2
-    )
+    known = fields(AllocatorSpec.model_json_schema())
+    named = [replace(field, title=_TITLES.get(field.name, "")) for field in known]
+    parameters(named, now, "train.allocator", set_one, columns=2)
 
 
 def _configured() -> dict[str, Any]:
@@ -142,17 +149,19 @@ def _configured() -> dict[str, Any]:
         return str(known[name].description)
 
     return {
-        "name": config.TextColumn("Name", required=True, max_chars=40, help=told("name")),
-        "match": config.TextColumn("Components", default="*", help=told("match")),
-        "use": config.TextColumn("Of this name", help=told("use")),
-        "kind": config.SelectboxColumn("Of this family", options=list(_KINDS), help=told("kind")),
+        "name": config.TextColumn("Name", width=88, required=True, max_chars=40, help=told("name")),
+        "match": config.TextColumn("Components", width=105, default="*", help=told("match")),
+        "use": config.TextColumn("Of this name", width=112, help=told("use")),
+        "kind": config.SelectboxColumn(
+            "Of this family", width=115, options=list(_KINDS), help=told("kind")
+        ),
         "from": config.NumberColumn(
-            "From depth", default=0.0, min_value=0.0, max_value=1.0, help=told("depth")
+            "From depth", width=98, default=0.0, min_value=0.0, max_value=1.0, help=told("depth")
         ),
         "to": config.NumberColumn(
-            "To depth", default=1.0, min_value=0.0, max_value=1.0, help=told("depth")
+            "To depth", width=85, default=1.0, min_value=0.0, max_value=1.0, help=told("depth")
         ),
         "backward": config.CheckboxColumn(
-            "Backward too", width=100, default=False, help=told("backward")
+            "Backward", width=90, default=False, help=told("backward")
         ),
     }
