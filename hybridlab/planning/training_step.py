@@ -50,6 +50,7 @@ def recipe(task: Task, spec: TrainSpec, targets: Tensor) -> Recipe:
         before_update,
         cast=None if cast is None else torch.bfloat16,
         parts=spec.accumulation,
+        answers=targets.dtype,
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from hybridlab.components.types import TensorType
 from hybridlab.tasks.base import Batch, Measure, Task, logits_type
@@ -28,8 +30,13 @@ class Numbers(Task):
 
     def scale(self) -> tuple[float, float]:
         """Return the mean of the training answers and their standard deviation, in ``unit``."""
-        known = self.answers("train").double()
-        return float(known.mean()), max(float(known.std(correction=0)), 1e-12)
+        return self._scale
+
+    @functools.cached_property
+    def _scale(self) -> tuple[float, float]:
+        with _disable_current_modes():  # a step that is traced on fake tensors asks for it too
+            known = self.answers("train").double()
+            return float(known.mean()), max(float(known.std(correction=0)), 1e-12)
 
     def head_node(self) -> dict[str, Any]:
         """Return a head of one number."""

@@ -126,7 +126,7 @@ def splits(dataset: Dataset) -> dict[str, tuple[Tensor, Tensor]]:
 
     def scaled(chosen: list[Numbers], answers: list[int]) -> tuple[Tensor, Tensor]:
         rows = np.stack([_padded((one - mean) / deviation, length) for one in chosen])
-        return torch.from_numpy(rows.astype(np.float32)), torch.tensor(answers)
+        return torch.from_numpy(np.ascontiguousarray(rows, np.float32)), torch.tensor(answers)
 
     result = {
         split: scaled([trained[i] for i in part], labels[part].tolist())

@@ -47,8 +47,8 @@ class Recipe:
     """How a step trains: what makes its loss and its optimiser, and what is done to gradients before the update.
 
     ``loss`` is given the output and the targets. ``target`` is the targets' shape after the batch, for example
-    ``("L",)``; None where the loss reads none. ``cast`` is the type of autocast, None without it; ``parts`` are those
-    of a batch whose gradients are added up, cut as ``pieces`` cuts.
+    ``("L",)``; None where the loss reads none; ``answers`` is their type. ``cast`` is the type of autocast, None
+    without it; ``parts`` are those of a batch whose gradients are added up, cut as ``pieces`` cuts.
     """
 
     loss: Callable[[Any, Any], Tensor] = lambda output, targets: default_loss(output)
@@ -57,6 +57,7 @@ class Recipe:
     before_update: BeforeUpdate | None = None
     cast: torch.dtype | None = None
     parts: int = 1
+    answers: torch.dtype = torch.int64
 
 
 def predict_stream(
@@ -117,7 +118,7 @@ def fake_step(
     if not training:
         return TrainingStep(model.eval(), inputs, loss=None)
     shape = recipe.target
-    targets = None if shape is None else torch.zeros((batch, *shape), dtype=torch.int64)
+    targets = None if shape is None else torch.zeros((batch, *shape), dtype=recipe.answers)
     cut = [pieces(tensor, recipe.parts) for tensor in inputs]
     wanted = pieces(targets, recipe.parts)
     parts = [

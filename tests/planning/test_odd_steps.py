@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.planning.test_trainings import NARROW, PARITY, check, planned
 
@@ -43,3 +44,13 @@ def test_a_first_part_that_alone_is_larger_finds_no_gradients(batch: int, how: s
     peaks, times = made.curve.peak_bytes, made.curve.step_us
     assert (peaks[1:] > peaks[:-1]).all() and (times[1:] < times[:-1]).all()
     assert not made.points()[-1].recompute and made.choices.later is not None
+
+
+@pytest.mark.parametrize("how", ["from its parts", "traced as a whole"])
+def test_answers_that_are_numbers_keep_their_type(how: str) -> None:
+    tied = "[{id: g, repeat: 2, tie: true, nodes: [{use: mlp}]}, {use: gru}]"
+    nodes = "[{use: mlp}, {use: gru}]" if how == "from its parts" else tied
+    design = f"name: x\nwidth: 16\nnodes: {nodes}\n"
+    settings = {"task": "vowels_duration", "batch": 512}
+    check(design, settings)
+    assert planned(design, settings).recipe.answers is torch.float32

@@ -116,7 +116,7 @@ class _Step:
         context = BuildContext((self.inference.input,), self.architecture.width)
         (whole,) = fake_inputs(context, batch, length)
         shape = recipe.target
-        targets = None if shape is None else torch.zeros((batch, *shape), dtype=torch.int64)
+        targets = None if shape is None else torch.zeros((batch, *shape), dtype=recipe.answers)
         cut = pieces(whole, recipe.parts)
         self.x, self.targets, self.parts = cut[part], pieces(targets, recipe.parts)[part], len(cut)
         self.ledger = Ledger()
