@@ -32,6 +32,7 @@ from hybridlab.planning.compiled import (
     measure_compiled,
     missing_compiler,
 )
+from hybridlab.planning.planner import planner
 from hybridlab.planning.recompute import Recomputing
 from hybridlab.planning.record import Figures, Plan
 from hybridlab.runs.context import Stopped
@@ -283,6 +284,7 @@ def test_plans_with_budgets_within_are_printed_and_given_as_points(
     chosen = Plan(
         fingerprint="f", components=("a", "b"), batch=1, length=1, predicted=figures, plain=figures
     )
-    *_, point = Planned(chosen, (chosen,), compared=found).as_dict()["points"]
+    made = planner(loads("name: x\nwidth: 8\nnodes: [{use: mlp}]"))
+    *_, point = Planned(chosen, (chosen,), made, compared=found).as_dict()["points"]
     assert point["plan"] == [["a", "b"]] and point["budgets"] == {"a": 0.5, "b": None}
     assert point["source"] == "measured, compiled" and point["peak_bytes"] == 3 << 20

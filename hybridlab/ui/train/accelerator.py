@@ -27,7 +27,7 @@ _KINDS = ("input", "token_mixer", "channel_mixer", "norm", "merge", "router", "h
 _TITLES = {
     "max_split_size_mb": "Largest block to split",
     "garbage_collection_threshold": "Free blocks go back from a share of",
-    "roundup_power2_divisions": "Steps between powers of two",
+    "roundup_power2_divisions": "Sizes between powers of two",
 }
 """What settings are called that torch names for itself."""
 _MOST = 20

@@ -239,10 +239,10 @@ def test_what_processes_find_at_once_is_all_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One writes between another one's reading and writing, where nothing keeps it from that."""
-    read, others = store._read, []
+    read, others = store.kept, []
 
-    def slow(file: Path) -> dict[str, dict[str, Known]]:
-        content = read(file)
+    def slow(folder: Path, device: str, threads: int) -> dict[str, Known]:
+        content = read(folder, device, threads)
         if not others:
             others.append(
                 threading.Thread(target=store.keep, args=(tmp_path, "cpu", 1, {"b": KNOWN}))
@@ -251,7 +251,7 @@ def test_what_processes_find_at_once_is_all_kept(
             others[0].join(0.5)
         return content
 
-    monkeypatch.setattr(store, "_read", slow)
+    monkeypatch.setattr(store, "kept", slow)
     store.keep(tmp_path, "cpu", 1, {"a": KNOWN})
     others[0].join()
     assert set(store.kept(tmp_path, "cpu", 1)) == {"a", "b"}
