@@ -194,7 +194,7 @@ def _print_sizes(found: Fit) -> None:
                 format_seconds(one.step_ms / 1e3),
                 format_seconds(one.sample_ms / 1e3),
                 f"{one.again} of {found.components}",
-                "yes" if one.traced else "carried on",
+                "yes" if one.traced else "from smaller ones",
             )
             for one in dict.fromkeys(one for one in sizes if one is not None)
         ],

@@ -26,7 +26,7 @@ _COLUMNS = ("name", "match", "use", "kind", "from", "to", "backward")
 _KINDS = ("input", "token_mixer", "channel_mixer", "norm", "merge", "router", "head")
 _TITLES = {
     "max_split_size_mb": "Largest block to split",
-    "garbage_collection_threshold": "Free blocks go back from a share of",
+    "garbage_collection_threshold": "Give free blocks back above (share)",
     "roundup_power2_divisions": "Sizes between powers of two",
 }
 """What settings are called that torch names for itself."""
