@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.profiler import ProfilerActivity, record_function
 
+from hybridlab.planning.segments.alone import Source
 from hybridlab.profiling.session import kind_of, synchronize
 from hybridlab.profiling.sweep import MEMORY_EVENT
 from hybridlab.trace.step import Phase
@@ -52,21 +53,6 @@ class Taken:
     def both_us(self) -> float:
         """Microseconds forward and backward."""
         return self.ahead_us + self.back_us
-
-
-class _Source(torch.autograd.Function):
-    """Gives an input that somebody before would have made, shows its gradient, and lets that go."""
-
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, box: list[Tensor], arrived: Callable[[Any], None]) -> Any:
-        ctx.arrived = arrived
-        ctx.set_materialize_grads(False)
-        return box.pop()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        ctx.arrived(gradients[0])
-        return None, None, None
 
 
 class _Root(torch.autograd.Function):
@@ -196,7 +182,7 @@ class Lone:
             if stirred and copy.is_floating_point():
                 copy += torch.randn_like(copy) * copy.std(correction=0)
         given = [
-            _Source.apply(anchor, box, self._arriving(index))  # type: ignore[no-untyped-call]
+            Source.apply(anchor, box, self._arriving(index))  # type: ignore[no-untyped-call]
             if one.requires_grad
             else box.pop()
             for index, (box, one) in enumerate(zip(boxes, self._inputs, strict=True))

@@ -61,17 +61,19 @@ def record_alone(
     return _Alone(module, run, inputs, asked, there, cast).segment()
 
 
-class _Source(torch.autograd.Function):
+class Source(torch.autograd.Function):
     """Gives an input that somebody before would have made, and takes its gradient."""
 
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, box: list[Tensor], arrived: Callable[[Any], None]) -> Any:
+        """Take the input out of its box; ``anchor`` asks for gradients, so that ``arrived`` hears of its own."""
         ctx.arrived = arrived
         ctx.set_materialize_grads(False)
         return box.pop()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
+        """Hand the gradient on, and keep nothing of it."""
         ctx.arrived(gradients[0])
         return None, None, None
 
@@ -126,7 +128,7 @@ class _Alone:
         with recorder.attribution, recorder:
             with recorder.phase("forward"):
                 values = [
-                    _Source.apply(  # type: ignore[no-untyped-call]
+                    Source.apply(  # type: ignore[no-untyped-call]
                         anchor, [tensor], self._arriving(place)
                     )
                     if one.needs
@@ -226,7 +228,7 @@ class _Alone:
         anchor = torch.empty((), requires_grad=True)
         others = list(dict.fromkeys(given for given, _ in pairs if given.beside))
         holders = [
-            _Source.apply(  # type: ignore[no-untyped-call]
+            Source.apply(  # type: ignore[no-untyped-call]
                 anchor, [made(g.meta)], lambda gradient: None
             )
             for g in others
