@@ -16,6 +16,8 @@ from hybridlab.units import format_bytes
 from hybridlab.views import style
 
 MIB = 2**20
+_FEW = 6
+"""Kinds of points whose names stand in two columns."""
 _COLOURS = {"planner": style.SERIES_COLOURS[0], "uniform": style.NEUTRAL}
 Kind = Literal["planner", "uniform", "as it is", "chosen", "PyTorch's budget", "budgets within"]
 
@@ -149,8 +151,9 @@ def trade_off_plot(info: TradeOffInfo) -> go.Figure:
         {"symbol": "star", "size": 12, "color": style.SERIES_COLOURS[5]},
     )
     _lines(figure, info)
-    figure.update_layout(**style.layout(info.title, height=440))
-    figure.update_layout(margin={"t": 86}, legend={"y": -0.22})
+    tall = len(figure.data) > _FEW  # a legend that is one column wide must not meet the axis
+    figure.update_layout(**style.layout(info.title, height=560 if tall else 440))
+    figure.update_layout(margin={"t": 86}, legend={"y": -0.3 if tall else -0.22})
     figure.update_traces(unselected={"marker": {"opacity": 1}})  # a click sets the budget, no more
     figure.update_xaxes(title_text="peak memory of a step (MiB)")
     figure.update_yaxes(title_text="time of a step (ms)", rangemode="normal")
