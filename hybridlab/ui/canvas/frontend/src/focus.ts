@@ -55,24 +55,31 @@ export function useFocus(wrapper: RefObject<HTMLElement | null>, session: Sessio
     const left = (event: FocusEvent): void => {
       if (event.relatedTarget instanceof Node && !here.contains(event.relatedTarget)) inside.current = false;
     };
+    const back = (): boolean => {
+      const lost = inside.current && document.activeElement === document.body;
+      if (lost) here.focus({ preventScroll: true });
+      return lost;
+    };
+    // A key that comes while the focus is lost is the canvas's all the same: none of the user's keys is dropped.
+    const key = (event: KeyboardEvent): void => {
+      if (!(event.target === document.body && back())) return;
+      event.stopPropagation();
+      if (!here.dispatchEvent(new KeyboardEvent(event.type, event))) event.preventDefault();
+    };
+    const gone = new MutationObserver(back); // React Flow takes elements away a while after it is given other nodes
+    gone.observe(here, { childList: true, subtree: true });
+    document.addEventListener("keydown", key, true);
     document.addEventListener("pointerdown", pressed, true);
     here.addEventListener("focusin", came);
     here.addEventListener("focusout", left);
     return () => {
+      gone.disconnect();
+      document.removeEventListener("keydown", key, true);
       document.removeEventListener("pointerdown", pressed, true);
       here.removeEventListener("focusin", came);
       here.removeEventListener("focusout", left);
     };
   }, [wrapper]);
-  useEffect(() => {
-    const back = (): void => {
-      if (inside.current && document.activeElement === document.body) wrapper.current?.focus({ preventScroll: true });
-    };
-    back();
-    const frame = requestAnimationFrame(back); // React Flow takes elements away a moment after it is given other nodes
-    return () => cancelAnimationFrame(frame);
-  }, [nodes, wrapper]);
-
   return useCallback(() => {
     wanted.current = true;
   }, []);
