@@ -257,7 +257,7 @@ def compiled(name: str, made: Planner, options: argparse.Namespace) -> dict[str,
     settings = {key: getattr(options, key) for key in ("task", "batch", "threads")}
     settings["steps"] = max(1, options.steps)
     spans = [list(map(list, one.spans)) for one in spread(curve, options.points)]
-    rows = planning_compiled.compared(name, spans, settings)
+    rows = planning_compiled.compared(name, spans, settings, options.rounds)
     by: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if "why" not in row:
@@ -269,7 +269,23 @@ def compiled(name: str, made: Planner, options: argparse.Namespace) -> dict[str,
     shares = {source: volume / whole for source, volume in volumes.items()}
     told = "; ".join(f"{source} {share:.3f}" for source, share in shares.items())
     print(f"{name:<18} hypervolume, the best is 1: {told}", flush=True)
-    return {"preset": name, "points": rows, "hypervolume": shares}
+    peers = [
+        shares[one] for one in (planning_compiled.WHOLE, planning_compiled.ALONE) if one in shares
+    ]
+    ratio = shares.get(planning_compiled.CHOSEN, 0.0) / max(peers, default=float("nan"))
+    worst = planning_compiled.worst(rows)
+    print(
+        f"{name:<18} plans with budgets chosen: {ratio:.3f} x the better of PyTorch's budgets, "
+        f"{100 * worst:+.1f} % of time at most for the memory of any",
+        flush=True,
+    )
+    return {
+        "preset": name,
+        "points": rows,
+        "hypervolume": shares,
+        "hypervolume_ratio": ratio,
+        "worst": worst,
+    }
 
 
 def main() -> None:

@@ -41,15 +41,17 @@ class CompiledPoint(_Frozen):
 
 
 class PlannedPoint(_Frozen):
-    """A plan of a step whose components are compiled one by one, with PyTorch's budget within each.
+    """A plan of a step whose components are compiled one by one, with PyTorch's budget within each, or as a whole.
 
     ``spans`` are the first and last places of runs that are computed again, ``shares`` the budgets by place, None
-    where one is not compiled. What is ``predicted`` comes from components that were measured alone; ``measured`` is
+    where one is not compiled; a plan that compiles the step as a whole has its budget in ``whole``, and neither of
+    them. What is ``predicted`` comes from components that were measured alone, or from the whole step; ``measured`` is
     None where ``why`` says why. The rest is as of ``CompiledPoint``.
     """
 
     spans: tuple[tuple[int, int], ...] = ()
-    shares: tuple[float | None, ...]
+    shares: tuple[float | None, ...] = ()
+    whole: float | None = Field(default=None, ge=0, le=1)
     predicted: Figures
     measured: Figures | None = None
     graphs: int = 0
@@ -60,6 +62,8 @@ class PlannedPoint(_Frozen):
     @property
     def told(self) -> str:
         """What it is, in words."""
+        if self.whole is not None:
+            return f"compiled as a whole, budget {self.whole:g}"
         again = sum(last - first + 1 for first, last in self.spans)
         less = sum(share is not None and share < 1 for share in self.shares)
         said = f"{less} of {len(self.shares)} components below budget 1"
@@ -69,7 +73,7 @@ class PlannedPoint(_Frozen):
 class Compared(_Frozen):
     """Compiled steps beside the plain one, which is not compiled; each was measured in a process of its own.
 
-    ``planned`` are plans with budgets within components, and ``not_planned`` says why there are none.
+    ``planned`` are plans of the compiled step, and ``not_planned`` says why there are none.
     """
 
     version: Literal[1] = 1

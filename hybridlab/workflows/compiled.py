@@ -33,7 +33,7 @@ def compare_compiled(
     backend: str = "inductor",
     on_part: Callable[[int, int], object] = lambda done, parts: None,
 ) -> Compared:
-    """Measure the step of a training plain, compiled with each of the budgets, and by plans with budgets within.
+    """Measure the step of a training plain, compiled with each of the budgets, and by plans of the compiled step.
 
     Compiling takes minutes.
 
@@ -41,7 +41,8 @@ def compare_compiled(
         text: the architecture, as YAML.
         settings: those of the step, as ``TrainSpec`` has them; what was measured of a step before is left out.
         shares: PyTorch's budgets, each 0 to 1, of the step compiled as a whole.
-        plans: how many plans are measured in which PyTorch's budget divides what each component keeps.
+        plans: how many plans are measured, in which PyTorch's budget divides what each component keeps, or what the
+            step compiled as a whole does, where that was measured and is better.
         steps: how many steps of each are timed.
         threads: those that a step computes with.
         backend: what compiles, for PyTorch.
@@ -67,13 +68,16 @@ def compare_compiled(
     why = ""
     if plans:
         begun = partial(on_part, 1 + len(shares), parts)
-        within = {**asked, "share": None, "plans": plans, "within": BUDGETS}
+        whole = [
+            {"share": one.share, **one.measured.model_dump()} for one in points if one.measured
+        ]
+        within = {**asked, "share": None, "plans": plans, "within": BUDGETS, "whole": whole}
         try:
             wanted = point(within, begun)["plans"]
         except RunError as error:
             wanted, why = [], str(error)
         for done, one in enumerate(wanted, 2 + len(shares)):
-            planned.append(_planned({**asked, "share": None}, one, partial(on_part, done, parts)))
+            planned.append(_planned(asked, one, partial(on_part, done, parts)))
     if not any(one.measured for one in points) and not any(one.measured for one in planned):
         said = [*(one.why for one in points), why, *(one.why for one in planned)]
         raise RunError(list(dict.fromkeys(Problem("", one) for one in said if one)))
@@ -117,7 +121,8 @@ def _planned(
 ) -> PlannedPoint:
     made = PlannedPoint.model_validate(plan)
     try:
-        found = point({**asked, "spans": plan["spans"], "shares": plan["shares"]}, on_look)
+        how = {"share": made.whole, "spans": plan["spans"], "shares": plan["shares"]}
+        found = point({**asked, **how}, on_look)
     except RunError as error:
         return made.model_copy(update={"why": str(error)})
     measured = Figures.model_validate(found["figures"])

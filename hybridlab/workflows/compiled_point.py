@@ -5,15 +5,16 @@ It is asked, and answers, as ``own_process`` says; ``measure`` says what.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from hybridlab.architecture.document import loads
-from hybridlab.architecture.model import build
+from hybridlab.architecture.model import GraphModel, build
 from hybridlab.architecture.program import program
 from hybridlab.errors import Problem, RunError
-from hybridlab.planning.budgets.plans import budget_curve, telling
+from hybridlab.planning.budgets.offers import offers, telling, within
+from hybridlab.planning.budgets.plans import budget_curve
 from hybridlab.planning.compiled import (
     check_compared,
     measure_compiled,
@@ -22,6 +23,7 @@ from hybridlab.planning.compiled import (
 )
 from hybridlab.planning.planner import figures
 from hybridlab.planning.recompute import Recomputing
+from hybridlab.planning.record import Figures
 from hybridlab.profiling.session import device_of
 from hybridlab.runs.verdict import is_out_of_memory
 from hybridlab.tasks.registry import fit
@@ -40,7 +42,9 @@ def measure(
     budget; None: as it is, not compiled), ``spans`` (places that are computed again) and ``by_component`` (what is
     compiled: each component alone, or the model), ``shares`` (each place's budget, in place of ``share``), ``backend``
     of the compiler. With ``plans`` no step is measured but each component alone, under the budgets ``within``; what is
-    found are so many ``plans``, ready to be asked for: ``spans``, ``shares`` and what is ``predicted``.
+    found are so many ``plans``, ready to be asked for: ``spans``, ``shares`` and what is ``predicted``. ``whole`` has
+    what the step takes compiled as a whole by ``share``, ``peak_bytes`` and ``step_ms``, so that plans may be that too
+    (``whole`` is then its budget, and ``shares`` are none); for each of ``peaks`` the fastest plan is among them.
 
     Raises:
         HybridLabError: the settings are wrong, or the step cannot be compiled or measured.
@@ -50,8 +54,7 @@ def measure(
     completed = fit(loads(str(asked["architecture"])), task)
     model = build(completed, task.input_type(), seed=spec.seed)
     step = training_step(model, task, spec)
-    if spans := asked.get("spans"):
-        model.running = Recomputing(program(model), [(first, last) for first, last in spans])
+    model.running = _running(model, asked.get("spans") or ())
     steps, share, plans = int(asked["steps"]), asked["share"], int(asked.get("plans", 0))
     shares = tuple(asked.get("shares") or ())
     try:
@@ -90,14 +93,29 @@ def _plans(
         backend=backend,
         on_part=lambda done, parts: tell({"done": done, "parts": parts}),
     )
-    return [
-        {
-            "spans": [list(span) for span in one.spans],
-            "shares": list(one.shares),
-            "predicted": figures(one).model_dump(),
-        }
-        for one in telling(curve, int(asked["plans"]))
-    ]
+    fastest = curve.point(len(curve) - 1)
+    model = step.model
+    assert isinstance(model, GraphModel)
+    model.running = _running(model, fastest.spans)
+    found = measure_compiled(
+        step, 1.0, steps=int(asked["steps"]), shares=fastest.shares, backend=backend
+    )
+    whole = {
+        float(one["share"]): Figures(peak_bytes=one["peak_bytes"], step_ms=one["step_ms"])
+        for one in asked.get("whole") or ()
+    }
+    scale = found.figures.step_ms / figures(fastest).step_ms
+    some = offers(curve, scale=scale, whole=whole)
+    fitting = (within(some, int(peak)) for peak in asked.get("peaks") or ())
+    chosen = {*telling(some, int(asked["plans"])), *(one for one in fitting if one is not None)}
+    return [one.as_asked() for one in some if one in chosen]
+
+
+def _running(model: GraphModel, spans: Sequence[Sequence[int]]) -> Recomputing | None:
+    """Return what computes spans of a model again; None where there are none."""
+    if not spans:
+        return None
+    return Recomputing(program(model), [(first, last) for first, last in spans])
 
 
 def _answered(

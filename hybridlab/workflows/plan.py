@@ -77,7 +77,11 @@ class Planned:
         return [
             {
                 "plan": [list(names[first : last + 1]) for first, last in one.spans],
-                "budgets": dict(zip(names, one.shares, strict=True)),
+                **(
+                    {"budgets": dict(zip(names, one.shares, strict=True))}
+                    if one.whole is None
+                    else {"budget": one.whole}
+                ),
                 **one.measured.model_dump(),
                 "source": "measured, compiled",
             }

@@ -23,9 +23,12 @@ from hybridlab.architecture.program import program
 from hybridlab.errors import RunError
 from hybridlab.planning.budgets.alone import Lone
 from hybridlab.planning.budgets.forms import Forms, measure_forms
-from hybridlab.planning.budgets.plans import budget_curve, telling
+from hybridlab.planning.budgets.offers import Offer, offers, telling, within
+from hybridlab.planning.budgets.plans import budget_curve
+from hybridlab.planning.compared import PlannedPoint
 from hybridlab.planning.compiled import CompiledStep, measure_compiled
 from hybridlab.planning.recompute import Recomputing
+from hybridlab.planning.record import Figures
 from hybridlab.planning.solve import Curve, Point, point_of
 from hybridlab.trace.step import TrainingStep, default_loss, default_optimiser
 from tests.planning.steps import text
@@ -67,7 +70,7 @@ def solved(nodes: str) -> tuple[TrainingStep, Curve, Forms]:
 @pytest.mark.parametrize("nodes", [IN_A_ROW, BESIDE])
 def test_peaks_are_as_promised_and_gradients_those_of_the_plain_step(nodes: str) -> None:
     step, curve, _ = solved(nodes)
-    points = telling(curve, 4)
+    points = telling(offers(curve), 4)
     assert len(points) == 4 and any(point.spans for point in points)
     assert any(0.5 in point.shares or 0.0 in point.shares for point in points)
     for point in points:
@@ -194,12 +197,29 @@ def test_a_lone_instruction_tells_what_it_keeps_and_passes_on() -> None:
 
 def test_points_to_measure_are_the_ends_and_those_that_dominate_most() -> None:
     _, curve, _ = solved("{use: swiglu}, {use: mlp}")
-    assert telling(curve, 1) == [curve.point(0)]
-    ends = telling(curve, 2)
-    assert ends == [curve.point(0), curve.point(len(curve) - 1)]
-    every = telling(curve, 1000)
-    assert every == [curve.point(index) for index in range(len(curve))]
-    some = telling(curve, 3)
+    found = offers(curve)
+    assert [one.peak_bytes for one in found] == list(curve.peak_bytes)
+    assert telling(found, 1) == found[:1]
+    ends = telling(found, 2)
+    assert ends == [found[0], found[-1]]
+    assert telling(found, 1000) == found
+    some = telling(found, 3)
     assert some[0] == ends[0] and some[-1] == ends[-1] and len(some) == min(3, len(curve))
     plain = point_of(curve.given, ())
     assert plain.peak_bytes > 0
+
+
+def test_the_step_compiled_as_a_whole_is_a_plan_where_it_is_better() -> None:
+    _, curve, _ = solved("{use: swiglu}, {use: mlp}")
+    alone = offers(curve, scale=2.0)
+    assert [one.step_ms for one in alone] == [2 * one.step_ms for one in offers(curve)]
+    least, last = alone[0], alone[-1]
+    better = Figures(peak_bytes=least.peak_bytes + 1, step_ms=last.step_ms / 2)
+    worse = Figures(peak_bytes=last.peak_bytes, step_ms=last.step_ms + 1)
+    both = offers(curve, scale=2.0, whole={0.75: better, 0.5: worse})
+    assert both == [least, Offer(better.peak_bytes, better.step_ms, whole=0.75)]
+    read = PlannedPoint.model_validate(both[1].as_asked())
+    assert read.whole == 0.75 and not read.shares
+    assert read.told == "compiled as a whole, budget 0.75" and read.predicted == better
+    assert within(both, least.peak_bytes) == least and within(both, 10**12) == both[1]
+    assert within(both, least.peak_bytes - 1) is None

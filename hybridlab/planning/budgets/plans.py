@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from hybridlab.planning.budgets.choices import budget_choices
 from hybridlab.planning.budgets.forms import BUDGETS, Forms, measure_forms
 from hybridlab.planning.compiled import Backend
 from hybridlab.planning.planner import span_us
 from hybridlab.planning.recompute import random_state_bytes
-from hybridlab.planning.solve import Curve, Point
+from hybridlab.planning.solve import Curve
 from hybridlab.trace.step import TrainingStep
 
 
@@ -33,21 +31,3 @@ def budget_curve(
     forms = measure_forms(step, shares=shares, backend=backend, on_part=on_part)
     given = budget_choices(forms, span_us=span_us(), span_bytes=random_state_bytes())
     return Curve(given), forms
-
-
-def telling(curve: Curve, count: int) -> list[Point]:
-    """Return so many points of a curve that together dominate most, the smallest peak first; both ends are there."""
-    peaks, times = (np.asarray(one, dtype=float) for one in (curve.peak_bytes, curve.step_us))
-    chosen = sorted({0, len(curve) - 1})[: max(1, count)]
-    while len(chosen) < min(count, len(curve)):
-        best, gain = 0, -1.0
-        for one in range(len(curve)):
-            after = np.searchsorted(chosen, one)
-            if one in chosen or after in (0, len(chosen)):
-                continue
-            left, right = chosen[after - 1], chosen[after]
-            more = float((peaks[right] - peaks[one]) * (times[left] - times[one]))
-            if more > gain:
-                best, gain = one, more
-        chosen = sorted([*chosen, best])
-    return [curve.point(one) for one in chosen]
