@@ -59,7 +59,8 @@ def compared(
     else:
         print(f"{name:<18} components measured in {time.perf_counter() - began:.0f} s", flush=True)
     also = [(PLANS, {"share": 1.0, "by_component": True, "spans": one}) for one in spans]
-    also += [(CHOSEN, {**plan, "share": plan["whole"]}) for plan in plans]
+    also += [(CHOSEN, plan) for plan in plans if plan["whole"] is None]
+    also = [(source, {"share": None, **more}) for source, more in also]
     rows += [_row(name, source, asked, more) for source, more in also]
     wanted += also
     times = [[row["step_ms"]] if "why" not in row else [] for row in rows]
@@ -70,6 +71,12 @@ def compared(
     for row, taken in zip(rows, times, strict=True):
         if taken:
             row |= {"step_ms": statistics.median(taken), "rounds_ms": taken}
+    whole = {row["share"]: row for row in budgets if row["source"] == WHOLE}
+    for (
+        plan
+    ) in plans:  # where it is the whole step under a budget, it is the very step that was measured
+        if plan["whole"] is not None:
+            rows.append({**whole[plan["whole"]], **plan, "source": CHOSEN})
     return rows
 
 

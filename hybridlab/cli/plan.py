@@ -74,8 +74,8 @@ def plan(
         bool,
         typer.Option(
             "--compare-compiled",
-            help="Also measure the step compiled, with PyTorch's own memory budget, and plans with such budgets "
-            "within components; compiling takes minutes.",
+            help="Also measure the step compiled, with PyTorch's own memory budget, and plans of the compiled "
+            "step; compiling takes minutes.",
         ),
     ] = False,
     batch: TrainBatch = None,
@@ -277,13 +277,13 @@ def _print_compiled(found: Compared) -> None:
 
 
 def _print_planned(found: Compared) -> None:
-    """Print plans with PyTorch's budget within components, each point in a process of its own."""
+    """Print plans of the compiled step, each point in a process of its own."""
     from hybridlab.units import format_bytes, format_seconds
 
     numbers = ("peak, predicted", "measured", "step, predicted", "measured ", "gradients differ by")
     if found.planned:
         table(
-            "Plans with budgets within components (compiled one by one)",
+            "Plans of the compiled step",
             ("plan", *numbers),
             [
                 (
@@ -301,7 +301,7 @@ def _print_planned(found: Compared) -> None:
         )
     for why in dict.fromkeys([found.not_planned, *(one.why for one in found.planned)]):
         if why:
-            say(f"note: plans with budgets within: {why}")
+            say(f"note: plans of the compiled step: {why}")
 
 
 def _told(figures: Figures, source: str) -> str:

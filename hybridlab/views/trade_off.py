@@ -19,7 +19,7 @@ MIB = 2**20
 _FEW = 6
 """Kinds of points whose names stand in two columns."""
 _COLOURS = {"planner": style.SERIES_COLOURS[0], "uniform": style.NEUTRAL}
-Kind = Literal["planner", "uniform", "as it is", "chosen", "PyTorch's budget", "budgets within"]
+Kind = Literal["planner", "uniform", "as it is", "chosen", "PyTorch's budget", "compiled plan"]
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ def trade_off_plot(info: TradeOffInfo) -> go.Figure:
     )
     _dots(
         figure,
-        info.of("budgets within", "measured"),
-        "a plan with budgets within, measured, compiled",
+        info.of("compiled plan", "measured"),
+        "a plan of the compiled step, measured",
         {"symbol": "star", "size": 12, "color": style.SERIES_COLOURS[5]},
     )
     _lines(figure, info)
@@ -225,7 +225,7 @@ def _compiled(found: Compared) -> list[Dot]:
     ]
     dots += [
         Dot(
-            "budgets within",
+            "compiled plan",
             "measured",
             one.measured.peak_bytes,
             one.measured.step_ms,

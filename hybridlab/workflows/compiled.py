@@ -1,4 +1,4 @@
-"""Holds a training's step against PyTorch's own memory budget: compiled with some, or planned with budgets within."""
+"""Holds a training's step against PyTorch's own memory budget: compiled with some, or planned."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hybridlab.workflows.own_process import ask
 LIMIT_S = 1800.0
 """No step is compiled for longer."""
 PLANS = 3
-"""So many plans with budgets within are measured where it is not said."""
+"""So many plans of the compiled step are measured where it is not said."""
 _POINT = "hybridlab.workflows.compiled_point"
 
 

@@ -89,8 +89,8 @@ def test_a_curve_shows_what_pytorchs_budget_takes_beside() -> None:
     assert [dot.step_ms for dot in info.of("as it is", "measured")] == [11.0]
     names = [trace.name for trace in trade_off_plot(info).data]
     assert "PyTorch's budget, measured, compiled" in names
-    assert "a plan with budgets within, measured, compiled" in names
-    (dot,) = info.of("budgets within", "measured")
+    assert "a plan of the compiled step, measured" in names
+    (dot,) = info.of("compiled plan", "measured")
     assert (dot.peak_bytes, dot.step_ms) == (3 * MIB, 9.0)
     assert dot.words.startswith("1 of 2 components below budget 1, 1 computed again")
     assert dot.words.endswith("; 3 MiB were predicted")

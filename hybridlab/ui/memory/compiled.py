@@ -108,11 +108,11 @@ def _table(work: Work, run: Run, found: Compared) -> None:
                 "step_ms": st.column_config.NumberColumn("step, measured (ms)", format="%.1f"),
                 "difference": st.column_config.NumberColumn("gradients differ by", format="%.1e"),
             },
-            title="Plans with budgets within components, predicted from components alone, and measured",
+            title="Plans of the compiled step, predicted and measured",
         )
     for why in dict.fromkeys([found.not_planned, *(one.why for one in found.planned)]):
         if why:
-            st.caption(shell.escaped(f"Plans with budgets within: {why}"))
+            st.caption(shell.escaped(f"Plans of the compiled step: {why}"))
     for why in dict.fromkeys(one.why for one in found.points if one.why):
         budgets = ", ".join(f"{one.share:g}" for one in found.points if one.why == why)
         st.caption(shell.escaped(f"Budget {budgets}: {why}"))
@@ -139,7 +139,7 @@ def compiled_table(found: Compared) -> pd.DataFrame:
 
 
 def planned_table(found: Compared) -> pd.DataFrame:
-    """Return a row for each plan with budgets within that was measured: what was predicted of it, and measured."""
+    """Return a row for each plan of the compiled step that was measured: what was predicted of it, and measured."""
     some = [(one, one.measured) for one in found.planned if one.measured is not None]
     return pd.DataFrame(
         {
