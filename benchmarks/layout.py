@@ -86,8 +86,8 @@ def copies(names: list[str], batch: int, rounds: int) -> list[dict[str, Any]]:
     return results
 
 
-def choice(names: list[str], sizes: list[str], rounds: int) -> list[dict[str, Any]]:
-    """Print and return what the choice of layouts gains."""
+def choice(names: list[str], sizes: list[str], rounds: int, exact: bool) -> list[dict[str, Any]]:
+    """Print and return what the choice of layouts gains; ``exact``: no bit changes."""
     print(f"{'preset':22} {'size':>8} {'for':9} {'ms':>8} {'ratio':>22}  what lies by channels")
     results = []
     for name in names:
@@ -98,7 +98,7 @@ def choice(names: list[str], sizes: list[str], rounds: int) -> list[dict[str, An
                 settings = {**params, "device": "cpu"}
                 architecture = loads(preset(name).text())
                 step = one_step(architecture, settings, training=training, verb="tune")
-                found = choose_tuning(step, rounds=rounds, knobs=LAYS, hand_overs=True)
+                found = choose_tuning(step, rounds=rounds, knobs=LAYS, hand_overs=True, exact=exact)
                 ratio, tuning = found.ratio, found.tuning
                 kept = [f"within {path}" for path in tuning.layout]
                 kept += [f"from {path}" for path in tuning.hand_over]
@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), help="batch x length")
     parser.add_argument("--batch", type=int, default=8, help="of the table of copies")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--exact", action="store_true", help="choose what changes no bit")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS / "layout.json")
     given = parser.parse_args()
@@ -137,7 +138,7 @@ def main() -> None:
         names = given.presets or [one.name for one in presets()]
         content["copies"] = copies(names, given.batch, given.rounds)
     if given.only != "copies":
-        cases = choice(given.presets or list(CHOICE), given.sizes, given.rounds)
+        cases = choice(given.presets or list(CHOICE), given.sizes, given.rounds, given.exact)
         content["choice"] = cases
         best = min(cases, key=lambda one: float(one["ratio"]["value"]) if one["applied"] else 1.0)
         slower = [one["preset"] for one in cases if one["applied"] and one["ratio"]["high"] >= 1]

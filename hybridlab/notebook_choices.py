@@ -144,6 +144,7 @@ def tune(
     *,
     training: bool = False,
     layouts: bool = False,
+    exact: bool = False,
     again: bool = False,
     rounds: int = 21,
     **settings: Any,
@@ -151,7 +152,8 @@ def tune(
     """Choose the chunks of scans and how sequences lie within components, as they are fastest on this machine.
 
     With ``layouts`` it is chosen over the whole graph how sequences lie, handed over and within, and no chunks; with
-    ``again`` also what was measured on this machine before. The rest is as in ``fuse``.
+    ``exact`` only what leaves every bit of output and gradients as it is; and with ``again`` also what was measured on
+    this machine before. The rest is as in ``fuse``.
 
     Raises:
         SpecError: the architecture or a setting is wrong.
@@ -161,7 +163,7 @@ def tune(
     from hybridlab.workflows.tuning import tune_training
 
     design, asked, bar = _asked(architecture, task, settings)
-    options: Any = {"chunks": not layouts, "hand_overs": layouts, "again": again}
+    options: Any = {"chunks": not layouts, "hand_overs": layouts, "again": again, "exact": exact}
     options |= {"training": training, "rounds": rounds, "on_part": bar.part}
     return Chosen("tuning", tune_training(design, asked, **options))
 

@@ -26,6 +26,13 @@ What = Annotated[
 Again = Annotated[
     bool, typer.Option("--again", help="Measure also what was measured on this machine before.")
 ]
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="Keep only what leaves every bit of output and gradients as it is; else sums may be in another order.",
+    ),
+]
 
 
 def tune(
@@ -35,6 +42,7 @@ def tune(
     batch: Batch = None,
     rounds: Rounds = 21,
     again: Again = False,
+    exact: Exact = False,
     seed: Seed = 0,
     device: Device = "auto",
     output: ChoiceFile = None,
@@ -47,7 +55,7 @@ def tune(
     """
     settings = given(task=task, seed=seed, device=device, batch=batch)
     say("times each component alone in its ways, then the whole, in turn with it as designed")
-    _answer(file, settings, what, output, json, rounds=rounds, again=again)
+    _answer(file, settings, what, output, json, rounds=rounds, again=again, exact=exact)
 
 
 def layout(
@@ -57,6 +65,7 @@ def layout(
     batch: Batch = None,
     rounds: Rounds = 21,
     again: Again = False,
+    exact: Exact = False,
     seed: Seed = 0,
     device: Device = "auto",
     output: ChoiceFile = None,
@@ -69,7 +78,13 @@ def layout(
     """
     settings = given(task=task, seed=seed, device=device, batch=batch)
     say("times each component alone for each layout around and within it, then the whole, in turn")
-    options = {"rounds": rounds, "again": again, "chunks": False, "hand_overs": True}
+    options = {
+        "rounds": rounds,
+        "again": again,
+        "chunks": False,
+        "hand_overs": True,
+        "exact": exact,
+    }
     _answer(file, settings, what, output, json, **options)
 
 
@@ -131,7 +146,9 @@ def _hand_overs(found: Sequence[HandOver]) -> None:
                 one.writer,
                 ", ".join(one.readers),
                 format_seconds(one.tokens_ms / 1e3),
-                format_seconds(one.channels_ms / 1e3),
+                "changes bits"
+                if one.channels_ms is None
+                else format_seconds(one.channels_ms / 1e3),
                 f"by {one.layout}",
             )
             for one in found

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,10 @@ def tolerance(model: nn.Module) -> float:
 
 
 def difference(step: TrainingStep, variant: Variant) -> float:
-    """Return the largest difference that a variant makes, against the largest value; in training, of any gradient."""
+    """Return the largest difference that a variant makes, against the largest value; in training, of any gradient.
+
+    It is zero where no bit changes, and only there: the output counts too.
+    """
     plain = _answers(step)
     variant.on()
     try:
@@ -146,14 +149,22 @@ def gap(plain: Tensor, other: Tensor) -> float:
 
 
 def _answers(step: TrainingStep) -> list[Tensor]:
-    """Return the output of a pass, or in training all gradients, the largest of which counts for each."""
+    """Return the output, and in training all gradients, the largest of which counts for each."""
     model = step.model
     with torch.random.fork_rng(), kept_buffers(model):
         torch.manual_seed(0)
         if step.loss is None:
             with torch.no_grad(), step.around():
                 return [model(*step.inputs).double()]
-        bare = TrainingStep(model, step.inputs, step.loss, around=step.around)
+        outputs: list[Tensor] = []
+        loss = step.loss
+
+        def noted(output: Any) -> Tensor:
+            if isinstance(output, Tensor):
+                outputs.append(output.detach().double())
+            return loss(output)
+
+        bare = TrainingStep(model, step.inputs, noted, around=step.around)
         gradients: list[Tensor] = []
         bare.run(
             Attribution({}),
@@ -161,7 +172,7 @@ def _answers(step: TrainingStep) -> list[Tensor]:
                 p.grad.double().flatten() for p in step.parameters if p.grad is not None
             ),
         )
-        return [torch.cat(gradients)] if gradients else []
+        return outputs + ([torch.cat(gradients)] if gradients else [])
 
 
 @contextlib.contextmanager

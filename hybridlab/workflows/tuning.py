@@ -27,6 +27,7 @@ def tune_training(
     again: bool = False,
     chunks: bool = True,
     hand_overs: bool = False,
+    exact: bool = False,
     folder: Path | None = None,
     on_part: Callable[[int, int], object] = lambda done, parts: None,
 ) -> TuningReport:
@@ -42,6 +43,7 @@ def tune_training(
         again: measure also what was measured before.
         chunks: try chunks of scans too; else only how numbers lie.
         hand_overs: choose over the whole graph how hand-overs lie, too.
+        exact: keep only what leaves every bit of output and gradients as it is.
         folder: where this machine's figures are kept; the home folder, beside its ceilings, where none is named.
         on_part: hears before each part how many of how many are done.
 
@@ -55,9 +57,8 @@ def tune_training(
     machine = str(device_of(step.model)), torch.get_num_threads()
     known = {} if again else kept(place, *machine)
     knobs = [knob for knob in KNOBS if knob.lays or chunks]
-    report = choose_tuning(
-        step, rounds=rounds, known=known, knobs=knobs, hand_overs=hand_overs, on_part=on_part
-    )
+    options: Any = {"rounds": rounds, "known": known, "knobs": knobs, "on_part": on_part}
+    report = choose_tuning(step, hand_overs=hand_overs, exact=exact, **options)
     if report.found:
         keep(place, *machine, report.found)
     return report

@@ -2,12 +2,14 @@
 
 A component in its place, its norm and residual with it, is timed alone for each way in which its inputs may lie, its
 output is to lie and it can run: what it does to turn them is in its time. Over the graph the cheapest sum is found
-exactly (``solve``).
+exactly (``solve``). Where every bit is to stay, a combination that changes one is none: what reads a tensor that lies
+otherwise may add in another order.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,14 +34,15 @@ _ROUNDS = 9
 class HandOver:
     """What one component gives others: how it is to lie, and the sum over the graph with it either way, *measured*.
 
-    The sum is that of the components that have a choice, each timed alone.
+    The sum is that of the components that have a choice, each timed alone; by channels it is None where that would
+    change bits and none may change.
     """
 
     writer: str
     readers: tuple[str, ...]
     layout: Layout
     tokens_ms: float
-    channels_ms: float
+    channels_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,11 @@ class Laid:
         return {one.writer: one.layout for one in self.hand_overs if one.layout == "channels"}
 
 
-def cheapest_layouts(step: TrainingStep, rounds: int = _ROUNDS) -> Laid:
+def cheapest_layouts(step: TrainingStep, rounds: int = _ROUNDS, *, exact: bool = False) -> Laid:
     """Measure the components that can hand over or run by channels, and return what is cheapest over the graph.
 
     A difference that is not shown counts as none, and what is equal stays by tokens. The model is left as it was.
+    ``exact`` leaves out what changes a bit of a component's output or gradients.
     """
     seen = visits(step)
     readers: dict[str, list[str]] = {}
@@ -76,7 +80,7 @@ def cheapest_layouts(step: TrainingStep, rounds: int = _ROUNDS) -> Laid:
             continue
         key = repr((_speaking(visit), free.inputs, free.output))
         if key not in known:
-            known[key] = _costs(visit, free, step, min(rounds, _ROUNDS))
+            known[key] = _costs(visit, free, step, min(rounds, _ROUNDS), exact)
         names = _names(visit, free)
         options.update(dict.fromkeys(names, LAYOUTS))
         tables.append(_once(names, known[key]))
@@ -88,7 +92,8 @@ def cheapest_layouts(step: TrainingStep, rounds: int = _ROUNDS) -> Laid:
         sums = {one: cheapest({**options, path: (one,)}, tables)[0] for one in LAYOUTS}
         layout: Layout = "channels" if chosen[path] == "channels" else "tokens"
         told = tuple(dict.fromkeys(readers[path]))
-        hand_overs.append(HandOver(path, told, layout, sums["tokens"], sums["channels"]))
+        by_channels = sums["channels"] if math.isfinite(sums["channels"]) else None
+        hand_overs.append(HandOver(path, told, layout, sums["tokens"], by_channels))
     within: dict[str, Layout] = {
         name.removesuffix(_INSIDE): layout
         for name, one in chosen.items()
@@ -198,12 +203,12 @@ class _Way:
 
 
 def _costs(
-    visit: Visit, free: _Free, step: TrainingStep, rounds: int
+    visit: Visit, free: _Free, step: TrainingStep, rounds: int, exact: bool
 ) -> dict[tuple[str, ...], float]:
-    """Return the milliseconds of each combination; in training backward too."""
+    """Return the milliseconds of each combination, in training backward too; infinite where one is none."""
     alone = _Alone(visit.slot, visit.inputs).train(step.model.training)
     ways = free.ways()
-    variants = [_Way(alone, visit, free, way) for way in ways]
+    variants = {way: _Way(alone, visit, free, way) for way in ways}
     weights: dict[tuple[int, ...], Tensor] = {}
 
     def loss(output: Tensor) -> Tensor:
@@ -215,10 +220,14 @@ def _costs(
 
     run = TrainingStep(alone, (), loss=loss if step.loss is not None else None, around=step.around)
     with torch.random.fork_rng(), turns.kept_buffers(alone):
-        _, plain, *others = turns.in_turns(run, variants, rounds)
+        kept = [
+            w for w in ways if w == ways[0] or not exact or not turns.difference(run, variants[w])
+        ]
+        _, plain, *others = turns.in_turns(run, [variants[way] for way in kept], rounds)
     plain_ms = median(plain).value
-    costs: dict[tuple[str, ...], float] = {ways[0]: plain_ms}
-    for way, mine in zip(ways[1:], others, strict=True):
+    costs: dict[tuple[str, ...], float] = {way: math.inf for way in ways}  # noqa: C420
+    costs[ways[0]] = plain_ms
+    for way, mine in zip(kept[1:], others, strict=True):
         ratio = turns.ratio(mine, plain)
         shown = ratio.high < 1 or ratio.low > 1
         costs[way] = plain_ms * ratio.value if shown else plain_ms

@@ -86,6 +86,7 @@ def choose_tuning(
     known: Mapping[str, Known] | None = None,
     knobs: Sequence[Knob] = KNOBS,
     hand_overs: bool = False,
+    exact: bool = False,
     on_part: Callable[[int, int], object] = lambda done, parts: None,
 ) -> TuningReport:
     """Measure each component alone in other ways, in training backward too, then what was faster in the whole step.
@@ -101,6 +102,8 @@ def choose_tuning(
         known: what was measured before, by the component and its sizes: it is not measured again alone.
         knobs: what is tried of components.
         hand_overs: whether the layout of each hand-over is chosen too, over the whole graph, with those within.
+        exact: keep only what leaves every bit of output and gradients as it is, at the sizes of this step: the order
+            of sums depends on sizes and on how things lie, not on values.
         on_part: hears before each part how many of how many are done; what it raises ends the measurement.
 
     Raises:
@@ -111,7 +114,7 @@ def choose_tuning(
         raise RunError(Problem("model", "is not built from an architecture"))
     model.train(training)
     others = Others()
-    limit = turns.tolerance(model)
+    limit = 0.0 if exact else turns.tolerance(model)
     known = known or {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -121,11 +124,11 @@ def choose_tuning(
             _known(case, known[case.key])
             if case.key in known and case.can(known[case.key].value)
             else _measured(case, step, rounds, limit, found)
-            for case in _cases(step, knobs)
+            for case in _cases(step, knobs, exact)
         ]
         nothing = Tuning(fingerprint=model.architecture.fingerprint, training=training)
         chosen = _chosen(nothing, judged)
-        laid = cheapest_layouts(step) if hand_overs else Laid()
+        laid = cheapest_layouts(step, exact=exact) if hand_overs else Laid()
         on_part(1, PARTS)
         chosen = _with_hand_overs(step, chosen, laid, rounds, limit)
         tuned = Tuned(model, chosen)
@@ -135,7 +138,10 @@ def choose_tuning(
         why = "no other way is measured faster" if judged else "there is nothing to tune"
         if chosen.count:
             good = ratio.high < 1 and error <= limit
-            why = "is faster" if good else "what was faster alone does not make the step faster"
+            if not error <= limit:
+                why = f"all together {_differs(error, limit)}"
+            else:
+                why = "is faster" if good else "what was faster alone does not make the step faster"
             if not good:
                 chosen, tuned = nothing, Tuned(model, nothing)
         on_part(2, PARTS)
@@ -211,6 +217,7 @@ class _Case:
     within: str
     """In which other number format the step computes, if in any."""
     places: list[str]
+    exact: bool = False
 
     @property
     def designed(self) -> Value:
@@ -225,7 +232,8 @@ class _Case:
         what = "training" if self.training else "inference"
         kind = str(self.inputs[0].dtype).removeprefix("torch.") + self.within
         knob = f"{self.knob.name} {self.designed}"
-        return f"{self.component.info.name} {params} {sizes} {kind} {what} {knob}"
+        bits = " exact" if self.exact else ""
+        return f"{self.component.info.name} {params} {sizes} {kind} {what} {knob}{bits}"
 
     def can(self, value: Value) -> bool:
         """Whether it can be set to a value; what is kept may be of another version, or damaged."""
@@ -237,7 +245,7 @@ class _Case:
         return f"{self.component.info.name} of {batch} x {length} x {width}"
 
 
-def _cases(step: TrainingStep, knobs: Sequence[Knob]) -> list[_Case]:
+def _cases(step: TrainingStep, knobs: Sequence[Knob], exact: bool) -> list[_Case]:
     """Watch one pass and return each knob of each component once for each size at which it runs."""
     assert isinstance(step.model, GraphModel)
     bodies = {path: slot.body for path, slot in step.model.slots()}
@@ -248,7 +256,7 @@ def _cases(step: TrainingStep, knobs: Sequence[Knob]) -> list[_Case]:
     for path, inputs in read.items():
         for knob in knobs:
             if knob.has(bodies[path]) and inputs[0].dim() == 3:
-                case = _Case(knob, bodies[path], inputs, step.loss is not None, within, [])
+                case = _Case(knob, bodies[path], inputs, step.loss is not None, within, [], exact)
                 seen.setdefault(case.key, case).places.append(path)
     return list(seen.values())
 
@@ -318,5 +326,13 @@ def _verified(itself: TrainingStep, variant: Turned, limit: float) -> tuple[floa
     except RuntimeError as failed:
         return float("nan"), f"does not run: {(str(failed).splitlines() or [''])[0][:80]}"
     if not error <= limit:
-        return error, f"differs by {error:.1e} of the largest value, more than {limit:.0e}"
+        return error, _differs(error, limit)
     return error, ""
+
+
+def _differs(error: float, limit: float) -> str:
+    """Say in words that something differs by more than it may."""
+    much = f"{error:.1e} of the largest value"
+    return (
+        f"differs by {much}, more than {limit:.0e}" if limit else f"changes bits, by up to {much}"
+    )

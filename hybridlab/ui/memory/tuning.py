@@ -111,7 +111,9 @@ def hand_over_table(found: Mapping[str, Any]) -> pd.DataFrame:
                 "from": one["writer"],
                 "to": ", ".join(one["readers"]),
                 "by tokens": format_seconds(one["tokens_ms"] / 1e3),
-                "by channels": format_seconds(one["channels_ms"] / 1e3),
+                "by channels": "changes bits"
+                if one["channels_ms"] is None
+                else format_seconds(one["channels_ms"] / 1e3),
                 "cheapest": f"by {one['layout']}",
             }
             for one in found.get("hand_overs") or []

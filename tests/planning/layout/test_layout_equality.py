@@ -1,8 +1,9 @@
 """Models laid out at random against plain ones: hand-overs turned, sequences within by channels, convolutions' forms.
 
 What is handed over is the same to the bit. What reads it may add in another order, which is rounding: outputs and
-gradients are held in float64 within 1e-9. Hypothesis draws the random ones: 200 of them where
-``HYBRIDLAB_RANDOM_ARCHITECTURES=200`` is set; the suite takes a few, the same each time.
+gradients are held in float64 within 1e-9. What is chosen with ``exact`` changes no bit of either: that is held in
+float32, on other values than those it was chosen on, with every other way made to look faster. Hypothesis draws the
+random ones: 200 of them where ``HYBRIDLAB_RANDOM_ARCHITECTURES=200`` is set; the suite takes a few, the same each time.
 """
 
 from __future__ import annotations
@@ -10,23 +11,27 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
-from hypothesis import given, note
+from hypothesis import event, given, note
 from hypothesis import strategies as st
 
-from hybridlab.architecture.document import dump
+from hybridlab.architecture.document import dump, loads
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.spec import Architecture
 from hybridlab.components.channel_major import LAYOUTS
 from hybridlab.components.depthwise import FORMS
 from hybridlab.components.registry import palette
 from hybridlab.components.types import TensorKind, TensorType
+from hybridlab.planning import turns
 from hybridlab.planning.layout.hand_over import laid
 from hybridlab.planning.tuning.apply import Tuned
 from hybridlab.planning.tuning.knobs import KNOBS
+from hybridlab.planning.tuning.measure import choose_tuning
 from hybridlab.planning.tuning.record import Tuning
+from hybridlab.trace.step import TrainingStep
 from tests.planning.fusion.test_fusion import CLOSE, apart, learnt, made
 from tests.planning.test_equality import INPUTS, PATIENT, SOME, network
 
@@ -93,6 +98,67 @@ def test_random_architectures_give_the_same_laid_out(chance: random.Random) -> N
     architecture = drawn_architecture(chance)
     note(dump(architecture))
     check(architecture, chance)
+
+
+def faster_in_turns(step: TrainingStep, variants: list[object], rounds: int) -> list[list[float]]:
+    """Stand for the clock: every other way takes half of the time, the more of it by channels the less."""
+    ways = [getattr(one, "given", ()) for one in variants]
+    turned = [sum(x.dim() == 3 and x.stride(1) == 1 for x in given) for given in ways]
+    outward = [getattr(one, "output", None) == "channels" for one in variants]
+    times = [0.5 - 0.1 * a - 0.1 * b for a, b in zip(turned, outward, strict=True)]
+    return [[1.0] * 7, *([ms] * 7 for ms in times)]
+
+
+def check_exact(architecture: Architecture, kind: TensorType | None = None) -> int:
+    """Choose layouts that change no bit for steps of training, hold them to that, and return how many were chosen."""
+    model, x = made(architecture, kind)
+    model, other = model.float(), x
+    if x.is_floating_point():
+        x = x.float()
+        other = torch.randn(x.shape, generator=torch.Generator().manual_seed(7))
+    loss = lambda output: output.square().mean()  # noqa: E731
+    step = TrainingStep(model, (x,), loss=loss)
+    with mock.patch.object(turns, "in_turns", faster_in_turns):
+        lays = [knob for knob in KNOBS if knob.lays]
+        found = choose_tuning(step, rounds=7, knobs=lays, hand_overs=True, exact=True)
+    assert found.tolerance == 0 and (found.error == 0 or not found.applied)
+    tuned = Tuned(model, found.tuning)
+    plain = learnt(model.train(), other)
+    tuned.on()
+    assert all(map(torch.equal, plain, learnt(model.train(), other)))
+    tuned.off()
+    return found.tuning.count
+
+
+@pytest.mark.parametrize("use", list(palette()))
+def test_what_is_chosen_to_keep_bits_does_so_for_every_component(use: str) -> None:
+    check_exact(network(use), INPUTS.get(use))
+
+
+@PATIENT
+@SOME
+@given(st.randoms(use_true_random=False))
+def test_what_is_chosen_to_keep_bits_does_so_for_random_architectures(
+    chance: random.Random,
+) -> None:
+    architecture = drawn_architecture(chance)
+    note(dump(architecture))
+    event("something turned" if check_exact(architecture) else "nothing turned")
+
+
+def test_what_changes_bits_is_turned_only_where_rounding_is_allowed() -> None:
+    nodes = "[{id: a, use: short_conv}, {id: b, use: short_conv}]"
+    model, x = made(loads(f"name: x\nwidth: 16\nnodes: {nodes}"))
+    step = TrainingStep(model.float(), (x.float(),), loss=lambda output: output.square().mean())
+    with mock.patch.object(turns, "in_turns", faster_in_turns):
+        rounded = choose_tuning(step, rounds=7, hand_overs=True)
+        kept = choose_tuning(step, rounds=7, hand_overs=True, exact=True)
+    assert rounded.applied and 0 < rounded.error <= rounded.tolerance
+    assert all(one.channels_ms is not None for one in rounded.hand_overs)
+    assert any(one.channels_ms is None for one in kept.hand_overs) and kept.tolerance == 0
+    tried = [one for judged in kept.judged for one in judged.tried]
+    assert any("changes bits, by up to" in one.why for one in tried)
+    assert not kept.applied or kept.error == 0
 
 
 @SOME
