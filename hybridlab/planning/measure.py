@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +31,7 @@ def measure_plan(
 
     Both are timed in turn, a few steps each, so that a machine that slows down slows both; weights change meanwhile as
     in training. ``on_part`` hears before each part how many of how many are done (the last two follow memory, the
-    others are timed); what it raises ends the measurement.
+    others are timed); what it raises ends the measurement, and the model then runs as it did before.
 
     Raises:
         RunError: the plan is another architecture's, or the number of steps is out of range.
@@ -38,13 +40,14 @@ def measure_plan(
         raise RunError(Problem("steps", "is out of range", "1 to 10,000", str(steps)))
     model = step.model
     assert isinstance(model, GraphModel)
+    before = model.running
     apply(model, plan)
     each = max(1, steps // _ROUNDS)
     times: dict[bool, list[float]] = {True: [], False: []}
     peaks: dict[bool, int] = {}
     rounds = min(steps, _ROUNDS)
     parts = iter(range(2 * rounds + 2))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _as_before(model, before):
         warnings.simplefilter("ignore")
         for turn in range(rounds):
             for planned in (True, False) if turn % 2 else (False, True):
@@ -60,6 +63,16 @@ def measure_plan(
         for planned in (True, False)
     ]
     return found[0], found[1]
+
+
+@contextlib.contextmanager
+def _as_before(model: GraphModel, running: Any) -> Iterator[None]:
+    """Let a model run as before where what follows does not come to its end."""
+    try:
+        yield
+    except BaseException:
+        model.running = running
+        raise
 
 
 def measured_peak(step: TrainingStep, *, follow: bool = True) -> int:

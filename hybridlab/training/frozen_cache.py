@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+import hybridlab
 from hybridlab.architecture.model import GraphModel, Slot
 from hybridlab.architecture.program import GIVEN, Beside, Instruction, program, run_one
 from hybridlab.components.base import Component, Exit
@@ -29,6 +30,8 @@ from hybridlab.training.teacher_cache import TeacherCache
 
 FOLDER = ".frozen"
 """In the run's folder; its dot keeps it out of archives."""
+VERSIONS = (hybridlab.__version__, torch.__version__)
+"""Whose outputs are kept: another version may compute others."""
 MOST_BLOCK = 64
 """Most samples that are computed at once for the cache."""
 _ROUNDING = {True: 1e-4, False: 0.05}
@@ -153,7 +156,7 @@ class FrozenCache:
         tensors = [tensor for _, tensor in _tensors(self.beginning)]
         marks = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
         if self._cache is None or marks != self._marks:
-            key = json.dumps([self._fingerprint, self._state(), torch.__version__])
+            key = json.dumps([self._fingerprint, self._state(), *VERSIONS])
             if self._cache is None or key != self._key:
                 self._cache = TeacherCache(
                     self._folder,

@@ -10,7 +10,7 @@ import torch
 
 from hybridlab.architecture.document import loads
 from hybridlab.architecture.library import open_architecture
-from hybridlab.architecture.model import build
+from hybridlab.architecture.model import GraphModel, build
 from hybridlab.hardware.ceilings import Bandwidth
 from hybridlab.hardware.roofline import Roofline
 from hybridlab.planning.measure import measure_plan, measured_peak
@@ -70,6 +70,16 @@ def test_a_step_of_a_task_is_planned_and_measured() -> None:
     assert measured.peak_bytes == pytest.approx(plan.predicted.peak_bytes, rel=0.02)
     assert plain.peak_bytes == pytest.approx(made.plain.peak_bytes, rel=0.02)
     assert measured.step_ms > 0 and plain.step_ms > 0
+    assert isinstance(step.model, GraphModel) and step.model.running is not None
+    step.model.running = None
+
+    def cancelled(done: int, parts: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_plan(step, plan, steps=3, on_part=cancelled)
+    assert step.model.running is None, "it runs as it did before"
 
 
 def test_groups_are_planned_inside_and_repeats_one_by_one() -> None:

@@ -16,6 +16,7 @@ from hybridlab.components.channel_mixers.swiglu import SwiGLU
 from hybridlab.errors import SpecError
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.registry import task
+from hybridlab.training import frozen_cache
 from hybridlab.training.frozen_cache import FOLDER, FrozenCache
 from hybridlab.training.loop import train
 from hybridlab.training.result import TrainResult
@@ -113,8 +114,12 @@ def test_a_wish_to_stop_is_heard_while_outputs_are_computed(
     assert again.running.computed + model.running.computed == digits.train_size
 
 
-def test_other_weights_are_another_cache(
-    tiny: Tiny, spec: Callable[..., TrainSpec], digits: Task, tmp_path: Path
+def test_other_weights_and_other_versions_are_another_cache(
+    tiny: Tiny,
+    spec: Callable[..., TrainSpec],
+    digits: Task,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -126,6 +131,9 @@ def test_other_weights_are_another_cache(
         assert isinstance(cache, FrozenCache)
         keys.add(cache._now()._key)
     assert len(keys) == 2
+    monkeypatch.setattr(frozen_cache, "VERSIONS", ("another", torch.__version__))
+    cache._marks = []  # so that it looks anew
+    assert cache._now()._key not in keys
     before = cache._now()
     with torch.no_grad():
         next(dict(model.slots())["swiglu"].parameters()).mul_(2)
