@@ -107,7 +107,10 @@ class TrainingStep:
         attribution: Attribution,
         phase: Phase = lambda name: contextlib.nullcontext(),
     ) -> None:
-        """Run forward and backward of one part of the batch."""
+        """Run forward and backward of one part of the batch.
+
+        Beside the loss of the output there are those that components ask for, and those of early exits.
+        """
         with phase("forward"):
             with self.around():
                 output = self.model(*inputs)
@@ -116,6 +119,9 @@ class TrainingStep:
                 asked = getattr(self.model, "aux_loss", None)
                 if callable(asked) and (extra := asked()) is not None:
                     total = total + extra
+                exits = getattr(self.model, "exits", None)
+                for _, exit in exits() if callable(exits) else ():
+                    total = total + exit.weight * loss(exit.logits)
         with phase("backward"):
             total.backward()  # type: ignore[no-untyped-call]
 

@@ -25,6 +25,7 @@ from hybridlab.architecture.program import (
     program,
     run_one,
 )
+from hybridlab.components.base import Component
 from hybridlab.errors import Problem, RunError
 from hybridlab.planning.budgets.alone import Lone, Taken
 from hybridlab.planning.budgets.update import measured_update
@@ -117,12 +118,20 @@ def measure_forms(
         raise RunError(Problem("model", "is not a training step of an architecture"))
     if wrong := [share for share in shares if not 0 <= share <= 1]:
         raise RunError(Problem("budget", "is out of range", "0 to 1", f"{wrong[0]:g}"))
+    if leaving := [path for path, slot in model.slots() if _may_leave(slot)]:
+        what = "has a loss of its own on the way, which components compiled one by one do not see"
+        raise RunError(Problem(leaving[0], what, fix="leave early exits out, or use a plan"))
     with warnings.catch_warnings(), wide_limits():
         warnings.simplefilter("ignore")
         try:
             return _Measuring(model, step, sorted(shares, reverse=True), backend, on_part).forms()
         finally:
             torch._dynamo.reset()
+
+
+def _may_leave(slot: Slot) -> bool:
+    """Say whether a component is an early exit."""
+    return type(slot.body).exit is not Component.exit
 
 
 class _Measuring:

@@ -75,7 +75,7 @@ def answer(step: TrainingStep, loss: Loss) -> Answer:
                 p.grad.double().flatten() for p in step.parameters if p.grad is not None
             ),
         )
-    return Answer(lost[-1], torch.cat(found) if found else torch.zeros(0).double())
+    return Answer(lost[0], torch.cat(found) if found else torch.zeros(0).double())
 
 
 def in_float32(step: TrainingStep) -> TrainingStep:

@@ -144,6 +144,8 @@ class _Alone:
                     output = self.run(list(values), beside)
                 self.stop, packed = recorder.tick, len(recorder.packs)
                 held = held_by(self._modules(), before, self._versions(values))
+            if beside.exits:
+                raise UnusualError("a loss on the way, at an early exit")
             outputs = [output, *beside.aux]
             self.described = tuple(
                 (recorder.number_of(one), meta_of(one), one.requires_grad) for one in outputs
