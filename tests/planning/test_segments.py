@@ -87,9 +87,20 @@ def check(
     assert parts.names == whole.names and parts.held == whole.held
 
 
-@pytest.mark.parametrize("name", [name for name in NODES if name != "shared"])
+@pytest.mark.parametrize("name", [name for name in NODES if name not in ("shared", "exit")])
 def test_small_steps_are_equal(name: str) -> None:
     check(loads(text(NODES[name])))
+
+
+def test_a_loss_on_the_way_is_traced_with_the_whole() -> None:
+    architecture = loads(text(NODES["exit"]))
+    asked: dict[str, Any] = {"batch": 2, "length": 12, "recipe": Recipe()}
+    inference = infer(architecture)
+    with pytest.raises(UnusualError, match="early exit"):
+        put_together(architecture, inference, **asked)
+    found = plain_step(architecture, inference, **asked)
+    whole = trace_plain(architecture, inference, **asked)
+    assert told(found, architecture, None) == told(whole, architecture, None)
 
 
 @pytest.mark.parametrize("name", ["skips", "recurrent"])
