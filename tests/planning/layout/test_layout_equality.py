@@ -105,7 +105,9 @@ def faster_in_turns(step: TrainingStep, variants: list[object], rounds: int) -> 
     ways = [getattr(one, "given", ()) for one in variants]
     turned = [sum(x.dim() == 3 and x.stride(1) == 1 for x in given) for given in ways]
     outward = [getattr(one, "output", None) == "channels" for one in variants]
-    times = [0.5 - 0.1 * a - 0.1 * b for a, b in zip(turned, outward, strict=True)]
+    given = [len(one.tuning.hand_over) if isinstance(one, Tuned) else 0 for one in variants]
+    sides = zip(turned, outward, given, strict=True)
+    times = [0.5 - 0.1 * a - 0.1 * b - 0.1 * bool(c) for a, b, c in sides]
     return [[1.0] * 7, *([ms] * 7 for ms in times)]
 
 
