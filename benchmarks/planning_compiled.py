@@ -72,9 +72,8 @@ def compared(
         if taken:
             row |= {"step_ms": statistics.median(taken), "rounds_ms": taken}
     whole = {row["share"]: row for row in budgets if row["source"] == WHOLE}
-    for (
-        plan
-    ) in plans:  # where it is the whole step under a budget, it is the very step that was measured
+    # A plan that is the whole step under a budget is the very step that was measured as that.
+    for plan in plans:
         if plan["whole"] is not None:
             rows.append({**whole[plan["whole"]], **plan, "source": CHOSEN})
     return rows

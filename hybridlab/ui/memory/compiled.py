@@ -16,6 +16,9 @@ from hybridlab.ui.memory.work import Work
 from hybridlab.ui.profile.figure import show_table
 from hybridlab.ui.profile.opened import figures
 
+_BUDGETS = "The step as it is, and compiled under PyTorch's budgets, measured"
+_PLANS = "Plans of the compiled step, predicted and measured"
+
 
 def compiled_section(work: Work) -> None:
     """Let the user measure PyTorch's budget, and show what was found last for this very step."""
@@ -30,8 +33,9 @@ def compiled_section(work: Work) -> None:
             "PyTorch can compile the whole step and compute parts of it again by a budget of its own. What that takes "
             f"is known only once it is compiled, which takes minutes for each of {len(SHARES)} budgets; it runs behind "
             "the page. Then each component is compiled alone under every budget and measured, and the best plans are "
-            "found that choose a budget within each. What draws random numbers is not compiled so: its gradients would "
-            "be wrong without a word ([pytorch#190758](https://github.com/pytorch/pytorch/issues/190758))."
+            "found: a budget within each component, or the step compiled as a whole where that is better. What draws "
+            "random numbers is not compiled so: its gradients would be wrong without a word "
+            "([pytorch#190758](https://github.com/pytorch/pytorch/issues/190758))."
         )
         with shell.told():
             run = newest(work, COMPILE)
@@ -78,6 +82,7 @@ def _read(run: Run) -> Compared:
 
 
 def _table(work: Work, run: Run, found: Compared) -> None:
+    st.markdown(f"**{_BUDGETS}**")
     show_table(
         work.opened,
         f"compiled {run.id}",
@@ -88,9 +93,10 @@ def _table(work: Work, run: Run, found: Compared) -> None:
             "compile_s": st.column_config.NumberColumn("compiling (s)", format="%.0f"),
             "difference": st.column_config.NumberColumn("gradients differ by", format="%.1e"),
         },
-        title="The step as it is, and compiled under PyTorch's budgets, measured",
+        title=_BUDGETS,
     )
     if any(one.measured for one in found.planned):
+        st.markdown(f"**{_PLANS}**")
         show_table(
             work.opened,
             f"planned {run.id}",
@@ -108,7 +114,7 @@ def _table(work: Work, run: Run, found: Compared) -> None:
                 "step_ms": st.column_config.NumberColumn("step, measured (ms)", format="%.1f"),
                 "difference": st.column_config.NumberColumn("gradients differ by", format="%.1e"),
             },
-            title="Plans of the compiled step, predicted and measured",
+            title=_PLANS,
         )
     for why in dict.fromkeys([found.not_planned, *(one.why for one in found.planned)]):
         if why:
