@@ -69,10 +69,13 @@ def _changed(field: Field, key: str, change: Change, shown_before: Any, refused:
     Where a rerun was cut short, a browser reports a widget that nobody touched: its value is no change.
     """
     value = st.session_state.get(key)
-    if field.kind == "list" and isinstance(value, str):
-        value = _list(value)
-    elif field.kind == "text" and value == "" and field.optional:
+    begins = _as_shown(field, shown_before)
+    if value == begins and type(value) is type(begins):
+        return
+    if field.kind in ("text", "list") and value == "" and field.optional:
         value = None
+    elif field.kind == "list" and isinstance(value, str):
+        value = _list(value)
     elif field.kind == "number" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if value == shown_before and type(value) is type(shown_before):

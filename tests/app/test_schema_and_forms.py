@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from streamlit.testing.v1 import AppTest
 
 from hybridlab.training.spec import TrainSpec
+from hybridlab.ui import forms
 from hybridlab.ui.schema import fields, shown
 
 
@@ -133,3 +134,33 @@ def test_a_wrong_value_in_the_file_can_be_put_right() -> None:
     page.text_input(key="form.heads:raw").set_value("2").run()
     assert page.session_state["values"]["heads"] == 2
     assert not page.error
+
+
+class Odd(BaseModel):
+    scales: list[float] | None = Field(None, description="A factor each.")
+    note: str | None = Field(None, description="Words.")
+    rate: float = Field(0.5, description="A rate.")
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "reported", "heard"),
+    [
+        ("scales", None, "", []),
+        ("scales", [1.0, 2.0], "1, 2", []),
+        ("scales", [1.0, 2.0], "", [("scales", None)]),
+        ("scales", None, "3", [("scales", [3])]),
+        ("note", None, "", []),
+        ("note", "a", "", [("note", None)]),
+        ("rate", 0.5, 0.5, []),
+        ("rate", 0.5, 0.25, [("rate", 0.25)]),
+    ],
+)
+def test_what_a_browser_reports_of_a_field_that_nobody_touched_is_no_change(
+    monkeypatch: pytest.MonkeyPatch, name: str, before: object, reported: object, heard: object
+) -> None:
+    """A rerun that is cut short makes a browser report fields of a form that is gone, as they stood."""
+    (field,) = [one for one in fields(Odd.model_json_schema()) if one.name == name]
+    monkeypatch.setattr(forms.st, "session_state", {"key": reported})
+    said: list[tuple[str, object]] = []
+    forms._changed(field, "key", lambda *one: said.append(one), before, "refused")
+    assert said == heard

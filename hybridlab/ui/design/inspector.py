@@ -132,8 +132,13 @@ def _component(path: str, node: Node) -> None:
 
 
 def _set(path: str, node: Node, key: str, value: Any) -> None:
-    """Set a parameter; a value that was never written and is the default again stays unwritten."""
-    actions.set_value(path, key, value)
+    """Set a parameter; a value that was never written and is the default again stays unwritten.
+
+    A form that comes late is of a component that has gone: what stands in its place may have no such parameter.
+    """
+    now = actions.nodes().get(path)
+    if now is not None and now.use == node.use:
+        actions.set_value(path, key, value)
 
 
 def _choose(path: str, use: str | None, names: Sequence[str]) -> None:
