@@ -10,14 +10,18 @@ const TRIES = 20;
 /** Returns a function that asks for the focus to be given once what is to have it is drawn. */
 export function useFocus(wrapper: RefObject<HTMLElement | null>, session: Session, nodes: BoxNode[], show: (path: string) => void): () => void {
   const flow = useReactFlow();
-  const wanted = useRef(false);
+  /** Counts where the user went by hand, to a field or with the pointer: a focus that was asked for before is not given. */
+  const turn = useRef(0);
+  const wanted = useRef<number | null>(null);
   useEffect(() => {
-    if (!wanted.current) return;
-    wanted.current = false;
+    const mine = wanted.current;
+    wanted.current = null;
+    if (mine === null || mine !== turn.current) return;
     const uid = [...session.selected][0];
     const path = (): string | undefined => walk(session.nodes).find((visit) => visit.node.uid === uid)?.path;
     // A new node is hidden, and so cannot take the focus, until React Flow has measured it.
     const give = (left: number): void => {
+      if (mine !== turn.current) return;
       const box = uid ? wrapper.current?.querySelector<HTMLElement>(`[data-id="${uid}"] > [data-path]`) : null;
       if (!box && uid && left && flow.getNodes().length > SOME) {
         const at = path();
@@ -47,10 +51,12 @@ export function useFocus(wrapper: RefObject<HTMLElement | null>, session: Sessio
     const here = wrapper.current;
     if (!here) return;
     const pressed = (event: PointerEvent): void => {
+      turn.current += 1;
       inside.current = event.target instanceof Node && here.contains(event.target);
     };
-    const came = (): void => {
+    const came = (event: FocusEvent): void => {
       inside.current = true;
+      if (event.target instanceof HTMLElement && /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) turn.current += 1;
     };
     const left = (event: FocusEvent): void => {
       if (event.relatedTarget instanceof Node && !here.contains(event.relatedTarget)) inside.current = false;
@@ -81,6 +87,6 @@ export function useFocus(wrapper: RefObject<HTMLElement | null>, session: Sessio
     };
   }, [wrapper]);
   return useCallback(() => {
-    wanted.current = true;
+    wanted.current = turn.current;
   }, []);
 }
