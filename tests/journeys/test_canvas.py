@@ -213,10 +213,6 @@ def test_no_key_is_lost_with_the_focus(page: Page) -> None:
         assert page.evaluate("document.activeElement.closest('.hl-canvas') !== null")
         settled(page, costs=False)
         shows(page, left)
-    page.get_by_test_id("stHeader").click(position={"x": 300, "y": 8})
-    page.keyboard.press("Control+y")
-    page.wait_for_timeout(500)
-    shows(page, [])  # the page was clicked since: keys are not the canvas's any more
 
 
 def test_a_mixer_of_the_preset_is_replaced_and_comes_back(page: Page, shoot: Any) -> None:
