@@ -22,12 +22,13 @@ class Instruction:
     """One thing to run: a component in its place, or the norm and the residual around a whole group.
 
     ``name`` is the component's path; where it runs again, in a group that is tied, ``#2`` and so on follow. ``opens``
-    is the norm before a group, ``closes`` the residual (and, with post, the norm) behind it.
+    is the norm before a group, ``closes`` the residual (and, with post, the norm) behind it. A ``stretch`` is several
+    of them in one module, which whoever put them together gives.
     """
 
     name: str
     path: str
-    form: Literal["component", "opens", "closes"]
+    form: Literal["component", "opens", "closes", "stretch"]
     module: nn.Module | None
     reads: tuple[int, ...]
     writes: int

@@ -43,14 +43,16 @@ class CompiledPoint(_Frozen):
 class PlannedPoint(_Frozen):
     """A plan of a step whose components are compiled one by one, with PyTorch's budget within each, or as a whole.
 
-    ``spans`` are the first and last places of runs that are computed again, ``shares`` the budgets by place, None
-    where one is not compiled; a plan that compiles the step as a whole has its budget in ``whole``, and neither of
-    them. What is ``predicted`` comes from components that were measured alone, or from the whole step; ``measured`` is
-    None where ``why`` says why. The rest is as of ``CompiledPoint``.
+    ``spans`` are the first and last places of runs that are computed again, ``shares`` the budgets by place, None where
+    one is not compiled; ``stretches`` are places in a row that are compiled together. A plan that compiles the step as
+    a whole has its budget in ``whole``, and neither of them. What is ``predicted`` comes from components that were
+    measured alone, or from the whole step; ``measured`` is None where ``why`` says why. The rest is as of
+    ``CompiledPoint``.
     """
 
     spans: tuple[tuple[int, int], ...] = ()
     shares: tuple[float | None, ...] = ()
+    stretches: tuple[tuple[int, int], ...] = ()
     whole: float | None = Field(default=None, ge=0, le=1)
     predicted: Figures
     measured: Figures | None = None
@@ -67,7 +69,9 @@ class PlannedPoint(_Frozen):
         again = sum(last - first + 1 for first, last in self.spans)
         less = sum(share is not None and share < 1 for share in self.shares)
         said = f"{less} of {len(self.shares)} components below budget 1"
-        return f"{said}, {again} computed again" if again else said
+        said += f", {again} computed again" if again else ""
+        apart = len(self.shares) - sum(last - first for first, last in self.stretches)
+        return f"{said}, compiled in {apart} pieces" if self.stretches else said
 
 
 class Compared(_Frozen):

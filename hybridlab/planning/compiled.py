@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hybridlab.architecture.model import GraphModel
-from hybridlab.architecture.program import program
+from hybridlab.architecture.program import Program, program
 from hybridlab.errors import Problem, RunError, SpecError
+from hybridlab.planning.budgets.stretches import paths
 from hybridlab.planning.measure import measured_peak
+from hybridlab.planning.recompute import Recomputing
 from hybridlab.planning.record import Figures
 from hybridlab.profiling.session import device_of, timed
 from hybridlab.runs.verdict import is_out_of_memory
@@ -91,8 +93,9 @@ def measure_compiled(
         share: PyTorch's budget, 0 to 1, of what a compiled step keeps for backward.
         steps: how many steps are timed.
         by_component: compile each component alone, so that a plan of the model goes on; else the model as a whole.
-        shares: budgets of each instruction of the model's program, which is then compiled alone under its own; None
-            leaves one as it is, as those must be that draw random numbers. ``share`` is of no matter then.
+        shares: budgets of each instruction of the program that the model runs by (its own one, if nothing else is set),
+            which is then compiled alone under it; None leaves one as it is, as those must be that draw random numbers.
+            ``share`` is of no matter then.
         backend: what compiles the graphs once PyTorch has divided them into forward and backward.
 
     Raises:
@@ -275,8 +278,7 @@ def _under_shares(
     Raises:
         RunError: there are not as many budgets as instructions, or one is out of range.
     """
-    assert isinstance(model, GraphModel)
-    instructions = program(model).instructions
+    instructions = _written(model).instructions
     if len(shares) != len(instructions):
         what = "are not one for each component"
         raise RunError(Problem("shares", what, f"{len(instructions)}", f"{len(shares)}"))
@@ -290,9 +292,15 @@ def _under_shares(
 
 
 def _compiled_paths(model: nn.Module, shares: Sequence[float | None]) -> set[str]:
+    pairs = zip(_written(model).instructions, shares, strict=False)
+    return {path for one, share in pairs if share is not None for path in paths(one)}
+
+
+def _written(model: nn.Module) -> Program:
+    """Return the program that a model runs by."""
     assert isinstance(model, GraphModel)
-    pairs = zip(program(model).instructions, shares, strict=False)
-    return {one.path for one, share in pairs if share is not None}
+    running = model.running
+    return running.program if isinstance(running, Recomputing) else program(model)
 
 
 def _components(model: nn.Module) -> list[nn.Module]:

@@ -35,6 +35,7 @@ class Point:
     """One plan that no other beats: its peak, its time, the runs that are computed again, and what is offloaded.
 
     ``shares`` are PyTorch's memory budgets of compiled instructions, one each; empty where nothing is compiled.
+    Those of ``stretches`` are compiled together, in a row.
     """
 
     peak_bytes: int
@@ -42,6 +43,7 @@ class Point:
     spans: tuple[tuple[int, int], ...]
     away: tuple[int, ...] = ()
     shares: tuple[float | None, ...] = ()
+    stretches: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,18 +92,21 @@ class Curve:
         if self._points is not None:
             return self._points[index]
         spans, away, state, at = [], [], self._start, int(self._worth[index])
+        stretches: list[tuple[int, int]] = []
         shares: list[float | None] = []
         while state[0] < len(self.given.units):
             front = self._fronts[state]
             choice, after = self._next[state][front.choice[at]]
             if choice.again:
                 spans.append((choice.first, choice.last))
+            elif choice.last > choice.first:
+                stretches.append((choice.first, choice.last))
             if choice.away:
                 away.append(choice.first)
             shares += choice.shares
             state, at = after, int(front.rest[at])
         numbers = int(self.peak_bytes[index]), int(self.step_us[index])
-        return Point(*numbers, tuple(spans), tuple(away), tuple(shares))
+        return Point(*numbers, tuple(spans), tuple(away), tuple(shares), tuple(stretches))
 
     def best(self, budget_bytes: int) -> Point:
         """Return the fastest plan whose peak is within a budget.

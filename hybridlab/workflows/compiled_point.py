@@ -15,6 +15,7 @@ from hybridlab.architecture.program import program
 from hybridlab.errors import Problem, RunError
 from hybridlab.planning.budgets.offers import offers, telling, within
 from hybridlab.planning.budgets.plans import budget_curve
+from hybridlab.planning.budgets.stretches import Span, as_compiled
 from hybridlab.planning.compiled import (
     check_compared,
     measure_compiled,
@@ -41,7 +42,8 @@ def measure(
     Keys: ``architecture`` (YAML text), ``training`` (settings of the step), ``steps`` to time, ``share`` (PyTorch's
     budget; None: as it is, not compiled), ``spans`` (places that are computed again) and ``by_component`` (what is
     compiled: each component alone, or the model), ``shares`` (each place's budget, in place of ``share``), ``backend``
-    of the compiler. With ``plans`` no step is measured but each component alone, under the budgets ``within``; what is
+    of the compiler; ``stretches`` (places in a row that are compiled together, under the budget of the first). With
+    ``plans`` no step is measured but each component alone, under the budgets ``within``; what is
     found are so many ``plans``, ready to be asked for: ``spans``, ``shares`` and what is ``predicted``. ``whole`` has
     what the step takes compiled as a whole by ``share``, ``peak_bytes`` and ``step_ms``, so that plans may be that too
     (``whole`` is then its budget, and ``shares`` are none); for each of ``peaks`` the fastest plan is among them.
@@ -54,9 +56,9 @@ def measure(
     completed = fit(loads(str(asked["architecture"])), task)
     model = build(completed, task.input_type(), seed=spec.seed)
     step = training_step(model, task, spec)
-    model.running = _running(model, asked.get("spans") or ())
     steps, share, plans = int(asked["steps"]), asked["share"], int(asked.get("plans", 0))
-    shares = tuple(asked.get("shares") or ())
+    lists = (asked.get(name) or () for name in ("spans", "shares", "stretches"))
+    shares = _run_by(model, *lists)
     try:
         if share is None and not (shares or plans):
             return {"figures": measure_plain(step, steps=steps).model_dump()}
@@ -92,14 +94,13 @@ def _plans(
         shares=tuple(map(float, asked["within"])),
         backend=backend,
         on_part=lambda done, parts: tell({"done": done, "parts": parts}),
+        stretches=True,
     )
     fastest = curve.point(len(curve) - 1)
     model = step.model
     assert isinstance(model, GraphModel)
-    model.running = _running(model, fastest.spans)
-    found = measure_compiled(
-        step, 1.0, steps=int(asked["steps"]), shares=fastest.shares, backend=backend
-    )
+    shares = _run_by(model, fastest.spans, fastest.shares, fastest.stretches)
+    found = measure_compiled(step, 1.0, steps=int(asked["steps"]), shares=shares, backend=backend)
     whole = {
         float(one["share"]): Figures(peak_bytes=one["peak_bytes"], step_ms=one["step_ms"])
         for one in asked.get("whole") or ()
@@ -111,11 +112,22 @@ def _plans(
     return [one.as_asked() for one in some if one in chosen]
 
 
-def _running(model: GraphModel, spans: Sequence[Sequence[int]]) -> Recomputing | None:
-    """Return what computes spans of a model again; None where there are none."""
-    if not spans:
-        return None
-    return Recomputing(program(model), [(first, last) for first, last in spans])
+def _run_by(
+    model: GraphModel,
+    spans: Sequence[Sequence[int]],
+    shares: Sequence[float | None],
+    stretches: Sequence[Sequence[int]],
+) -> tuple[float | None, ...]:
+    """Let a model run by a plan, and return the budgets of what it is then made of."""
+    again, rows = ([_span(one) for one in some] for some in (spans, stretches))
+    written, again, left = as_compiled(program(model), again, shares, rows)
+    model.running = Recomputing(written, again) if again or rows else None
+    return left
+
+
+def _span(ends: Sequence[int]) -> Span:
+    first, last = ends
+    return first, last
 
 
 def _answered(

@@ -25,6 +25,7 @@ from hybridlab.planning.budgets.alone import Lone
 from hybridlab.planning.budgets.forms import Forms, measure_forms
 from hybridlab.planning.budgets.offers import Offer, offers, telling, within
 from hybridlab.planning.budgets.plans import budget_curve
+from hybridlab.planning.budgets.stretches import Stretch, as_compiled, candidates, together
 from hybridlab.planning.compared import PlannedPoint
 from hybridlab.planning.compiled import CompiledStep, measure_compiled
 from hybridlab.planning.recompute import Recomputing
@@ -54,9 +55,10 @@ def made(nodes: str) -> TrainingStep:
 def measured(step: TrainingStep, point: Point) -> CompiledStep:
     model = step.model
     assert isinstance(model, GraphModel)
-    model.running = Recomputing(program(model), point.spans) if point.spans else None
+    how = as_compiled(program(model), point.spans, point.shares, point.stretches)
+    model.running = Recomputing(*how[:2]) if point.spans or point.stretches else None
     try:
-        return measure_compiled(step, 1.0, steps=1, shares=point.shares, backend=BACKEND)
+        return measure_compiled(step, 1.0, steps=1, shares=how[2], backend=BACKEND)
     finally:
         model.running = None
 
@@ -223,3 +225,90 @@ def test_the_step_compiled_as_a_whole_is_a_plan_where_it_is_better() -> None:
     assert read.told == "compiled as a whole, budget 0.75" and read.predicted == better
     assert within(both, least.peak_bytes) == least and within(both, 10**12) == both[1]
     assert within(both, least.peak_bytes - 1) is None
+
+
+@pytest.mark.parametrize("nodes", [IN_A_ROW, BESIDE])
+def test_components_compiled_together_have_the_peaks_that_were_promised(nodes: str) -> None:
+    step = made(nodes)
+    curve, forms = budget_curve(step, shares=SHARES, backend=BACKEND, stretches=True)
+    assert isinstance(step.model, GraphModel)
+    written = program(step.model)
+    assert set(forms.stretches) == set(candidates(written))
+    whole = 0, len(written.instructions) - 1
+    assert whole in forms.stretches
+    tried = 0
+    for span, one in forms.stretches.items():
+        for form in one.forms:
+            first, last = span
+            asked = curve.given.starting[first]
+            choice = next(
+                c
+                for c in asked
+                if (c.first, c.last) == span and not c.again and c.shares[0] == form.share
+            )
+            if span != whole and form.share != 0.0:
+                continue
+            shares = tuple(
+                form.share if first <= at <= last else one.forms[0].share
+                for at, one in enumerate(forms.places)
+            )
+            promised = _peak(curve, span, choice.shares[0])
+            found = measured(step, Point(promised, 0, (), shares=shares, stretches=(span,)))
+            assert found.difference < 1e-4
+            assert found.figures.peak_bytes == pytest.approx(promised, rel=0.005)
+            tried += 1
+    assert tried >= 4
+
+
+def _peak(curve: Curve, span: tuple[int, int], share: float | None) -> int:
+    """Return what is promised where one stretch is compiled together, and all else alone under the first budget."""
+    given, place, standing, peak = curve.given, 0, 0, curve.given.floor_bytes
+    known: frozenset[int] = frozenset()
+    while place < len(given.units):
+        last = span[1] if place == span[0] else place
+        choice = next(
+            c
+            for c in given.starting[place]
+            if not c.again and c.last == last and (last == place or c.shares[0] == share)
+        )
+        own = choice.local_bytes + given.bytes_of(choice.need - known)
+        ahead = choice.ahead_bytes + given.bytes_of(choice.ahead_need - known)
+        peak = max(peak, standing + own, standing + ahead)
+        standing += given.bytes_of(choice.keeps - known) + choice.extra_bytes
+        known |= choice.keeps
+        place = last + 1
+    return peak
+
+
+def test_stretches_end_where_one_value_stands() -> None:
+    model = made(BESIDE).model
+    assert isinstance(model, GraphModel)
+    written = program(model)
+    names = written.names
+    opens, closes = names.index("both opens"), names.index("both closes")
+    found = candidates(written)
+    assert (opens, closes) in found and (0, len(names) - 1) in found
+    inside = range(opens + 1, closes + 1)
+    assert not any(first in inside or last + 1 in inside for first, last in found)
+    assert not any(first <= closes <= last for first, last in candidates(written, {closes}))
+    assert (opens, closes) in candidates(written, {len(names) - 1})
+    made_one = together(written, [(opens, closes)])
+    one = made_one.instructions[opens]
+    assert isinstance(one.module, Stretch) and one.reads == written.instructions[opens].reads
+    assert len(made_one.instructions) == len(names) - (closes - opens)
+    x = torch.randn(2, 48, 32)
+    plain = model(x)
+    model.running = Recomputing(made_one, [])
+    assert torch.equal(model(x), plain)
+    model.running = None
+    spans, shares = [(closes + 1, closes + 1)], tuple(float(at) for at in range(len(names)))
+    _, moved, left = as_compiled(written, spans, shares, [(opens, closes)])
+    assert moved == [(opens + 1, opens + 1)]
+    assert left == (*shares[: opens + 1], *shares[closes + 1 :])
+
+
+def test_a_plan_says_in_how_many_pieces_it_is_compiled() -> None:
+    one = Offer(1, 2.0, shares=(1.0, 0.5, 0.5), stretches=((1, 2),))
+    read = PlannedPoint.model_validate(one.as_asked())
+    assert read.stretches == ((1, 2),)
+    assert read.told == "2 of 3 components below budget 1, compiled in 2 pieces"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from hybridlab.planning.budgets.forms import Form, Forms
+from hybridlab.planning.budgets.forms import Form, Forms, Place
+from hybridlab.planning.budgets.stretches import Span
 from hybridlab.planning.choices import Choice, Choices, Unit
 
 
@@ -59,16 +60,16 @@ class _Assembly:
         there = self.forms.values[self.forms.output] + self.forms.loss.output_bytes
         return self.forms.static_bytes + self.forms.gradients[place] + self._bytes(values) + there
 
-    def _back(self, place: int, form: Form) -> int:
-        """Return the most that stands while a place goes backward, beside what stands before and what it keeps."""
-        one = self.places[place]
+    def _back(self, one: Place, span: Span, form: Form) -> int:
+        """Return the most that stands while a place, or a stretch, goes backward, beside what is kept and stands."""
+        first, place = span
         mine = self._gradient(one.writes, place)
         others = (
             self._gradient(number, place)
             for number, last in self.last_read.items()
             if number in self.forms.learning and self.writer[number] < place < last
         )
-        before = any(reader < place for n in one.reads for reader in self.readers.get(n, ()))
+        before = any(reader < first for n in one.reads for reader in self.readers.get(n, ()))
         held = before or mine in others
         return form.taken.held_bytes if held else form.taken.back_bytes
 
@@ -86,6 +87,9 @@ class _Assembly:
         """Put the choices together, by their first instruction."""
         keepers = {number: set(places) for number, places in self.readers.items()}
         for one in self.places:
+            if any(form.taken.keeps_output for form in one.forms):
+                keepers[one.writes].add(self.writer[one.writes])
+        for one in self.forms.stretches.values():
             if any(form.taken.keeps_output for form in one.forms):
                 keepers[one.writes].add(self.writer[one.writes])
         crossing = tuple(
@@ -119,7 +123,10 @@ class _Assembly:
     def _starting(self, first: int) -> Iterator[Choice]:
         """Yield what can be done from an instruction on: keep it in some form, or compute a run again."""
         for form in self.places[first].forms:
-            yield self._kept(first, form)
+            yield self._kept(self.places[first], (first, first), form)
+        for span, one in self.forms.stretches.items():
+            if span[0] == first:
+                yield from (self._kept(one, span, form) for form in one.forms)
         shares = {form.share for one in self.places for form in one.forms if form.share is not None}
         seen: set[tuple[float | None, ...]] = set()
         for share in sorted(shares, reverse=True) or [1.0]:
@@ -132,24 +139,26 @@ class _Assembly:
                     seen.add(within)
                     yield self._again(first, run)
 
-    def _kept(self, place: int, form: Form) -> Choice:
-        taken, one = form.taken, self.places[place]
-        older = self._inputs(place, form)
+    def _kept(self, one: Place, span: Span, form: Form) -> Choice:
+        """Return a place, or a stretch, that is not computed again; a stretch may take less than nothing more."""
+        taken, (first, last) = form.taken, span
+        older = self._inputs(one, form)
         own = taken.inner_bytes
         if taken.keeps_output and one.writes != self.forms.output:
             own += taken.output_bytes
+        alone_us = sum(self.places[place].fastest.taken.both_us for place in range(first, last + 1))
         return Choice(
-            place,
-            place,
+            first,
+            last,
             again=False,
-            time_us=self._more_us(place, form),
-            local_bytes=self.meets[place] + own + self._back(place, form),
+            time_us=round(taken.both_us - alone_us),
+            local_bytes=self.meets[last] + own + self._back(one, span, form),
             need=older,
             keeps=older | ({one.writes} if taken.keeps_output else frozenset()),
             extra_bytes=taken.inner_bytes,
             ahead_bytes=self.forms.static_bytes + taken.ahead_bytes,
-            ahead_need=self.live[place],
-            shares=(form.share,),
+            ahead_need=self.live[first],
+            shares=(form.share,) * (last - first + 1),
         )
 
     def _loss(self) -> Choice:
@@ -182,11 +191,11 @@ class _Assembly:
             taken, one = form.taken, self.places[place]
             once = max(once, self._bytes(live) + taken.ahead_bytes)
             rises = max(rises, inner + self._bytes(live | kept) + taken.ahead_bytes)
-            kept |= self._inputs(place, form) & inside
+            kept |= self._inputs(one, form) & inside
             kept |= {one.writes} if taken.keeps_output else set()
             inner += taken.inner_bytes
             live = {n for n in (*live, one.writes) if self.last_read.get(n, -1) > place}
-            back = self._back(place, form)
+            back = self._back(one, (place, place), form)
             falls = max(falls, self.meets[place] + inner + self._bytes(kept) + back)
             time_us += taken.ahead_us + self._more_us(place, form)
         return Choice(
@@ -203,9 +212,9 @@ class _Assembly:
             shares=tuple(form.share for form in run),
         )
 
-    def _inputs(self, place: int, form: Form) -> frozenset[int]:
+    def _inputs(self, one: Place, form: Form) -> frozenset[int]:
         """Return the values that a form keeps of those that it reads."""
-        pairs = zip(self.places[place].reads, form.taken.keeps, strict=True)
+        pairs = zip(one.reads, form.taken.keeps, strict=True)
         return frozenset(number for number, keeps in pairs if keeps and number in self.writer)
 
     def _within(self, place: int, share: float) -> Form:

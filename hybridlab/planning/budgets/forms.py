@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from hybridlab.architecture.program import (
 from hybridlab.components.base import Component
 from hybridlab.errors import Problem, RunError
 from hybridlab.planning.budgets.alone import Lone, Taken
+from hybridlab.planning.budgets.stretches import Span, Stretch, candidates, together
 from hybridlab.planning.budgets.update import measured_update
 from hybridlab.planning.compiled import Backend, draws, graphs_made, told, under, wide_limits
 from hybridlab.planning.tracing import held_by, versions
@@ -79,8 +80,10 @@ class Forms:
     """All of a step's instructions, its ``loss``, and what is there beside them, in bytes.
 
     ``values`` are the bytes of each value by its number, of which those ``learning`` get gradients; ``output`` is the
-    number of what the loss reads. ``static_bytes`` stand all the time, ``update_bytes`` are the most that stands in an
-    update, and ``gradients`` are those of weights that stand as each place's backward begins.
+    number of what the loss reads. ``stretches`` are instructions in a row that were compiled together, by the first and
+    the last of them; there are only compiled forms of them. ``static_bytes`` stand all the time, ``update_bytes`` are
+    the most that stands in an update, and ``gradients`` are those of weights that stand as each place's backward
+    begins.
     """
 
     places: tuple[Place, ...]
@@ -92,6 +95,7 @@ class Forms:
     update_bytes: int
     update_us: float
     gradients: tuple[int, ...]
+    stretches: Mapping[Span, Place] = field(default_factory=dict)
 
 
 def measure_forms(
@@ -100,6 +104,7 @@ def measure_forms(
     shares: Sequence[float] = BUDGETS,
     backend: Backend = "inductor",
     on_part: Callable[[int, int], object] = lambda done, parts: None,
+    stretches: bool = False,
 ) -> Forms:
     """Compile each different component of a step under each budget, and measure it alone on what it reads.
 
@@ -109,6 +114,7 @@ def measure_forms(
         shares: PyTorch's budgets, each 0 to 1.
         backend: what compiles the graphs once PyTorch has divided them.
         on_part: hears before each component how many of how many are done; what it raises ends everything.
+        stretches: components in a row are compiled together too; it takes several times as long.
 
     Raises:
         RunError: the model is not built from an architecture, there is no loss, or a budget is out of range.
@@ -124,7 +130,8 @@ def measure_forms(
     with warnings.catch_warnings(), wide_limits():
         warnings.simplefilter("ignore")
         try:
-            return _Measuring(model, step, sorted(shares, reverse=True), backend, on_part).forms()
+            measuring = _Measuring(model, step, sorted(shares, reverse=True), backend, on_part)
+            return measuring.forms(stretches=stretches)
         finally:
             torch._dynamo.reset()
 
@@ -151,17 +158,19 @@ class _Measuring:
         modules = [one.module for one in self.program.instructions if one.module is not None]
         self.tied = {id(one) for one in modules if modules.count(one) > 1}
 
-    def forms(self) -> Forms:
-        """Measure the update, then each place, then the loss."""
+    def forms(self, *, stretches: bool) -> Forms:
+        """Measure the update, then each place, then stretches, then the loss."""
         instructions, loss = self.program.instructions, self.step.loss
         assert loss is not None
         update_level, update_us = measured_update(self.step)
         drawing = draws(self.step)
         values, held = self._values()
         known: dict[object, tuple[tuple[Form, ...], str]] = {}
-        places = []
+        places: list[Place] = []
+        tries = candidates(self.program, self._alone(drawing, held)) if stretches else []
+        parts = len(instructions) + len(tries)
         for place, one in enumerate(instructions):
-            self.on_part(place, len(instructions))
+            self.on_part(place, parts)
             reads = tuple(dict.fromkeys(one.reads))
             inputs = [values[number] for number in reads]
             why = f"it draws random numbers ({drawing[one.path]})" if one.path in drawing else ""
@@ -170,7 +179,12 @@ class _Measuring:
                 known[key] = self._forms(one, inputs, why)
             forms, plain = known[key]
             places.append(Place(one.name, reads, one.writes, forms, held.get(place, ""), plain))
-        self.on_part(len(instructions), len(instructions))
+        found: dict[Span, Place] = {}
+        for done, span in enumerate(tries, len(instructions)):
+            self.on_part(done, parts)
+            if not any(one.plain_because for one in places[span[0] : span[1] + 1]):
+                found |= self._stretch(span, values, known)
+        self.on_part(parts, parts)
         output = values[self.program.output]
         lone = Lone(lambda given: [loss(given.pop())], [output], around=self.step.around)
         lone.warm()
@@ -186,7 +200,37 @@ class _Measuring:
             update_bytes=static + update_level,
             update_us=update_us,
             gradients=tuple(map(self._gradients, range(len(instructions) + 1))),
+            stretches=found,
         )
+
+    def _alone(self, drawing: Collection[str], held: Collection[int]) -> set[int]:
+        """Return the places that are in no stretch: what is not compiled, runs more than once, or asks for a loss."""
+        return {
+            place
+            for place, one in enumerate(self.program.instructions)
+            if one.path in drawing
+            or place in held
+            or id(one.module) in self.tied
+            or (
+                isinstance(one.module, Slot)
+                and type(one.module.body).aux_loss is not Component.aux_loss
+            )
+        }
+
+    def _stretch(
+        self,
+        span: Span,
+        values: Mapping[int, Tensor],
+        known: dict[object, tuple[tuple[Form, ...], str]],
+    ) -> dict[Span, Place]:
+        """Return a stretch with its forms; nothing where it cannot be compiled."""
+        one = together(self.program, [span]).instructions[span[0]]
+        inputs = [values[number] for number in one.reads]
+        key = _key(one, inputs)
+        if key not in known:
+            known[key] = self._forms(one, inputs, "")
+        forms, why = known[key]
+        return {} if why else {span: Place(one.name, one.reads, one.writes, forms)}
 
     def _values(self) -> tuple[dict[int, Tensor], dict[int, str]]:
         """Run forward once; return every value by its number, and why some places cannot be computed again."""
@@ -311,8 +355,15 @@ def _key(one: Instruction, inputs: Sequence[Tensor]) -> object:
     """Return what an instruction's figures depend on: what it is, its parameters, and the sizes that it reads."""
     read = tuple((tuple(x.shape), x.stride(), x.dtype, x.requires_grad) for x in inputs)
     again = tuple(one.reads.index(number) for number in one.reads)
+    if isinstance(one.module, Stretch):
+        return one.module.wiring, tuple(map(_what, one.module.steps)), read
+    return _what(one), read, again
+
+
+def _what(one: Instruction) -> object:
+    """Return what an instruction is, whatever it reads: its component, parameters, norm and residual."""
     if one.module is None:
-        return one.form, read, again
+        return one.form
     body: nn.Module = one.module.body if isinstance(one.module, Slot) else one.module
     params = getattr(body, "params", None)
     weights = tuple(
@@ -320,4 +371,4 @@ def _key(one: Instruction, inputs: Sequence[Tensor]) -> object:
     )
     slot = (one.module.residual, type(one.module.norm)) if isinstance(one.module, Slot) else ()
     said = "" if params is None else params.model_dump_json()
-    return one.form, type(body), said, slot, weights, read, again
+    return one.form, type(body), said, slot, weights

@@ -20,7 +20,8 @@ from hybridlab.planning.solve import Curve
 class Offer:
     """A plan with what is promised of it: a peak in bytes and a step in milliseconds.
 
-    ``spans`` are computed again and ``shares`` the budgets of components compiled one by one; ``whole`` is the budget
+    ``spans`` are computed again and ``shares`` the budgets of components compiled one by one, or with others in
+    a row where they are in one of ``stretches``; ``whole`` is the budget
     of the step compiled as a whole, with neither of them.
     """
 
@@ -29,6 +30,7 @@ class Offer:
     spans: tuple[tuple[int, int], ...] = ()
     shares: tuple[float | None, ...] = ()
     whole: float | None = None
+    stretches: tuple[tuple[int, int], ...] = ()
 
     def as_asked(self) -> dict[str, Any]:
         """Return it as plain JSON values, as a ``PlannedPoint`` is read."""
@@ -36,6 +38,7 @@ class Offer:
         return {
             "spans": [list(span) for span in self.spans],
             "shares": list(self.shares),
+            "stretches": [list(stretch) for stretch in self.stretches],
             "whole": self.whole,
             "predicted": promised.model_dump(),
         }
@@ -52,7 +55,10 @@ def offers(
         whole: what the step compiled as a whole takes under each of PyTorch's budgets, as measured.
     """
     found = [
-        Offer(point.peak_bytes, scale * point.step_us / 1e3, point.spans, point.shares)
+        Offer(
+            *(point.peak_bytes, scale * point.step_us / 1e3, point.spans, point.shares),
+            stretches=point.stretches,
+        )
         for point in map(curve.point, range(len(curve)))
     ]
     found += [

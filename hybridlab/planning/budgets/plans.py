@@ -19,15 +19,19 @@ def budget_curve(
     shares: Sequence[float] = BUDGETS,
     backend: Backend = "inductor",
     on_part: Callable[[int, int], object] = lambda done, parts: None,
+    stretches: bool = False,
 ) -> tuple[Curve, Forms]:
     """Return all plans of a step with its components compiled that no other beats, and what they are made of.
 
-    A point's ``spans`` go to ``Recomputing`` and its ``shares`` to ``measure_compiled``. Each different component is
+    A point's ``spans``, ``shares`` and ``stretches`` go through ``as_compiled`` to ``Recomputing`` and
+    ``measure_compiled``. Each different component is
     compiled under each of the budgets; see ``measure_forms`` for the arguments.
 
     Raises:
         RunError: the step is not one of an architecture, or a budget is out of range.
     """
-    forms = measure_forms(step, shares=shares, backend=backend, on_part=on_part)
+    forms = measure_forms(
+        step, shares=shares, backend=backend, on_part=on_part, stretches=stretches
+    )
     given = budget_choices(forms, span_us=span_us(), span_bytes=random_state_bytes())
     return Curve(given), forms

@@ -26,7 +26,7 @@ from hybridlab.planning.segments.record import Asked, Given, Segment
 class Kind:
     """What an instruction is, wherever it stands; ``order`` are the numbers of the inputs that it reads, in order."""
 
-    form: Literal["component", "opens", "closes"]
+    form: Literal["component", "opens", "closes", "stretch"]
     use: str
     params_json: str
     context: BuildContext | None
