@@ -147,6 +147,7 @@ def _beside_compiled(
 
     from hybridlab.architecture.document import dump
     from hybridlab.errors import RunError
+    from hybridlab.planning.compared import doing
     from hybridlab.workflows.compiled import compare_compiled
 
     told = -1
@@ -155,11 +156,7 @@ def _beside_compiled(
         nonlocal told
         if done != told and done < parts:
             told = done
-            say(
-                f"measures the step compiled, or its components, {done} of {parts - 1}"
-                if done
-                else "measures it plain"
-            )
+            say(doing(done, parts))
 
     try:
         return replace(

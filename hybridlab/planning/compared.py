@@ -12,6 +12,21 @@ from hybridlab.planning.record import Figures
 
 SHARES = (1.0, 0.75, 0.5, 0.25)
 """Budgets that are tried where none are named: 1 keeps what PyTorch's compiler keeps by itself."""
+SEARCH = 20
+"""The search for plans is so many of a comparison's parts."""
+
+
+def doing(done: int, parts: int, *, budgets: int = len(SHARES)) -> str:
+    """Say what a comparison is at, of whose parts so many are done."""
+    planned = done - 1 - budgets - SEARCH
+    if not done:
+        return "Timing the step as it is, not compiled"
+    if done <= budgets:
+        return f"Compiling and timing the step as a whole, budget {done} of {budgets}"
+    if planned < 0:
+        percent = 100 * (planned + SEARCH) // SEARCH
+        return f"Compiling and timing components, alone and in a row, to find plans: {percent} %"
+    return f"Measuring plans, {planned + 1} of {parts - 1 - budgets - SEARCH}"
 
 
 class _Frozen(BaseModel):
@@ -71,7 +86,8 @@ class PlannedPoint(_Frozen):
         said = f"{less} of {len(self.shares)} components below budget 1"
         said += f", {again} computed again" if again else ""
         apart = len(self.shares) - sum(last - first for first, last in self.stretches)
-        return f"{said}, compiled in {apart} pieces" if self.stretches else said
+        pieces = "1 piece" if apart == 1 else f"{apart} pieces"
+        return f"{said}, compiled in {pieces}" if self.stretches else said
 
 
 class Compared(_Frozen):

@@ -10,7 +10,7 @@ import torch
 
 from hybridlab.errors import Problem, RunError
 from hybridlab.planning.budgets.forms import BUDGETS
-from hybridlab.planning.compared import SHARES, Compared, CompiledPoint, PlannedPoint
+from hybridlab.planning.compared import SEARCH, SHARES, Compared, CompiledPoint, PlannedPoint
 from hybridlab.planning.record import Figures
 from hybridlab.training.spec import MEASURED
 from hybridlab.workflows.own_process import ask
@@ -46,7 +46,8 @@ def compare_compiled(
         steps: how many steps of each are timed.
         threads: those that a step computes with.
         backend: what compiles, for PyTorch.
-        on_part: hears a few times a second how many of how many are done; what it raises ends everything at once.
+        on_part: hears a few times a second how many of how many parts are done, which ``compared.doing`` puts into
+            words; what it raises ends everything at once.
 
     Raises:
         RunError: no budget and no plan could be measured; it says why of each.
@@ -55,7 +56,7 @@ def compare_compiled(
     training = {name: value for name, value in settings.items() if name not in MEASURED}
     asked: dict[str, Any] = {"architecture": text, "training": training, "steps": steps}
     asked |= {"threads": threads, "backend": backend}
-    parts = 1 + len(shares) + (1 + plans if plans else 0)
+    parts = 1 + len(shares) + (SEARCH + plans if plans else 0)
     points: list[CompiledPoint] = []
     plain = Figures.model_validate(
         point({**asked, "share": None}, partial(on_part, 0, parts))["figures"]
@@ -67,16 +68,18 @@ def compare_compiled(
     planned: list[PlannedPoint] = []
     why = ""
     if plans:
-        begun = partial(on_part, 1 + len(shares), parts)
+        before = 1 + len(shares)
+        found_plans = before + SEARCH
+        searched = _Searched(on_part, before, parts)
         whole = [
             {"share": one.share, **one.measured.model_dump()} for one in points if one.measured
         ]
         within = {**asked, "share": None, "plans": plans, "within": BUDGETS, "whole": whole}
         try:
-            wanted = point(within, begun)["plans"]
+            wanted = point(within, searched.look, on_said=searched.heard)["plans"]
         except RunError as error:
             wanted, why = [], str(error)
-        for done, one in enumerate(wanted, 2 + len(shares)):
+        for done, one in enumerate(wanted, found_plans):
             planned.append(_planned(asked, one, partial(on_part, done, parts)))
     if not any(one.measured for one in points) and not any(one.measured for one in planned):
         said = [*(one.why for one in points), why, *(one.why for one in planned)]
@@ -95,13 +98,30 @@ def point(
     asked: Mapping[str, Any],
     on_look: Callable[[], object] = lambda: None,
     limit_s: float = LIMIT_S,
+    on_said: Callable[[Mapping[str, Any]], object] = lambda said: None,
 ) -> dict[str, Any]:
-    """Measure one step in a process of its own, as ``compiled_point.measure`` does.
+    """Measure one step in a process of its own, as ``compiled_point.measure`` does; ``on_said`` hears what it tells.
 
     Raises:
         RunError: it could not be measured; it says why.
     """
-    return ask(_POINT, asked, on_look, limit_s=limit_s)
+    return ask(_POINT, asked, on_look, limit_s=limit_s, on_said=on_said)
+
+
+class _Searched:
+    """How far the search for plans is: its process says how many of how many components are measured."""
+
+    def __init__(self, on_part: Callable[[int, int], object], before: int, parts: int) -> None:
+        self._on_part, self._before, self._parts = on_part, before, parts
+        self._done = 0
+
+    def heard(self, said: Mapping[str, Any]) -> None:
+        """Take in what the process said."""
+        self._done = min(SEARCH - 1, SEARCH * int(said["done"]) // max(1, int(said["parts"])))
+
+    def look(self) -> None:
+        """Tell it on."""
+        self._on_part(self._before + self._done, self._parts)
 
 
 def _one(asked: Mapping[str, Any], on_look: Callable[[], object]) -> CompiledPoint:
@@ -121,8 +141,8 @@ def _planned(
 ) -> PlannedPoint:
     made = PlannedPoint.model_validate(plan)
     try:
-        how = {"share": made.whole, "spans": plan["spans"], "shares": plan["shares"]}
-        found = point({**asked, **how}, on_look)
+        how = {name: plan.get(name, []) for name in ("spans", "shares", "stretches")}
+        found = point({**asked, "share": made.whole, **how}, on_look)
     except RunError as error:
         return made.model_copy(update={"why": str(error)})
     measured = Figures.model_validate(found["figures"])

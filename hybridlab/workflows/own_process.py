@@ -24,6 +24,12 @@ import torch
 from hybridlab.errors import HybridLabError, Problem, RunError
 
 _LOOK_S = 0.2
+_STEADY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+"""glibc keeps its memory: given back and taken anew in a step, one and the same step took 20 or 29 ms by chance."""
 
 
 class NoAnswerError(RunError):
@@ -59,7 +65,7 @@ def ask(
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=heard,
-            env=os.environ | environment | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
+            env=_STEADY | os.environ | environment | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
             start_new_session=True,
         )
         assert process.stdin is not None

@@ -77,6 +77,9 @@ class Planned:
         return [
             {
                 "plan": [list(names[first : last + 1]) for first, last in one.spans],
+                "compiled_together": [
+                    list(names[first : last + 1]) for first, last in one.stretches
+                ],
                 **(
                     {"budgets": dict(zip(names, one.shares, strict=True))}
                     if one.whole is None

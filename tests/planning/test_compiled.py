@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,9 @@ from hybridlab.architecture.model import GraphModel, build
 from hybridlab.cli.plan import _print_compiled
 from hybridlab.errors import RunError, SpecError
 from hybridlab.planning import compiled
-from hybridlab.planning.compared import Compared, CompiledPoint, PlannedPoint
+from hybridlab.planning.budgets import forms
+from hybridlab.planning.budgets.stretches import Stretch
+from hybridlab.planning.compared import SEARCH, Compared, CompiledPoint, PlannedPoint, doing
 from hybridlab.planning.compiled import (
     CompiledStep,
     drawn_by,
@@ -38,7 +41,7 @@ from hybridlab.planning.record import Figures, Plan
 from hybridlab.runs.context import Stopped
 from hybridlab.trace.step import TrainingStep, default_loss, default_optimiser
 from hybridlab.workflows import compiled_point, compiled_run, own_process
-from hybridlab.workflows.compiled import point
+from hybridlab.workflows.compiled import compare_compiled, point
 from hybridlab.workflows.plan import Planned
 from tests.planning.steps import text
 
@@ -182,14 +185,17 @@ def test_a_run_leaves_its_points_and_says_why_there_are_none(
 ) -> None:
     figures = {"figures": {"peak_bytes": 9, "step_ms": 1.0}}
     plan = {"spans": [[0, 1]], "shares": [0.5, None], "predicted": figures["figures"]}
+    plan |= {"stretches": [[0, 1]]}
     asked_for: list[Any] = []
 
-    def answered(asked: Any, on_look: Any) -> Any:
+    def answered(asked: Any, on_look: Any, on_said: Any = None) -> Any:
         on_look()
         if asked.get("plans"):
+            on_said({"done": 5, "parts": 10})
+            on_look()
             return {"plans": [plan, {**plan, "spans": []}]}
         if asked.get("shares"):
-            asked_for.append((asked["spans"], asked["shares"]))
+            asked_for.append((asked["spans"], asked["shares"], asked["stretches"]))
             if not asked["spans"]:
                 raise RunError("no memory is left")
             return {**figures, "graphs": 1, "compile_s": 3.0, "difference": 0.0}
@@ -202,23 +208,24 @@ def test_a_run_leaves_its_points_and_says_why_there_are_none(
     monkeypatch.setattr("hybridlab.workflows.compiled.point", answered)
     context = Context(tmp_path, shares=[1.0, 0.5])
     result = compiled_run.run(context)  # type: ignore[arg-type]
-    assert context.told == [0, 1, 2, 3, 4, 5, 7]
+    half = 3 + SEARCH // 2
+    assert context.told == [0, 1, 2, 3, half, 3 + SEARCH, 4 + SEARCH, 6 + SEARCH]
     assert [one["why"] for one in result["points"]] == ["", "the compiler gave up"]
     content = json.loads((tmp_path / compiled_run.FILE).read_text())
     assert content.pop("beside") == 0
     read = Compared.read(content)
     assert [one.share for one in read.found] == [1.0]
-    assert asked_for == [([[0, 1]], [0.5, None]), ([], [0.5, None])]
+    assert asked_for == [([[0, 1]], [0.5, None], [[0, 1]]), ([], [0.5, None], [[0, 1]])]
     first, other = read.planned
     assert first.measured is not None and first.measured.peak_bytes == 9
-    assert first.told == "1 of 2 components below budget 1, 2 computed again"
+    assert first.told == "1 of 2 components below budget 1, 2 computed again, compiled in 1 piece"
     assert other.measured is None and other.why == "no memory is left" and not read.not_planned
 
 
 def test_what_could_not_be_measured_at_all_says_why_of_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answered(asked: Any, on_look: Any) -> Any:
+    def answered(asked: Any, on_look: Any, on_said: Any = None) -> Any:
         if asked.get("plans"):
             raise RunError("nothing to plan")
         if asked["share"] is None:
@@ -245,6 +252,50 @@ def test_plans_with_budgets_within_are_made_in_a_process_and_can_be_measured(
     assert found["difference"] < 1e-4 and found["graphs"]
     promised = plans[0]["predicted"]["peak_bytes"]
     assert found["figures"]["peak_bytes"] == pytest.approx(promised, rel=0.02)
+
+
+def test_plans_are_measured_as_they_were_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled together in a plan is compiled together when it is measured: its peak says so."""
+
+    def answered(asked: Any, on_look: Any, on_said: Any = lambda said: None) -> Any:
+        on_look()
+        return compiled_point.measure(asked, on_said)
+
+    monkeypatch.setattr(compiled_point, "missing_compiler", lambda device: "")
+    monkeypatch.setattr("hybridlab.workflows.compiled.point", answered)
+    monkeypatch.setattr("hybridlab.workflows.compiled.BUDGETS", (1.0, 0.0))
+    monkeypatch.setattr(forms, "_timed", together_is_faster(forms._timed))
+    design = "name: small\nwidth: 8\nnodes: [{use: swiglu}, {use: mlp}, {use: swiglu}]\n"
+    heard: list[str] = []
+    found = compare_compiled(
+        *(design, TRAINING | {"batch": 64}),
+        shares=(1.0,),
+        plans=4,
+        steps=1,
+        backend="aot_eager_decomp_partition",
+        on_part=lambda done, parts: heard.append(doing(done, parts, budgets=1)),
+    )
+    assert any(one.stretches for one in found.planned) and not found.not_planned
+    for one in found.planned:
+        assert one.measured is not None, one.why
+        assert one.measured.peak_bytes == pytest.approx(one.predicted.peak_bytes, rel=0.02)
+    assert heard[0] == "Timing the step as it is, not compiled"
+    assert heard[1] == "Compiling and timing the step as a whole, budget 1 of 1"
+    assert heard[2].endswith("to find plans: 0 %") and heard[3].startswith("Measuring plans, 1 of ")
+
+
+def together_is_faster(timed: Any) -> Any:
+    """A clock for which what is compiled together takes no time."""
+
+    def told(some: Any) -> Any:
+        return tuple(
+            replace(one, taken=replace(one.taken, ahead_us=1.0, back_us=1.0))
+            if isinstance(some[0].module, Stretch)
+            else one
+            for one in timed(some)
+        )
+
+    return told
 
 
 def test_a_process_that_dies_or_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

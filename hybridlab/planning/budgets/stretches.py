@@ -12,6 +12,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from hybridlab.architecture.program import GIVEN, Beside, Instruction, Program, run_one
+from hybridlab.errors import Problem, RunError
 
 Span = tuple[int, int]
 """Numbers of the first and the last instruction, both included."""
@@ -72,7 +73,14 @@ def as_compiled(
     shares: Sequence[float | None],
     stretches: Sequence[Span],
 ) -> tuple[Program, list[Span], tuple[float | None, ...]]:
-    """Return a program with its stretches as one instruction each, and a plan's spans and budgets for that one."""
+    """Return a program with its stretches as one instruction each, and a plan's spans and budgets for that one.
+
+    Raises:
+        RunError: there are budgets, but not one for each instruction.
+    """
+    if shares and len(shares) != len(written.instructions):
+        what, count = "are not one for each component", len(written.instructions)
+        raise RunError(Problem("shares", what, f"{count}", f"{len(shares)}"))
     ends = dict(stretches)
     inside = {place for first, last in stretches for place in range(first + 1, last + 1)}
     stays = [place for place in range(len(written.instructions)) if place not in inside]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
 from hybridlab.errors import HybridLabError
-from hybridlab.planning.compared import SHARES, Compared
+from hybridlab.planning.compared import SHARES, Compared, doing
 from hybridlab.runs.home import run_folder
 from hybridlab.runs.record import Run, RunState
 from hybridlab.ui import shell
@@ -32,9 +34,10 @@ def compiled_section(work: Work) -> None:
         st.caption(
             "PyTorch can compile the whole step and compute parts of it again by a budget of its own. What that takes "
             f"is known only once it is compiled, which takes minutes for each of {len(SHARES)} budgets; it runs behind "
-            "the page. Then each component is compiled alone under every budget and measured, and the best plans are "
-            "found: a budget within each component, or the step compiled as a whole where that is better. What draws "
-            "random numbers is not compiled so: its gradients would be wrong without a word "
+            "the page. Then each component is compiled under every budget and measured, alone and together with those "
+            "next to it, and the best plans are found: what is compiled together and under which budget, what is "
+            "computed again, or the step compiled as a whole where that is better. What draws random numbers is not "
+            "compiled so: its gradients would be wrong without a word "
             "([pytorch#190758](https://github.com/pytorch/pytorch/issues/190758))."
         )
         with shell.told():
@@ -49,7 +52,9 @@ def compiled_section(work: Work) -> None:
                 queue(work, COMPILE, "PyTorch's budget")
                 run = newest(work, COMPILE)
             help = "Stops the compiler too; nothing is kept."
-            if run is not None and ended_well(run, f"{work.key}.compiled", _doing, help):
+            budgets = len((run.spec.get("shares") if run is not None else None) or SHARES)
+            words = partial(doing, budgets=budgets)
+            if run is not None and ended_well(run, f"{work.key}.compiled", words, help):
                 _table(work, run, _read(run))
 
 
@@ -66,13 +71,6 @@ def compiled_points(work: Work) -> Compared | None:
         return _read(run)
     except HybridLabError:
         return None
-
-
-def _doing(done: int, parts: int) -> str:
-    """Say what the worker is at."""
-    if not done:
-        return "Timing the step as it is, not compiled"
-    return f"Compiling and timing, {done} of {max(1, parts - 1)}"
 
 
 def _read(run: Run) -> Compared:
