@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hybridlab.architecture.model import GraphModel
 from hybridlab.architecture.program import Program, program
 from hybridlab.errors import Problem, RunError, SpecError
-from hybridlab.planning.budgets.stretches import paths
+from hybridlab.planning.budgets.stretches import one_for_each, paths
 from hybridlab.planning.measure import measured_peak
 from hybridlab.planning.recompute import Recomputing
 from hybridlab.planning.record import Figures
@@ -278,14 +278,12 @@ def _under_shares(
     Raises:
         RunError: there are not as many budgets as instructions, or one is out of range.
     """
-    instructions = _written(model).instructions
-    if len(shares) != len(instructions):
-        what = "are not one for each component"
-        raise RunError(Problem("shares", what, f"{len(instructions)}", f"{len(shares)}"))
+    written = _written(model)
+    one_for_each(written, shares)
     if wrong := [share for share in shares if share is not None and not 0 <= share <= 1]:
         raise RunError(Problem("budget", "is out of range", "0 to 1", f"{wrong[0]:g}"))
     found: dict[nn.Module, Backend] = {}
-    for one, share in zip(instructions, shares, strict=True):
+    for one, share in zip(written.instructions, shares, strict=True):
         if one.module is not None and share is not None:
             found.setdefault(one.module, under(backend, share))
     return found

@@ -168,6 +168,10 @@ def test_wrong_budgets_are_refused() -> None:
         measure_forms(step, shares=(1.0, 2.0), backend=BACKEND)
     with pytest.raises(RunError, match="not one for each component"):
         measure_compiled(step, 1.0, shares=[1.0] * 9, backend=BACKEND)
+    assert isinstance(step.model, GraphModel)
+    for shares in ([1.0] * 9, [1.0] * 2):
+        with pytest.raises(RunError, match="not one for each component"):
+            as_compiled(program(step.model), (), shares, ())
     with pytest.raises(RunError, match="not a training step"):
         measure_forms(TrainingStep(nn.Linear(2, 2), (torch.ones(2),)), backend=BACKEND)
 

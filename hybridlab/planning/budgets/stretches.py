@@ -78,9 +78,8 @@ def as_compiled(
     Raises:
         RunError: there are budgets, but not one for each instruction.
     """
-    if shares and len(shares) != len(written.instructions):
-        what, count = "are not one for each component", len(written.instructions)
-        raise RunError(Problem("shares", what, f"{count}", f"{len(shares)}"))
+    if shares:
+        one_for_each(written, shares)
     ends = dict(stretches)
     inside = {place for first, last in stretches for place in range(first + 1, last + 1)}
     stays = [place for place in range(len(written.instructions)) if place not in inside]
@@ -91,6 +90,17 @@ def as_compiled(
         [(at[first], at[last]) for first, last in spans],
         left,
     )
+
+
+def one_for_each(written: Program, shares: Sequence[float | None]) -> None:
+    """Check that there is a budget for each instruction.
+
+    Raises:
+        RunError: there are more or fewer.
+    """
+    if len(shares) != len(written.instructions):
+        what, count = "are not one for each component", len(written.instructions)
+        raise RunError(Problem("shares", what, f"{count}", f"{len(shares)}"))
 
 
 def _one(steps: Sequence[Instruction]) -> Instruction:

@@ -33,11 +33,11 @@ def compiled_section(work: Work) -> None:
     ):
         st.caption(
             "PyTorch can compile the whole step and compute parts of it again by a budget of its own. What that takes "
-            f"is known only once it is compiled, which takes minutes for each of {len(SHARES)} budgets; it runs behind "
-            "the page. Then each component is compiled under every budget and measured, alone and together with those "
-            "next to it, and the best plans are found: what is compiled together and under which budget, what is "
-            "computed again, or the step compiled as a whole where that is better. What draws random numbers is not "
-            "compiled so: its gradients would be wrong without a word "
+            f"is known only once it is compiled, half a minute to minutes for each of {len(SHARES)} budgets; it runs "
+            "behind the page. Then each component is compiled under every budget and measured, alone and together "
+            "with those next to it, and the best plans are found: what is compiled together and under which budget, "
+            "what is computed again, or the step compiled as a whole where that is better. What draws random numbers "
+            "is not compiled so: its gradients would be wrong without a word "
             "([pytorch#190758](https://github.com/pytorch/pytorch/issues/190758))."
         )
         with shell.told():
