@@ -46,6 +46,7 @@ def budget(work: Work, found: TradeOff) -> tuple[Budget, Plan]:
         f"At least {format_bytes(found.least_bytes)}: that much is held by {shell.escaped(found.holder)}. "
         f"As it is, the step needs {format_bytes(plain_bytes)}. Both *predicted*; a click on a point of the curve "
         "takes its peak as the budget."
+        + (f" Predicted times rest on {shell.escaped(found.rests_on)}." if found.rests_on else "")
     )
     return asked, plan
 

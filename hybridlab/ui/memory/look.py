@@ -101,8 +101,7 @@ def _headline(found: TradeOff, plan: Plan, measured: Sequence[Measured], under_w
         delta_color="off",
         delta_arrow="off",
         border=True,
-        help="Weights, gradients, optimiser state, batch and activations at the worst moment of a step."
-        + (f" Times rest on {found.rests_on}." if found.rests_on else ""),
+        help="Weights, gradients, optimiser state, batch and activations at the worst moment of a step.",
     )
     columns[1].metric(
         "Your plan, predicted",
